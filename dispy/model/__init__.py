@@ -1,0 +1,1 @@
+"""Floor 1: plain data and rules; imports nothing else of dispy."""
