@@ -1,6 +1,7 @@
 """Any split of the bytes gives the same frames; hostile bytes are refused or waited for."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgpack
 import pytest
@@ -50,10 +51,8 @@ def test_portions_do_not_matter(frames: list[Frame], size: int) -> None:
 @example([HEADER.pack(0, 0, 1) + SIZE.pack(BULK_LIMIT + 1)])
 @example([HEADER.pack(1, 0, 0) + b"\xc1"])
 def test_hostile_bytes_are_refused_or_waited_for(portions: list[bytes]) -> None:
-    try:
+    with suppress(FrameRefused):  # any other exception is a fault
         frames_in(portions)
-    except FrameRefused as refusal:
-        assert str(refusal)
 
 
 @given(frame=FRAMES, at=st.integers(0, 10_000), byte=st.integers(0, 255))
@@ -62,10 +61,8 @@ def test_a_changed_byte_is_refused_waited_for_or_another_frame(
 ) -> None:
     wire = bytearray(b"".join(encode_frame(frame.kind, frame.body, frame.buffers)))
     wire[at % len(wire)] = byte
-    try:
+    with suppress(FrameRefused):  # any other exception is a fault
         frames_in([bytes(wire)])
-    except FrameRefused as refusal:
-        assert str(refusal)
 
 
 def test_a_large_declared_size_is_refused_from_the_header_alone() -> None:
