@@ -1,0 +1,1 @@
+"""Floor 2: the scheduler's decisions, a pure state machine."""
