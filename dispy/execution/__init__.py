@@ -1,0 +1,1 @@
+"""Floor 2: a node's decisions, a pure state machine."""
