@@ -1,0 +1,1 @@
+"""Floor 3: the processes that run user code. No gevent, few imports."""
