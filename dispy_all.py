@@ -1,13 +1,26 @@
-"""The one entry: patches the process with gevent where its role wants it, then hands over."""
+"""The one entry: patches the process with gevent where its role wants it, then hands over.
+
+Services run patched. A worker is a plain process that runs users' code; `demo` and `bench`
+embed a client, as a user's program does, and must meet what that meets.
+"""
 
 import sys
+
+_PLAIN = {"worker", "demo", "bench"}
 
 
 def main() -> None:
     """Run the command line; `pip` installs this as `dispy`."""
-    from dispy.cli import main as command_line
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["worker"]:
+        from dispy.worker.main import main as run  # no docopt: it starts in milliseconds
+    else:
+        if arguments and arguments[0] not in _PLAIN and not arguments[0].startswith("-"):
+            from gevent import monkey
 
-    sys.exit(command_line(sys.argv[1:]))
+            monkey.patch_all()
+        from dispy.cli import main as run
+    sys.exit(run(arguments))
 
 
 if __name__ == "__main__":

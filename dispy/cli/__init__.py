@@ -1,26 +1,57 @@
 """Turn any set of machines into a compute cluster.
 
 Usage:
-  dispy --help
+  dispy <command> [<argument>...]
+  dispy (-h | --help)
   dispy --version
+
+Commands:
+  demo    see it work: digests and word counts of many files, on all processors
+  node    offer this machine's processors to dispy clients
+
+Options:
+  -h, --help  print this text; `dispy <command> --help` says more
+  --version   print the version
+
+Start with `dispy demo`. Then: `dispy node` on each machine, and in a program
+`cluster = dispy.JobCluster(function)`, `job = cluster.submit(...)`, `job()`.
 """
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from docopt import DocoptExit, docopt
 
 from dispy import __version__
+from dispy.model.errors import DispyError
+
+COMMANDS = ("demo", "node")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; return its exit status: 0, or 2 for a usage error."""
-    if not arguments:
-        print(__doc__.strip())
-        return 2
+    """Run one command; return its exit status: 0, 1 for a failure, 2 for wrong usage."""
+    if arguments and arguments[0] in COMMANDS:
+        command = import_module(f"dispy.cli.{arguments[0]}").main
+    else:
+        command = _top
     try:
-        docopt(__doc__, argv=list(arguments), version=f"dispy {__version__}")
+        status: int = command(arguments)
+        return status
+    except DispyError as error:
+        print(f"dispy: {error}", file=sys.stderr)
+        return 2
     except DocoptExit as complaint:
         print(complaint, file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _top(arguments: Sequence[str]) -> int:
+    options = docopt(
+        __doc__, argv=list(arguments), version=f"dispy {__version__}", options_first=True
+    )
+    print(f"dispy: there is no command {options['<command>']!r}", file=sys.stderr)
+    print(f"Commands: {', '.join(COMMANDS)}. See `dispy --help`", file=sys.stderr)
+    return 2

@@ -167,6 +167,28 @@ class Execution:
             self._idle[worker.key].remove(worker_id)
         return actions + self._fill()
 
+    def worker_retired(self, worker_id: WorkerId) -> list[Action]:
+        """Take out a worker that runs nothing more; all it has was not begun and waits again."""
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return []
+        if worker.jobs:
+            self._busy[worker.key] -= 1
+            self.computations[worker.key].waiting.extendleft(reversed(worker.jobs))
+        else:
+            self._idle[worker.key].remove(worker_id)
+        del self.workers[worker_id]
+        return self._fill()
+
+    def share_of(self, owner: OwnerId) -> int:
+        """Return how many slots are this owner's now, or would be if it had jobs."""
+        return max(1, self.slots // len({owner, *self._last_active}))
+
+    @property
+    def active_owners(self) -> int:
+        """How many owners count when slots are shared."""
+        return len(self._last_active)
+
     def time_passed(self, now: float) -> list[Action]:
         """Call about every ACTIVE_SECONDS: owners that went quiet give up their share."""
         for owner, last in list(self._last_active.items()):

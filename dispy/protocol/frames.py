@@ -71,6 +71,10 @@ class FrameDecoder:
         self._body_limit, self._bulk_limit = body_limit, bulk_limit
         self._arrived = bytearray()
 
+    def trust(self) -> None:
+        """Raise the limits to those of a peer that has said who it is."""
+        self._body_limit, self._bulk_limit = BODY_LIMIT, BULK_LIMIT
+
     def feed(self, data: bytes | memoryview) -> None:
         """Add what was read from the peer; costs one copy."""
         self._arrived += data

@@ -7,13 +7,16 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 
 import pickle
 import threading
+import traceback
+from dataclasses import dataclass
 from typing import Any
 
 from dispy.model.errors import DispyError
 
+CHUNK = b"chunk:"  # before the pickle of many calls' items; no pickle begins so
 _MAIN = b"__main__"
 # cloudpickle's registries are global and not thread-safe.
-_by_value_lock = threading.Lock()
+by_value_lock = threading.Lock()
 
 
 class CannotPack(DispyError):
@@ -36,7 +39,7 @@ def _pack_by_value(value: object, what: str) -> bytes:
     import cloudpickle  # 16 ms that simple values do not need
 
     try:
-        with _by_value_lock:
+        with by_value_lock:
             packed: bytes = cloudpickle.dumps(value, protocol=5)
     except Exception as error:  # foreign code: any object's __reduce__
         raise CannotPack(
@@ -65,3 +68,23 @@ def unpack(packed: bytes | memoryview) -> Any:
     Raises whatever the objects' own code raises. Never called by a node or scheduler.
     """
     return pickle.loads(packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one call failed: the traceback as text, and the exception itself where it packs."""
+
+    text: str
+    error: bytes | None
+
+
+def describe_failure(error: BaseException, skip: int) -> tuple[str, bytes | None]:
+    """Return the fields of a Failure; the first `skip` frames are dispy's own."""
+    frames = error.__traceback__
+    for _ in range(skip):
+        frames = frames.tb_next if frames else None
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    try:
+        return text, pack(error, "the exception")
+    except BaseException:  # foreign code: the exception's own class
+        return text, None

@@ -3,19 +3,19 @@
 One thread uses a channel. The end of the other side is EndOfChannel, whatever caused it.
 """
 
+import contextlib
+import fcntl
+import os
+import resource
 import socket
+import struct
 from collections.abc import Sequence
 
 from dispy.protocol.frames import Frame, FrameDecoder, encode_frame
 
 READ_SIZE = 256 * 1024  # bytes; a packet of small jobs in one read
-
-# node to nursery
-LOAD, FORK = 1, 2  # [] + computation; [worker id] + descriptor
-# nursery to node
-LOADED, FORKED, DIED = 3, 4, 5  # [error text or None]; [worker id, pid]; [worker id, how, KiB]
-# node to worker, worker to node
-JOBS, RESULTS = 6, 7  # [numbers, payloads]; [numbers, starts, ends, results, extras]
+OUT_OF_THE_WAY = 1000  # descriptor; jobs that close "all" rarely look beyond 255
+_DESCRIPTORS_SIZE = socket.CMSG_LEN(4 * 4)  # four C ints come along at most
 
 
 class EndOfChannel(Exception):
@@ -42,12 +42,37 @@ class Channel:
     def receive(self) -> Frame:
         """Return the next frame; raises EndOfChannel."""
         while (frame := self._decoder.next_frame()) is None:
-            try:
-                data, descriptors, _, _ = socket.recv_fds(self.sock, READ_SIZE, 4)
-            except OSError as error:
-                raise EndOfChannel(str(error)) from None
-            if not data:
-                raise EndOfChannel("closed by the other side")
-            self.descriptors += descriptors
-            self._decoder.feed(data)
+            self._read(0)
         return frame
+
+    def receive_arrived(self) -> list[Frame]:
+        """Return the frames that are here already; raises EndOfChannel."""
+        frames = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._read(socket.MSG_DONTWAIT)
+        while (frame := self._decoder.next_frame()) is not None:
+            frames.append(frame)
+        return frames
+
+    def _read(self, flags: int) -> None:
+        try:
+            # Not socket.recv_fds: until Python 3.12 it forgets its flags.
+            data, ancillary, _, _ = self.sock.recvmsg(READ_SIZE, _DESCRIPTORS_SIZE, flags)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise EndOfChannel(str(error)) from None
+        if not data:
+            raise EndOfChannel("closed by the other side")
+        for _, _, packed in ancillary:
+            self.descriptors += struct.unpack(f"{len(packed) // 4}i", packed)
+        self._decoder.feed(data)
+
+
+def move_out_of_the_way(descriptor: int) -> int:
+    """Return a copy of `descriptor` with a high number, closed on exec; closes the original."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, min(OUT_OF_THE_WAY, soft - 16))
+    os.close(descriptor)
+    return kept

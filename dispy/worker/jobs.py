@@ -1,72 +1,171 @@
-"""A worker's life: take a packet of jobs, run each, answer with one frame of results."""
+"""A worker's life: take a packet of jobs, run each, answer with one frame of results.
+
+Everything happens in the worker's main thread. Signals from the node:
+
+SIGURG  a poke: send the results so far, and give back the jobs not begun. The node pokes a
+        worker that has been silent for a while with jobs behind the one it runs.
+SIGINT  a cancel of the job that runs: KeyboardInterrupt, only inside the user's code.
+"""
 
 import contextlib
-import time
-import traceback
-from collections.abc import Callable
+import os
+import signal
+from collections import deque
+from time import time
 from typing import Any
 
 from dispy.model.statuses import Status
-from dispy.shipping.payloads import pack, unpack
-from dispy.worker.channel import JOBS, RESULTS, Channel, EndOfChannel
+from dispy.protocol.messages import Kind, check, join_payloads, split_payloads
+from dispy.shipping.payloads import CHUNK, describe_failure, pack, unpack
+from dispy.worker.channel import Channel, EndOfChannel
+from dispy.worker.computation import Computation, call_each
+from dispy.worker.isolation import Isolation
 from dispy.worker.output import Output
 
 Extra = dict[str, Any]
+_FAILED = b""  # the result column of a job without one
 
 
-def serve(channel: Channel, function: Callable[..., Any]) -> None:
-    """Run jobs until the node closes the channel; runs in the worker's only thread."""
-    output = Output()
-    while True:
+class Worker:
+    """Runs the jobs of one computation, one at a time."""
+
+    def __init__(self, channel: Channel, computation: Computation) -> None:
+        self._channel, self._computation = channel, computation
+        self._pid = os.getpid()
+        self._queue: deque[tuple[int, bytes]] = deque()  # received, not begun
+        self._running: int | None = None
+        self._in_user_code = False
+        self._sending = False
+        self._forget_answer()
+        self._output = Output()
+        signal.signal(signal.SIGINT, self._interrupted)
+        signal.signal(signal.SIGURG, self._poked)
+        if computation.names is not None:
+            computation.names["dispy_provisional_result"] = self.send_interim
+        self._isolation = Isolation(computation.names)
+
+    def serve(self) -> None:
+        """Run jobs until the node closes the channel, or a job leaves what cannot be cleaned."""
+        with contextlib.suppress(EndOfChannel):
+            clean = True
+            while clean:
+                if not self._queue:
+                    self._send_answer()
+                    self._take(check(self._channel.receive()))
+                while self._queue and clean:
+                    clean = self._run_next()
+            self._retire()
+
+    def _take(self, frame: Any) -> None:
+        assert frame.kind == Kind.JOBS, frame.kind
+        numbers, column = frame.body
+        self._queue.extend(zip(numbers, join_payloads(column, frame.buffers), strict=True))
+
+    def _run_next(self) -> bool:
+        number, payload = self._queue.popleft()
+        self._running = number
+        start = time()
+        result, extra = self._run(payload)
+        end = time()
+        self._running = None
+        if os.getpid() != self._pid:
+            os._exit(0)  # a child that the job forked came back from the job's code
+        stdout, stderr = self._output.take()
+        if stdout or stderr or self._computation.is_program:
+            extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}
+        if extra:
+            self._extras.append([len(self._numbers), extra])
+        self._numbers.append(number)
+        self._starts.append(start)
+        self._ends.append(end)
+        self._results.append(result)
+        return self._isolation.clean()
+
+    def _text(self, output: bytes) -> str | bytes:
+        return output if self._computation.is_program else output.decode(errors="replace")
+
+    def _run(self, payload: bytes) -> tuple[bytes, Extra]:
+        """Run one job; return its packed result, and what is not the plain case."""
+        what: str | None = "its arguments could not be rebuilt on the node"
         try:
-            frame = channel.receive()
-        except EndOfChannel:
-            return
-        assert frame.kind == JOBS, frame.kind
-        numbers, payloads = frame.body
-        starts, ends, results, extras = [], [], [], []
-        for at, payload in enumerate(payloads):
-            starts.append(time.time())
-            result, extra = run(function, payload)
-            ends.append(time.time())
-            extra |= {
-                name: text
-                for name, text in zip(("stdout", "stderr"), output.take(), strict=True)
-                if text
+            if payload.startswith(CHUNK):
+                what = None
+                self._in_user_code = True
+                value: Any = call_each(self._computation.call, payload)
+            else:
+                arguments, keywords = unpack(payload)
+                what = None
+                self._in_user_code = True
+                value = self._computation.call(*arguments, **keywords)
+            self._in_user_code = False
+            what = "its result could not be sent back"
+            return pack(value, "the result"), {}
+        except BaseException as error:  # SystemExit and KeyboardInterrupt end a job, not its worker
+            self._in_user_code = False
+            # The first frame is this function, which is nothing to a user.
+            text, packed = describe_failure(error, skip=1)
+            extra: Extra = {
+                "status": int(Status.Terminated),
+                "exception": f"{what}:\n{text}" if what else text,
             }
-            results.append(result)
-            if extra:
-                extras.append([at, extra])
-        try:
-            channel.send(RESULTS, [numbers, starts, ends, results, extras])
-        except EndOfChannel:
+            if packed is not None:
+                extra["error"] = packed
+            return _FAILED, extra
+
+    # -- what the node is told
+
+    def _forget_answer(self) -> None:
+        self._numbers: list[int] = []
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+        self._results: list[bytes] = []
+        self._extras: list[list[Any]] = []
+
+    def _send_answer(self) -> None:
+        if not self._numbers:
             return
+        results, buffers = split_payloads(self._results)
+        body = [self._numbers, self._starts, self._ends, results, self._extras]
+        self._forget_answer()
+        self._send(Kind.DONE, body, buffers)
 
+    def _send(self, kind: int, body: list[Any], buffers: list[bytes]) -> None:
+        self._sending = True  # a poke in between must not put its frame into this one
+        try:
+            self._channel.send(kind, body, buffers)
+        finally:
+            self._sending = False
 
-def run(function: Callable[..., Any], payload: bytes) -> tuple[bytes | None, Extra]:
-    """Run one job; return its packed result, and what is not the plain case."""
-    try:
-        arguments, keywords = unpack(payload)
-    except BaseException as error:  # foreign code: the arguments' own classes
-        return None, _failed(error, "its arguments could not be rebuilt on the node")
-    try:
-        result = function(*arguments, **keywords)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt end a job, not its worker
-        return None, _failed(error, None)
-    try:
-        return pack(result, "the result"), {}
-    except BaseException as error:  # foreign code: the result's own classes
-        return None, _failed(error, "its result could not be sent back")
+    def send_interim(self, result: object, relay: bool = False, timeout: float = 10) -> int:
+        """`dispy_provisional_result`: send a value before the end; 0, or -1 without success."""
+        try:
+            column, buffers = split_payloads([pack(result, "the provisional result")])
+            self._send(Kind.INTERIM, [self._running, column[0]], buffers)
+        except Exception:  # foreign code, or the node has gone: upstream's answer to both
+            return -1
+        return 0
 
+    def _retire(self) -> None:
+        """Say that this process cannot be cleaned; the node gives its jobs to another."""
+        self._send_answer()
+        self._send(Kind.RETIRE, [], [])
+        while True:
+            self._channel.receive()  # until the node closes; what still comes is not run
 
-def _failed(error: BaseException, what: str | None) -> Extra:
-    # The first frame is `run` above, which is nothing to a user.
-    frames = error.__traceback__.tb_next if error.__traceback__ else None
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    extra: Extra = {
-        "status": int(Status.Terminated),
-        "exception": f"{what}:\n{text}" if what else text,
-    }
-    with contextlib.suppress(BaseException):  # foreign code; the text is what remains
-        extra["error"] = pack(error, "the exception")
-    return extra
+    # -- signals
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        if self._in_user_code:
+            raise KeyboardInterrupt
+
+    def _poked(self, number: int, frame: Any) -> None:
+        if self._running is None or self._sending or os.getpid() != self._pid:
+            return  # about to answer anyway; the node pokes again if not
+        with contextlib.suppress(EndOfChannel):
+            for arrived in self._channel.receive_arrived():
+                self._take(check(arrived))
+            self._send_answer()
+            if self._queue:
+                given_back = [number for number, _ in self._queue]
+                self._queue.clear()
+                self._send(Kind.GIVEN_BACK, [given_back], [])

@@ -1,16 +1,21 @@
-"""`dispy worker FD`: how a node starts a nursery; not for people."""
+"""`dispy worker FD`: how a node starts a nursery; not for people.
 
+`dispy worker --script PATH ARGUMENTS...` runs a Python script, where there is no Python but
+this executable.
+"""
+
+import runpy
 import socket
 import sys
 from collections.abc import Sequence
 
-from dispy.worker.nursery import run_nursery
-
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a nursery on the socket that the node left open at descriptor `arguments[0]`."""
-    return run_nursery(socket.socket(fileno=int(arguments[0])))
+    """Run a nursery on the socket that the node left open at the given descriptor."""
+    if arguments[1] == "--script":
+        sys.argv = list(arguments[2:])
+        runpy.run_path(arguments[2], run_name="__main__")
+        return 0
+    from dispy.worker.nursery import Nursery
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return Nursery(socket.socket(fileno=int(arguments[1]))).run()

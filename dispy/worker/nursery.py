@@ -5,98 +5,123 @@ import os
 import select
 import signal
 import socket
+import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
-from dispy.shipping.payloads import unpack
-from dispy.system.processes import die_with_parent, how_it_ended
-from dispy.worker.channel import DIED, FORK, FORKED, LOAD, LOADED, Channel, EndOfChannel
-from dispy.worker.jobs import serve
+from dispy.protocol.messages import Kind, check
+from dispy.system.processes import adopt_orphans, children, die_with_parent, how_it_ended
+from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
+from dispy.worker.computation import Computation, load_function, load_program
+from dispy.worker.jobs import Worker
 
 
-def run_nursery(sock: socket.socket) -> int:
-    """Serve a node until it closes `sock`; then end every worker. Returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the node's to answer
-    die_with_parent(os.getppid())
-    wake, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that the descriptor is written to
-    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    channel, workers = Channel(sock), dict[int, int]()
-    function: Callable[..., Any] | None = None
-    try:
-        while True:
-            ready, _, _ = select.select([sock, wake], [], [])
-            if wake in ready:
-                wake.recv(4096)
-                _tell_ended(channel, workers)
-            if sock not in ready:
-                continue
-            frame = channel.receive()
-            if frame.kind == LOAD:
-                function, error = _load(frame.buffers[0])
-                channel.send(LOADED, [error])
-            elif frame.kind == FORK:
-                assert function is not None, "the node forks only what is loaded"
-                _fork(channel, frame.body[0], function, workers, (wake, waker))
-    except EndOfChannel:
-        return 0
-    finally:
-        for pid in workers:
-            _kill_group(pid)
+class Nursery:
+    """Serves a node until it closes the channel; then no process of the computation is left."""
 
+    def __init__(self, sock: socket.socket) -> None:
+        self._channel = Channel(sock)
+        self._computation: Computation | None = None
+        self._workers: dict[int, int] = {}  # process -> worker
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
 
-def _load(packed: bytes) -> tuple[Callable[..., Any] | None, str | None]:
-    try:
-        return unpack(packed), None
-    except BaseException:  # foreign code: imports that the computation makes
-        return None, traceback.format_exc()
-
-
-def _fork(
-    channel: Channel,
-    worker_id: int,
-    function: Callable[..., Any],
-    workers: dict[int, int],
-    ours: tuple[socket.socket, ...],
-) -> None:
-    descriptor = channel.descriptors.pop(0)
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+    def run(self) -> int:
+        """Return the exit status; runs in the process's only thread."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the node's to answer
+        die_with_parent(os.getppid())
+        adopt_orphans()
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that the descriptor is written to
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         try:
-            die_with_parent(parent)
-            os.setpgid(0, 0)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            for sock in (channel.sock, *ours):
-                sock.close()
-            serve(Channel(socket.socket(fileno=descriptor)), function)
-            status = 0
+            while True:
+                ready, _, _ = select.select([self._channel.sock, self._wake], [], [])
+                if self._wake in ready:
+                    self._wake.recv(4096)
+                    self._tell_ended()
+                if self._channel.sock in ready:
+                    self._obey()
+        except EndOfChannel:
+            return 0
         finally:
-            os._exit(status)  # never back into the nursery's loop, nor its exit handlers
-    os.close(descriptor)
-    workers[pid] = worker_id
-    channel.send(FORKED, [worker_id, pid])
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            for pid in self._workers:
+                _kill_group(pid)
+            for pid in children(os.getpid()):
+                _kill(pid)
 
+    def _obey(self) -> None:
+        frame = check(self._channel.receive())
+        if frame.kind == Kind.LOAD:
+            name, settings = frame.body
+            self._channel.send(Kind.LOADED, [self._load(name, settings, frame.buffers[0])])
+        elif frame.kind == Kind.FORK:
+            self._fork(frame.body[0])
 
-def _tell_ended(channel: Channel, workers: dict[int, int]) -> None:
-    while workers:
+    def _load(self, name: str, settings: dict[str, Any], content: bytes) -> str | None:
+        """Make the computation ready; return why it cannot be used."""
+        directory = settings["directory"]
         try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        worker_id = workers.pop(pid, None)
-        if worker_id is not None:
-            _kill_group(pid)  # what its job started goes with it
-            channel.send(DIED, [worker_id, how_it_ended(status), usage.ru_maxrss])
+            os.chdir(directory)
+            sys.path.insert(0, directory)
+            for entry in settings.get("path", []):
+                if entry not in sys.path:
+                    sys.path.append(entry)
+            if settings.get("program"):
+                self._computation = load_program(name, content, directory)
+            else:
+                self._computation = load_function(name, content, settings["names"])
+            return None
+        except BaseException:  # foreign code: imports that the computation makes
+            return traceback.format_exc()
+
+    def _fork(self, worker_id: int) -> None:
+        assert self._computation is not None, "the node forks only what is loaded"
+        descriptor = self._channel.descriptors.pop(0)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            status, log = 1, move_out_of_the_way(os.dup(2))
+            try:
+                die_with_parent(parent)
+                os.setpgid(0, 0)
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for sock in (self._channel.sock, self._wake, self._waker):
+                    sock.close()
+                descriptor = move_out_of_the_way(descriptor)
+                Worker(Channel(socket.socket(fileno=descriptor)), self._computation).serve()
+                status = 0
+            except BaseException:  # a bug of ours: the node's log is where it can be seen
+                os.write(log, traceback.format_exc().encode())
+            finally:
+                os._exit(status)  # never back into the nursery's loop, nor its exit handlers
+        os.close(descriptor)
+        self._workers[pid] = worker_id
+        self._channel.send(Kind.FORKED, [worker_id, pid])
+
+    def _tell_ended(self) -> None:
+        """Reap every child that ended; of a worker, end its group and tell the node."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            worker_id = self._workers.pop(pid, None)
+            if worker_id is None:
+                continue  # an orphan of some job; those alive end with the nursery
+            _kill_group(pid)
+            self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), usage.ru_maxrss])
 
 
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of it is left
         os.killpg(pid, signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)

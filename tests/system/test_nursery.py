@@ -3,7 +3,7 @@
 import os
 import socket
 import subprocess
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import cloudpickle
@@ -11,8 +11,10 @@ import psutil
 import pytest
 
 from dispy.model.statuses import Status
+from dispy.protocol.messages import Kind
 from dispy.shipping.payloads import pack_call, unpack
-from dispy.worker.channel import DIED, FORK, FORKED, JOBS, LOAD, LOADED, RESULTS, Channel
+from dispy.system.interpreter import own_command
+from dispy.worker.channel import Channel
 
 
 class Nursery:
@@ -22,7 +24,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dispy.worker.main", str(theirs.fileno())],
+            own_command("worker", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -30,9 +32,10 @@ class Nursery:
         ours.settimeout(30)
 
     def load(self, function: Callable) -> str | None:
-        self.channel.send(LOAD, [], [cloudpickle.dumps(function)])
+        settings = {"directory": tempfile.gettempdir(), "names": {}}
+        self.channel.send(Kind.LOAD, ["compute", settings], [cloudpickle.dumps(function)])
         frame = self.channel.receive()
-        assert frame.kind == LOADED
+        assert frame.kind == Kind.LOADED
         return frame.body[0]
 
     def fork(self, worker_id: int) -> tuple[Channel, int]:
@@ -40,11 +43,11 @@ class Nursery:
         # The frame carries its descriptor with its own first byte.
         from dispy.protocol.frames import encode_frame
 
-        (wire,) = encode_frame(FORK, [worker_id])
+        (wire,) = encode_frame(Kind.FORK, [worker_id])
         socket.send_fds(self.channel.sock, [wire], [theirs.fileno()])
         theirs.close()
         frame = self.channel.receive()
-        assert (frame.kind, frame.body[0]) == (FORKED, worker_id)
+        assert (frame.kind, frame.body[0]) == (Kind.FORKED, worker_id)
         channel = Channel(ours)
         ours.settimeout(30)
         return channel, frame.body[1]
@@ -68,9 +71,9 @@ def nursery() -> Iterator[Nursery]:
 
 
 def run(worker: Channel, *calls: bytes) -> list:
-    worker.send(JOBS, [list(range(len(calls))), list(calls)])
+    worker.send(Kind.JOBS, [list(range(len(calls))), list(calls)])
     frame = worker.receive()
-    assert frame.kind == RESULTS
+    assert frame.kind == Kind.DONE
     return frame.body
 
 
@@ -153,9 +156,9 @@ def test_a_worker_that_dies_is_told_and_replaced(nursery: Nursery, deed: str, wo
 
     nursery.load(compute)
     worker, _ = nursery.fork(1)
-    worker.send(JOBS, [[0], [call(deed)]])
+    worker.send(Kind.JOBS, [[0], [call(deed)]])
     died = nursery.channel.receive()
-    assert (died.kind, died.body[0]) == (DIED, 1)
+    assert (died.kind, died.body[0]) == (Kind.DIED, 1)
     assert word in died.body[1]
     replacement, _ = nursery.fork(2)
     assert unpack(run(replacement, call("pass"))[3][0]) == "lived"

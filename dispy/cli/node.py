@@ -1,0 +1,172 @@
+"""Offer this machine's processors to dispy clients.
+
+Usage:
+  dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
+             [--port=<port> | --node_port=<port>] [--name=<name>]
+             [--dest_path_prefix=<directory>] [--clean] [--insecure] [-d | --debug]
+  dispy node --serve-descriptor=<fd>
+  dispy node (-h | --help)
+
+Options:
+  -c <n>, --cpus=<n>  processors to offer; negative: all but so many [default: all]
+  -i <address>, --host=<address>  address to listen on [default: 127.0.0.1]
+  --ip_addr=<address>  dispy 4's name of --host
+  -p <port>, --port=<port>  TCP and UDP port [default: 51348]
+  --node_port=<port>  dispy 4's name of --port
+  --name=<name>  as which clients show this node; its host name by default
+  --dest_path_prefix=<directory>  where the files of computations go; below the directory for
+                      temporary files by default
+  --clean             remove what an earlier node left in that directory
+  --insecure          listen on an address that other machines reach, without encryption:
+                      anybody who reaches it can run any program here
+  -d, --debug         log more
+  --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
+  -h, --help          print this text
+
+Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
+ones are stopped, files are removed.
+"""
+
+import fcntl
+import ipaddress
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gevent
+from docopt import docopt
+from gevent import socket
+from gevent.event import Event
+
+from dispy.client.local_node import PATH_VARIABLE
+from dispy.model.errors import DispyError
+from dispy.net.link import Link
+from dispy.node.listening import Listener, node_hello
+from dispy.node.service import Node, processors
+from dispy.protocol.frames import FrameRefused
+
+logger = logging.getLogger("dispy.node")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a node until it is told to end; return its exit status."""
+    options = docopt(__doc__, argv=list(arguments))
+    level = logging.DEBUG if options["--debug"] else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
+    if options["--serve-descriptor"]:
+        logging.getLogger("dispy").setLevel(logging.WARNING)
+        return _serve_one(int(options["--serve-descriptor"]))
+    return _serve_all(options)
+
+
+def _serve_one(descriptor: int) -> int:
+    """Be the private node of the program at the other end of a socket."""
+    path = os.environ.pop(PATH_VARIABLE, "").split(os.pathsep)
+    directory = Path(tempfile.mkdtemp(prefix="dispy-"))
+    node = Node(socket.gethostname(), processors(), directory, "127.0.0.1", path)
+    link = Link(socket.socket(fileno=descriptor))
+    greenlet = gevent.spawn(_serve_link, node, link)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, link.close)
+    greenlet.join()
+    node.stop("its program ended")
+    return 0
+
+
+def _serve_link(node: Node, link: Link) -> None:
+    try:
+        hello = link.exchange_hello(node_hello(node), "client")
+    except (FrameRefused, OSError) as error:
+        logger.debug("the program ended before it used its local node: %s", error)
+    else:
+        node.serve(link, hello)
+
+
+def _serve_all(options: dict[str, Any]) -> int:
+    host = options["--ip_addr"] or options["--host"]
+    port = _whole(options["--node_port"] or options["--port"], "--port", 0, 65535)
+    cpus = _cpus(options["--cpus"])
+    _check_address(host, options["--insecure"])
+    root, lock = _own_directory(options["--dest_path_prefix"], host, port, options["--clean"])
+    name = options["--name"] or socket.gethostname()
+    node = Node(name, cpus, root, host)
+    try:
+        listener = Listener(node, host, port)
+    except OSError as error:
+        node.stop("it could not start")
+        raise DispyError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. Another node may "
+            f"run there; see `dispy doctor`, or choose --port or --host"
+        ) from None
+    told = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, told.set)
+    logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, port)
+    told.wait()
+    logger.info("ending: jobs that have not begun go back to their clients")
+    listener.close()
+    node.stop(f"node {name} was ended by its operator")
+    lock.close()
+    return 0
+
+
+def _cpus(text: str) -> int:
+    here = processors()
+    if text == "all":
+        return here
+    wanted = _whole(text, "--cpus", -here + 1, 4096)
+    if wanted == 0:
+        raise DispyError("--cpus: 0 processors would run nothing; leave the option out for all")
+    return wanted if wanted > 0 else here + wanted
+
+
+def _whole(text: str, option: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise DispyError(f"{option}: {text!r} is not a number") from None
+    if not low <= value <= high:
+        raise DispyError(f"{option}: {text} is not between {low} and {high}")
+    return value
+
+
+def _check_address(host: str, insecure: bool) -> None:
+    """Refuse to listen where others could come in without a key."""
+    try:
+        address = socket.gethostbyname(host) if ":" not in host else host
+        loopback = ipaddress.ip_address(address).is_loopback
+    except (OSError, ValueError) as error:
+        raise DispyError(f"--host: {host!r} is not an address of this machine: {error}") from None
+    if not loopback and not insecure:
+        raise DispyError(
+            f"a node at {host} would let everybody who reaches it run programs here, and this "
+            f"version has no secret to keep them out. Listen on a loopback address, or type "
+            f"--insecure if everybody in that network may"
+        )
+
+
+def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tuple[Path, Any]:
+    """Return this node's directory, empty, and the lock that keeps it ours."""
+    # Not a directory "dispy": beside a user's program it would be what `import dispy` finds.
+    parent = Path(prefix or tempfile.gettempdir())
+    root = parent / f"dispy-node-{host.replace(':', '_')}-{port}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = open(f"{root}.lock", "w")  # noqa: SIM115
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if root.exists() and any(root.iterdir()):
+            if not clean:
+                logger.warning("%s has files of an earlier node; --clean removes them", root)
+            else:
+                shutil.rmtree(root)
+        root.mkdir(exist_ok=True)
+    except BlockingIOError:
+        raise DispyError(f"a node that uses {root} is running already") from None
+    except OSError as error:
+        raise DispyError(f"cannot use {root} for files: {error.strerror or error}") from None
+    return root, lock

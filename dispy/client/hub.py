@@ -1,0 +1,80 @@
+"""The thread on which a client's links and scheduler live: a gevent hub of its own.
+
+Calls cross into it in order. A caller wakes the hub only when it is not awake already, so that
+one wake-up serves a whole burst.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dispy.client.waiting import make_event, start_thread
+
+logger = logging.getLogger("dispy.client")
+Result = TypeVar("Result")
+
+
+class Hub:
+    """Owns the thread; `call` from any thread, never from the hub itself."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], Any]] = deque()
+        self._wake: Any = None
+        self._awake = True  # until the loop runs
+        start_thread(self._run, "dispy-hub")
+
+    def _run(self) -> None:
+        import gevent
+        from gevent.event import Event
+
+        hub = gevent.get_hub()
+        hub.print_exception = _log_exception
+        self._wake = hub.loop.async_()
+        self._wake.start(self._take_calls)
+        self._take_calls()
+        Event().wait()  # for as long as the program lives
+
+    def post(self, call: Callable[[], Any]) -> None:
+        """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""
+        self._calls.append(call)
+        if not self._awake:
+            self._awake = True
+            self._wake.send()
+
+    def _take_calls(self) -> None:
+        self._awake = False
+        calls = self._calls
+        while calls:
+            call = calls.popleft()
+            try:
+                call()
+            except Exception:  # a bug of ours must not end the loop for everybody
+                logger.exception("a call on the hub failed")
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Run a function in a greenlet of the hub, where it may wait; return its result."""
+        import gevent
+
+        done = make_event()
+        outcome: list[Any] = [None, None]
+
+        def run() -> None:
+            try:
+                outcome[0] = function(*arguments)
+            except BaseException as error:  # handed to the caller, whatever it is
+                outcome[1] = error
+            finally:
+                done.set()
+
+        self.post(lambda: gevent.spawn(run))
+        done.wait()
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: Result = outcome[0]
+        return result
+
+
+def _log_exception(context: Any, kind: Any, value: Any, traceback: Any) -> None:
+    if not issubclass(kind, (SystemExit, KeyboardInterrupt)):
+        logger.error("a greenlet failed", exc_info=(kind, value, traceback))

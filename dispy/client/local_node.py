@@ -1,0 +1,57 @@
+"""The private node of a program that found no other: a child process on a socket pair.
+
+It serves this program alone and ends with it, whatever ends it: it reads end-of-file. Started
+before gevent is imported here, so that both interpreters start side by side.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from dispy.client.waiting import is_patched
+from dispy.system.interpreter import own_command
+from dispy.system.processes import widen
+
+PATH_VARIABLE = "DISPY_WORKER_PATH"  # module search path of this program, for its workers
+END_SECONDS = 5.0
+
+
+class LocalNode:
+    """Owns the child process and our end of its socket."""
+
+    def __init__(self) -> None:
+        ours, theirs = _plain("socket", "socketpair")()
+        for sock in (ours, theirs):
+            widen(sock)
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self.process = _plain("subprocess", "Popen")(
+            own_command("node", "--serve-descriptor", str(theirs.fileno())),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the program; its end is told by the socket
+            env={**os.environ, PATH_VARIABLE: path},
+        )
+        theirs.close()
+        self.descriptor: int = ours.detach()
+
+    def wait(self) -> None:
+        """Wait until the process has ended, after its socket was closed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=END_SECONDS)
+
+    def forget(self) -> None:
+        """In a forked child: close the socket without a word, so that only its owner keeps it."""
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+
+
+def _plain(module: str, name: str) -> Any:
+    """Return what a module had before gevent patched it; this program's loop is not ours."""
+    if is_patched():
+        from gevent import monkey
+
+        return monkey.get_original(module, name)
+    return getattr({"socket": socket, "subprocess": subprocess}[module], name)

@@ -1,0 +1,151 @@
+"""Nodes as a user's program names and sees them."""
+
+import logging
+import re
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from dispy.model.errors import DispyError
+from dispy.model.statuses import Status
+
+logger = logging.getLogger("dispy.client")
+
+
+@dataclass
+class DispyNodeAvailInfo:
+    """What a node has to spare: percent of idle CPU, bytes of memory and disk, percent of swap."""
+
+    cpu: float
+    memory: int
+    disk: int
+    swap: float
+
+
+class DispyNode:
+    """A node as one cluster sees it; times in seconds (wall time of jobs, not CPU time)."""
+
+    Initialized = Status.Initialized
+    Closed = Status.Closed
+    AvailInfo = Status.AvailInfo
+
+    def __init__(self, ip_addr: str, name: str, cpus: int) -> None:
+        self.ip_addr, self.name = ip_addr, name
+        self.cpus = self.avail_cpus = cpus
+        self.busy = 0
+        self.jobs_done = 0
+        self.cpu_time = 0.0
+        self.update_time = 0.0
+        self.tx = self.rx = 0
+        self.avail_info: DispyNodeAvailInfo | None = None
+
+    def __repr__(self) -> str:
+        return f"<DispyNode {self.name} ({self.ip_addr}), {self.cpus} cpus>"
+
+
+class NodeAllocate:
+    """Which hosts may be used, and how many processors of each; subclass it to decide yourself.
+
+    `host` is an address, a name, or a pattern with `*`. `cpus`: at most so many; negative:
+    all but so many; 0: all.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        cpus: int = 0,
+        depends: list[Any] | None = None,
+        setup_args: tuple[Any, ...] = (),
+    ) -> None:
+        if not isinstance(host, str) or not host:
+            raise DispyError(f"a node's host is a name, an address or a pattern, not {host!r}")
+        self.host = host
+        self.port, self.cpus = _whole(port, "port"), _whole(cpus, "cpus") or 0
+        self.depends, self.setup_args = depends or [], setup_args
+        self.ip_addr = host if "*" in host else _resolve(host)
+        self.ip_rex = re.escape(self.ip_addr or "").replace(r"\*", ".*")
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for hosts that have to be found first."""
+        return "*" in self.host
+
+    def matches(self, ip_addr: str) -> bool:
+        """Say whether a node of this address is meant; a pattern matches as a prefix."""
+        if not self.is_pattern:
+            return self.ip_addr == ip_addr
+        return re.match(self.ip_rex, ip_addr) is not None
+
+    def allocate(
+        self,
+        cluster: Any,
+        ip_addr: str,
+        name: str,
+        cpus: int,
+        avail_info: DispyNodeAvailInfo | None = None,
+        platform: str = "",
+    ) -> int:
+        """Return how many processors of this node the cluster uses; 0: none.
+
+        Called for each cluster and each node that is found, on a thread of dispy's own.
+        """
+        if not self.matches(ip_addr):
+            return 0
+        if self.cpus > 0:
+            return min(cpus, self.cpus)
+        return max(0, cpus + self.cpus) or cpus
+
+    @property
+    def is_default(self) -> bool:
+        """Whether `allocate` is our own, which may be asked on the hub."""
+        return type(self).allocate is NodeAllocate.allocate
+
+
+def parse_nodes(nodes: Any) -> list[NodeAllocate]:
+    """Return what a cluster's `nodes` argument means; raises DispyError for what it cannot be.
+
+    Concrete hosts come before patterns, longer patterns before shorter ones.
+    """
+    if nodes is None or nodes == [] or nodes == ():
+        nodes = ["*"]
+    if isinstance(nodes, (str, NodeAllocate)):
+        nodes = [nodes]
+    if not isinstance(nodes, (list, tuple)):
+        raise DispyError(f'"nodes" argument is invalid: a list of hosts, not {nodes!r}')
+    allocations = [a for a in map(_parse_node, nodes) if a.ip_addr is not None]
+    if not allocations:
+        raise DispyError(f'"nodes" argument is invalid: none of {nodes!r} can be resolved')
+    return sorted(allocations, key=lambda a: (a.is_pattern, -len(a.host)))
+
+
+def _parse_node(node: Any) -> NodeAllocate:
+    if isinstance(node, NodeAllocate):
+        return node
+    if isinstance(node, DispyNode):
+        return NodeAllocate(node.ip_addr)
+    if isinstance(node, str):
+        return NodeAllocate(node)
+    if isinstance(node, dict):
+        return NodeAllocate(**{"host": "*", **node})
+    if isinstance(node, (list, tuple)) and node:
+        return NodeAllocate(*node)
+    raise DispyError(f'"nodes" argument is invalid: {node!r} is not a host')
+
+
+def _resolve(host: str) -> str | None:
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        logger.warning("node %r is left out: %s", host, error.strerror or error)
+        return None
+
+
+def _whole(value: Any, what: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        logger.warning("%s %r of a node is not a number; ignored", what, value)
+        return None

@@ -1,0 +1,260 @@
+"""The one scheduler of a program, shared by all its clusters, and the table of its jobs.
+
+Methods of the `JobsOwner` part run on the hub and never wait. The table maps a job's number
+to its object until the job is final; whoever submits writes to it, the hub takes from it.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from itertools import count
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from dispy.client.callbacks import Callbacks
+from dispy.client.hub import Hub
+from dispy.client.job import DispyJob, copy_job
+from dispy.client.local_node import LocalNode
+from dispy.model.statuses import Status
+
+if TYPE_CHECKING:
+    from dispy.client.cluster import JobCluster
+    from dispy.scheduler.nodes import RemoteNode
+    from dispy.scheduler.service import Scheduler
+
+logger = logging.getLogger("dispy.client")
+
+
+class Session:
+    """Owns the hub, the scheduler on it, and the local node; one for each process."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.callbacks = Callbacks()
+        self.jobs: dict[int, DispyJob] = {}
+        self.clusters: dict[int, JobCluster] = {}
+        self.numbers = count(1)
+        self.cluster_numbers = count(1)
+        self.local_node: LocalNode | None = None
+        self._scheduler: Scheduler | None = None
+        self.ended = False
+        atexit.register(self._at_exit)
+
+    @property
+    def scheduler(self) -> "Scheduler":
+        """The scheduler; only for calls on the hub."""
+        if self._scheduler is None:
+            from dispy.scheduler.service import Scheduler
+
+            name = f"{socket.gethostname()}, process {os.getpid()}"
+            self._scheduler = Scheduler(self, secrets.token_hex(16), name)
+        return self._scheduler
+
+    # -- clusters; on the hub
+
+    def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
+        """Take in a cluster and offer it the nodes that are there already."""
+        self.clusters[cluster._number] = cluster
+        self.scheduler.open_cluster(
+            cluster._number, cluster.name, settings, content, cluster.reentrant,
+            cluster.pulse_interval,
+        )  # fmt: skip
+        for node in list(self.scheduler.nodes.values()):
+            if node.settled:
+                self._offer(cluster, node)
+
+    def close(self, cluster: "JobCluster") -> None:
+        """Forget a cluster; its jobs that are left are final already."""
+        self.clusters.pop(cluster._number, None)
+        self.scheduler.close_cluster(cluster._number)
+
+    def adopt(self, local: LocalNode) -> None:
+        """Serve the local node; returns at once."""
+        import gevent
+        from gevent import socket as gevent_socket
+
+        self.local_node = local
+        sock = gevent_socket.socket(fileno=local.descriptor)
+        gevent.spawn(self._serve_local, sock)
+
+    def _serve_local(self, sock: Any) -> None:
+        reason = self.scheduler.adopt(sock)
+        if not self.ended:
+            logger.error("the local node ended: %s", reason)
+            self.local_node = None
+
+    def _offer(self, cluster: "JobCluster", node: "RemoteNode") -> None:
+        """Ask the cluster's allocations, ours here, a user's own on the callbacks' thread."""
+        if all(allocation.is_default for allocation in cluster.allocations):
+            self._allocate(cluster, node)
+        else:
+            self.callbacks.put(self._allocate, cluster, node)
+
+    def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
+        cpus = cluster._allocate(node)
+        self.hub.post(lambda: self.scheduler.allocate(cluster._number, node.node_id, cpus))
+
+    def why(self, cluster: "JobCluster", job: DispyJob) -> str:
+        """Say why a job waits, or where it is."""
+        return f"{job.status.name} {cluster.name}"
+
+    # -- what the scheduler tells; on the hub
+
+    def payloads(self, jobs: Sequence[int]) -> list[bytes]:
+        """Return the packed calls of jobs."""
+        table = self.jobs
+        return [table[job]._payload for job in jobs]  # type: ignore[misc]  # kept until final
+
+    def started(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int]) -> None:
+        """Mark jobs that were given to a node as running there."""
+        cluster, table, now, address = self.clusters[cluster_id], self.jobs, time(), node.ip_addr
+        cluster._node(node).busy += len(jobs)
+        for number in jobs:
+            job = table[number]
+            job.start_time = now
+            job.ip_addr = address
+            job.status = Status.Running
+        if cluster.cluster_status is not None:
+            cluster._notify(Status.Running, cluster._node(node), [table[job] for job in jobs])
+
+    def finished(
+        self,
+        cluster_id: int,
+        node: "RemoteNode",
+        jobs: Sequence[int],
+        starts: Sequence[float],
+        ends: Sequence[float],
+        results: Sequence[bytes],
+        extras: dict[int, dict[str, Any]],
+    ) -> None:
+        """Take final results into their jobs and wake whoever waits."""
+        cluster, take = self.clusters[cluster_id], self.jobs.pop
+        view = cluster._node(node)
+        view.busy -= len(jobs)
+        view.jobs_done += len(jobs)
+        view.cpu_time += sum(ends) - sum(starts)
+        view.update_time = time()
+        done = []
+        for at, (number, start, end, result) in enumerate(
+            zip(jobs, starts, ends, results, strict=True)
+        ):
+            job = take(number)
+            job.start_time = start
+            job.end_time = end
+            job.stdout = job.stderr = ""
+            job._payload = None
+            job._value = None
+            job._packed = result or None
+            if at in extras:
+                _take_extra(job, extras[at])
+            else:
+                job.status = Status.Finished
+            if job._finish is not None:
+                job._finish.set()
+            done.append(job)
+        cluster._done(done, view)
+
+    def given_up(
+        self, cluster_id: int, node: "RemoteNode | None", jobs: Sequence[int], reason: str
+    ) -> None:
+        """End jobs that cannot go on."""
+        cluster = self.clusters[cluster_id]
+        view = cluster._node(node) if node is not None else None
+        if view is not None:
+            view.busy -= len(jobs)
+        cluster._end([self.jobs.pop(job) for job in jobs], Status.Abandoned, reason, view)
+
+    def requeued(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str) -> None:
+        """Mark jobs as waiting again."""
+        cluster = self.clusters[cluster_id]
+        view = cluster._node(node)
+        view.busy -= len(jobs)
+        for number in jobs:
+            job = self.jobs[number]
+            job.status, job.start_time, job.ip_addr = Status.Created, None, None
+        logger.debug("%d jobs of %s wait again: %s", len(jobs), cluster.name, why)
+
+    def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: bytes) -> None:
+        """Hand a value that a job sent before its end to its submitter."""
+        found, cluster = self.jobs.get(job), self.clusters.get(cluster_id)
+        if found is None or cluster is None:
+            return  # it overtook nothing: the job was cancelled or given up meanwhile
+        found._packed = value
+        found.status = Status.ProvisionalResult
+        cluster._report_interim(copy_job(found), cluster._node(node))
+
+    def node_found(self, node: "RemoteNode") -> None:
+        """Offer a new node to every cluster."""
+        for cluster in list(self.clusters.values()):
+            self._offer(cluster, node)
+
+    def node_changed(self, cluster_id: int, node: "RemoteNode", status: Status) -> None:
+        """Tell a cluster that it has, or has lost, a node."""
+        cluster = self.clusters.get(cluster_id)
+        if cluster is not None:
+            cluster._node_changed(node, status)
+
+    # -- the end
+
+    def _at_exit(self) -> None:
+        """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C."""
+        failed = getattr(sys, "last_value", None) is not None and not hasattr(sys, "ps1")
+        with contextlib.suppress(KeyboardInterrupt):
+            if not failed:
+                for cluster in list(self.clusters.values()):
+                    cluster.close()
+        self.end()
+
+    def end(self) -> None:
+        """End links and the local node; returns when that is done or has taken too long."""
+        if self.ended:
+            return
+        self.ended = True
+        with contextlib.suppress(KeyboardInterrupt):
+            if self._scheduler is not None:
+                self.hub.call(self._scheduler.stop)
+            if self.local_node is not None:
+                self.local_node.wait()
+
+
+def _take_extra(job: DispyJob, extra: dict[str, Any]) -> None:
+    """Take what is not the plain case of a result: failure, output."""
+    job.stdout = extra.get("stdout", job.stdout)
+    job.stderr = extra.get("stderr", job.stderr)
+    exception = extra.get("exception")
+    if isinstance(exception, str):
+        job.exception = exception
+    error = extra.get("error")
+    if isinstance(error, bytes):
+        job._error = error
+    job.status = Status(extra.get("status", Status.Finished))
+
+
+_session: Session | None = None
+
+
+def get_session() -> Session:
+    """Return this process's session, made when first asked for."""
+    global _session
+    if _session is None:
+        _session = Session()
+    return _session
+
+
+def _forget_after_fork() -> None:
+    """A forked child has neither our threads nor our jobs; what it holds of ours is closed."""
+    global _session
+    before, _session = _session, None
+    if before is not None:
+        atexit.unregister(before._at_exit)
+        if before.local_node is not None:
+            before.local_node.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,30 @@
+"""How the library speaks: through `logging`, and on stderr only where nobody configured that."""
+
+import logging
+import sys
+
+LOGGER = logging.getLogger("dispy")
+FORMAT = "%(asctime)s %(name)s - %(message)s"
+
+
+class _WhereNobodyListens(logging.Handler):
+    """Writes to stderr while the program itself has no handler for our messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        others = [handler for handler in LOGGER.handlers if handler is not self]
+        if not others and not logging.root.handlers:
+            print(self.format(record), file=sys.stderr)
+
+
+def set_level(level: int) -> None:
+    """Set the level of dispy's loggers, and speak on stderr where nothing else would."""
+    if not any(isinstance(handler, _WhereNobodyListens) for handler in LOGGER.handlers):
+        handler = _WhereNobodyListens()
+        handler.setFormatter(logging.Formatter(FORMAT))
+        LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+
+
+for _name in ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"):
+    # Programs written for dispy 4 say `loglevel=dispy.logger.DEBUG`.
+    setattr(LOGGER, _name, getattr(logging, _name))

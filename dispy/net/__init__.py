@@ -1,0 +1,1 @@
+"""Floor 3: moves frames between processes with gevent; knows nothing of jobs."""

@@ -1,0 +1,1 @@
+"""Floor 4: the service that runs jobs on one machine."""

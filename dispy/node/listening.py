@@ -1,0 +1,68 @@
+"""A node's open port: takes connections, asks who is there, hands owners to the node."""
+
+import logging
+
+import gevent
+from gevent import socket
+from gevent.pool import Pool
+
+from dispy.net.dialing import listen
+from dispy.net.link import Link
+from dispy.node.service import Node
+from dispy.protocol.frames import FrameRefused
+from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import Kind
+
+logger = logging.getLogger("dispy.node")
+
+CONNECTIONS = 4096  # at once, known or not: what descriptors and memory of a small machine bear
+
+
+def node_hello(node: Node) -> Hello:
+    """Return what a node says of itself."""
+    return Hello("node", node.identity, node.name, details={"cpus": node.cpus})
+
+
+class Listener:
+    """Owns the listening socket and a greenlet for each connection."""
+
+    def __init__(self, node: Node, host: str, port: int) -> None:
+        """Bind the port; raises OSError."""
+        self._node = node
+        self._socket = listen(host, port)
+        self._pool = Pool(CONNECTIONS)
+        self._accepting = gevent.spawn(self._accept)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, address = self._socket.accept()
+            except OSError as error:
+                logger.error("cannot take a connection: %s; trying again", error)
+                gevent.sleep(1)
+                continue
+            if self._pool.full():
+                logger.warning("refused %s: %d connections are open", address[0], CONNECTIONS)
+                sock.close()
+                continue
+            self._pool.spawn(self._serve, sock, address[0])
+
+    def _serve(self, sock: socket.socket, peer: str) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = Link(sock)
+        try:
+            hello = link.exchange_hello(node_hello(self._node), "client")
+        except FrameRefused as error:
+            logger.warning("refused %s: %s", peer, error)
+            link.send(Kind.REFUSE, [str(error)])
+            link.close()
+        except OSError as error:
+            logger.debug("%s did not say who it is: %s", peer, error)
+            link.close()
+        else:
+            self._node.serve(link, hello)
+
+    def close(self) -> None:
+        """Take no more connections; those that are open go on."""
+        self._accepting.kill()
+        self._socket.close()

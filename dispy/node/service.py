@@ -1,0 +1,384 @@
+"""A node: gives its processors to the jobs of its owners.
+
+The object that owns an `Execution` core and carries out what that decides. Everything runs in
+greenlets of one thread; a handler never waits, so that each event is taken as a whole.
+Never unpickles anything.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from dispy.execution.core import Execution
+from dispy.execution.records import (
+    Action,
+    Feed,
+    Key,
+    Report,
+    StartWorker,
+    Stop,
+    TellShare,
+)
+from dispy.model.statuses import Status
+from dispy.net.link import Link
+from dispy.node.owners import Owner
+from dispy.node.processes import ComputationProcesses, NurseryProcess, WorkerProcess
+from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import Kind, join_payloads, split_payloads
+
+logger = logging.getLogger("dispy.node")
+
+ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
+PULSE_SECONDS = 5.0  # between signs of life, where the owner wants none more often
+SUPERVISION_SECONDS = 0.01
+OUTPUT_SECONDS = 0.1
+FLUSH_SECONDS = 2.0  # that a farewell may take
+
+
+class Node:
+    """Serves owners over links that are handed to it; `directory` holds all its files."""
+
+    def __init__(
+        self, name: str, cpus: int, directory: Path, address: str = "", path: Sequence[str] = ()
+    ) -> None:
+        self.name, self.cpus, self.address = name, cpus, address
+        self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
+        self._directory, self._path = directory, list(path)
+        self._core = Execution(cpus)
+        self._owners: dict[str, Owner] = {}
+        self._computations: dict[Key, ComputationProcesses] = {}
+        self._workers: dict[int, WorkerProcess] = {}
+        self._spare: NurseryProcess | None = None
+        self._work = Event()
+        self.stopping = False
+        self._supervisor = gevent.spawn(self._supervise)
+        self._pulse = gevent.spawn(self._beat)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Keep one nursery warm: a new computation starts without waiting for Python."""
+        if self._spare is None and not self.stopping:
+            self._spare = NurseryProcess()
+
+    # -- owners
+
+    def serve(self, link: Link, hello: Hello) -> str:
+        """Serve an owner on its new link until that ends; return how it ended."""
+        owner = self._owners.get(hello.identity)
+        if owner is None:
+            owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
+            logger.info("client %s connected", owner.name)
+        with contextlib.suppress(TypeError, ValueError):  # a peer's nonsense means no opinion
+            owner.pulse_seconds = max(0.0, float(hello.details.get("pulse", 0)))
+        held = self._core.held(owner.owner_id)
+        owner.connected(
+            link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
+        )
+        share = self._core.share_of(owner.owner_id)
+        owner.tell(Kind.SHARE, [share, len(self._owners)])
+        end = link.read(lambda frame: self._from_owner(owner, frame))
+        if owner.link is link:
+            owner.link, owner.gone_since = None, monotonic()
+            if not any(key[0] == owner.owner_id for key in self._computations):
+                del self._owners[owner.owner_id]
+                logger.info("client %s left", owner.name)
+            elif not self.stopping:
+                logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
+                gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
+        return end.reason
+
+    def _give_up(self, owner: Owner, gone_since: float) -> None:
+        if owner.gone_since == gone_since and self._owners.get(owner.owner_id) is owner:
+            logger.warning("client %s did not come back; its results are dropped", owner.name)
+            self._forget(owner)
+
+    def _forget(self, owner: Owner) -> None:
+        for key in [key for key in self._computations if key[0] == owner.owner_id]:
+            self._close(key)
+        self._owners.pop(owner.owner_id, None)
+
+    def _from_owner(self, owner: Owner, frame: Frame) -> None:
+        body = frame.body
+        if frame.kind == Kind.RUN:
+            self._run(owner, (owner.owner_id, body[0]), body[1], frame)
+        elif frame.kind == Kind.ACKNOWLEDGE:
+            owner.acknowledged(body[0])
+        elif frame.kind == Kind.OPEN:
+            self._open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.CLOSE:
+            self._close((owner.owner_id, body[0]))
+        elif frame.kind == Kind.CANCEL:
+            for job in body[1]:
+                self._cancel((owner.owner_id, body[0]), job)
+        elif frame.kind == Kind.DROP:
+            for key in [key for key in self._computations if key[0] == owner.owner_id]:
+                for job in body[0]:
+                    self._cancel(key, job)
+        elif frame.kind == Kind.RECALL:
+            key = (owner.owner_id, body[0])
+            given, actions = self._core.jobs_recalled(key, body[1])
+            self._return(owner, key, given)
+            self._perform(actions)
+        else:
+            raise FrameRefused(f"{Kind(frame.kind).name} is not for a node to receive")
+
+    # -- computations and jobs
+
+    def _open(
+        self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: bytes
+    ) -> None:
+        key = (owner.owner_id, number)
+        if key in self._computations:
+            owner.tell(Kind.READY, [number, None])
+            return
+        refusal = self._why_not(name, settings)
+        if refusal is not None:
+            owner.tell(Kind.READY, [number, refusal])
+            return
+        directory = self._directory / owner.owner_id[:12] / str(number)
+        directory.mkdir(parents=True)
+        self.prepare()
+        nursery, self._spare = self._spare, None
+        assert nursery is not None
+        processes = ComputationProcesses(
+            nursery,
+            directory,
+            handle=lambda worker, frame: self._from_worker(key, worker, frame),
+            loaded=lambda error: self._loaded(owner, key, error),
+            died=lambda worker: self._worker_died(key, worker),
+        )
+        self._computations[key] = processes
+        self._core.computation_opened(key)
+        provided = {
+            "dispy_node_name": self.name,
+            "dispy_node_ip_addr": self.address,
+            "dispy_job_path": str(directory),
+        }
+        program = bool(settings.get("program"))
+        settings = {"program": program, "names": provided, "path": self._path}
+        processes.load(name, settings, content)
+
+    def _why_not(self, name: str, settings: dict[str, Any]) -> str | None:
+        """Say why a computation cannot run here; None when it can."""
+        ours = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
+        theirs = f"{settings.get('implementation')} {settings.get('python')}"
+        if settings.get("program") or ours == theirs:
+            return None
+        return (
+            f"node {self.name} runs {ours}, the program that sends {name!r} {theirs}. Functions "
+            f"travel only between equal Python versions: run the node with {theirs}"
+        )
+
+    def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
+        if key not in self._computations:
+            return  # closed while it was loading
+        if error is not None:
+            self._close(key)
+        owner.tell(Kind.READY, [key[1], error])
+        if error is None:
+            self._perform(self._core.computation_ready(key))
+        gevent.spawn_later(0.05, self.prepare)
+
+    def _close(self, key: Key) -> None:
+        processes = self._computations.pop(key, None)
+        if processes is None:
+            return
+        for worker_id in processes.workers:
+            self._workers.pop(worker_id, None)
+        self._perform(self._core.computation_closed(key))
+        gevent.spawn(processes.end)
+
+    def _run(self, owner: Owner, key: Key, jobs: list[int], frame: Frame) -> None:
+        processes = self._computations.get(key)
+        if processes is None:
+            self._return(owner, key, jobs)  # it was closed, or could not be loaded
+            return
+        payloads = join_payloads(frame.body[2], frame.buffers)
+        processes.payloads.update(zip(jobs, payloads, strict=True))
+        self._perform(self._core.jobs_received(key, jobs, monotonic()))
+        self._work.set()
+
+    def _return(self, owner: Owner, key: Key, jobs: Sequence[int]) -> None:
+        """Give jobs that were not begun back to their owner."""
+        processes = self._computations.get(key)
+        if processes is not None:
+            for job in jobs:
+                processes.payloads.pop(job, None)
+        if jobs:
+            owner.tell(Kind.RETURNED, [key[1], list(jobs)])
+
+    def _cancel(self, key: Key, job: int) -> None:
+        for action in self._core.cancel(key, job):
+            if isinstance(action, Report):
+                self._report(action, Status.Cancelled)
+            elif isinstance(action, Stop) and action.worker_id in self._workers:
+                worker = self._workers[action.worker_id]
+                if len(self._core.workers[action.worker_id].jobs) > 1:
+                    worker.cancelling.add(job)  # which one runs is known after a poke
+                    worker.signal(signal.SIGURG)
+                else:
+                    worker.interrupt(monotonic())
+        self._work.set()
+
+    def _report(self, action: Report, status: Status) -> None:
+        """Make jobs final that no worker answers for."""
+        owner, count, now = self._owners[action.key[0]], len(action.jobs), time()
+        payloads = self._computations[action.key].payloads
+        for job in action.jobs:
+            payloads.pop(job, None)
+        extra = {"status": int(status), "exception": action.reason}
+        extras = [[at, extra] for at in range(count)]
+        columns = [list(action.jobs), [now] * count, [now] * count, [b""] * count, extras]
+        owner.owe(action.key[1], columns, [])
+
+    # -- workers
+
+    def _from_worker(self, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        owner, processes = self._owners.get(key[0]), self._computations.get(key)
+        if owner is None or processes is None:
+            return  # closed; what it still says is of no use
+        worker.last_heard = now = monotonic()
+        if frame.kind == Kind.DONE:
+            jobs, starts, ends = frame.body[:3]
+            fed = self._core.workers[worker.worker_id].jobs
+            if not jobs or jobs != list(islice(fed, len(jobs))):
+                raise FrameRefused("a worker answered for jobs that it was not given")
+            for job in jobs:
+                del processes.payloads[job]
+            worker.interrupted = None
+            worker.cancelling.difference_update(jobs)
+            owner.owe(key[1], frame.body, frame.buffers)
+            mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
+            self._perform(self._core.jobs_done(worker.worker_id, jobs, mean, now))
+        elif frame.kind == Kind.GIVEN_BACK:
+            self._perform(self._core.jobs_given_back(worker.worker_id, frame.body[0]))
+            cancelling, worker.cancelling = worker.cancelling, set()
+            for job in cancelling:
+                self._cancel(key, job)
+        elif frame.kind == Kind.INTERIM:
+            owner.tell(Kind.PROVISIONAL, [key[1], *frame.body], frame.buffers)
+        elif frame.kind == Kind.RETIRE:
+            self._workers.pop(worker.worker_id, None)
+            worker.stopped = True
+            self._perform(self._core.worker_retired(worker.worker_id))
+            worker.link.close()
+
+    def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
+        self._workers.pop(worker.worker_id, None)
+        if key not in self._computations:
+            return
+        reason = f"the worker process {worker.ended} while it ran this job on node {self.name}"
+        if worker.interrupted is not None:
+            reason = f"cancelled; the worker process {worker.ended}"
+        actions = self._core.worker_died(worker.worker_id, reason, worker.interrupted is not None)
+        self._perform(actions)
+        for job in worker.cancelling:
+            self._cancel(key, job)
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        """Carry out the core's orders, in order."""
+        for action in actions:
+            if isinstance(action, Feed):
+                self._feed(action)
+            elif isinstance(action, StartWorker):
+                worker = self._computations[action.key].start_worker(action.worker_id)
+                self._workers[action.worker_id] = worker
+            elif isinstance(action, Report):
+                self._report(action, Status.Terminated)
+            elif isinstance(action, TellShare):
+                owner = self._owners.get(action.owner)
+                if owner is not None:
+                    owner.tell(Kind.SHARE, [action.slots, len(self._owners)])
+            elif isinstance(action, Stop):
+                stopped = self._workers.pop(action.worker_id, None)
+                if stopped is not None:
+                    stopped.kill()
+
+    def _feed(self, action: Feed) -> None:
+        worker = self._workers[action.worker_id]
+        payloads = self._computations[self._core.workers[action.worker_id].key].payloads
+        column, buffers = split_payloads([payloads[job] for job in action.jobs])
+        worker.last_heard = monotonic()
+        worker.link.send(Kind.JOBS, [action.jobs, column], buffers)
+
+    # -- watching over it all
+
+    def _supervise(self) -> None:
+        """Look at busy workers now and then; sleeps while there is nothing to look at."""
+        output_at = share_at = monotonic()
+        while True:
+            self._work.wait()
+            gevent.sleep(SUPERVISION_SECONDS)
+            now = monotonic()
+            bound = now - output_at > OUTPUT_SECONDS
+            busy = False
+            for worker_id, worker in list(self._workers.items()):
+                jobs = len(self._core.workers[worker_id].jobs)
+                if jobs:
+                    busy = True
+                    worker.supervise(now, behind=jobs > 1)
+                    if bound:
+                        worker.bound_output()
+            if bound:
+                output_at = now
+            if now - share_at > OUTPUT_SECONDS:
+                share_at = now
+                self._perform(self._core.time_passed(now))
+            if not busy and not self._core.active_owners:
+                self._work.clear()
+
+    def _beat(self) -> None:
+        """Give every connected owner a sign of life in time."""
+        while True:
+            wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
+            gevent.sleep(min([PULSE_SECONDS, *wanted]) / 2)
+            now = monotonic()
+            for owner in self._owners.values():
+                pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
+                if owner.link is not None and now - owner.link.spoke > pause / 2:
+                    owner.tell(Kind.PULSE, [])
+
+    def stop(self, reason: str) -> None:
+        """Give jobs back, end every process, remove every file; returns when that is done."""
+        if self.stopping:
+            return
+        self.stopping = True
+        for greenlet in (self._supervisor, self._pulse):
+            greenlet.kill()
+        for owner in self._owners.values():
+            for key in self._core.held(owner.owner_id):
+                self._return(owner, key, list(self._core.computations[key].waiting))
+            owner.tell(Kind.GOODBYE, [reason])
+        deadline = monotonic() + FLUSH_SECONDS
+        while monotonic() < deadline and any(
+            owner.link is not None and owner.link.unsent for owner in self._owners.values()
+        ):
+            gevent.sleep(0.01)
+        ending = [gevent.spawn(processes.end) for processes in self._computations.values()]
+        if self._spare is not None:
+            ending.append(gevent.spawn(self._spare.end))
+        gevent.joinall(ending)
+        for owner in self._owners.values():
+            if owner.link is not None:
+                owner.link.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

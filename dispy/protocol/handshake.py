@@ -1,0 +1,75 @@
+"""The first message of each side: who speaks, which version, and may we go on.
+
+Sans-I/O. Both sides send HELLO at once and read the other's; whoever cannot go on answers
+REFUSE with a sentence that says what to do, and ends the link. Before the other's HELLO is
+accepted nothing but HELLO and REFUSE is read, under the small limits below.
+"""
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispy import __version__
+from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused
+from dispy.protocol.messages import Kind, check
+
+PROTOCOL = 1  # raised when a message changes its meaning
+HELLO_LIMIT = 64 * 1024  # bytes that an unknown peer may send
+HELLO_SECONDS = 10.0  # that it may take
+NAME_LIMIT = 255  # characters of each text: a DNS name's length
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What one side says of itself. `identity` outlives the link, not the process."""
+
+    role: str  # "client" or "node"
+    identity: str
+    name: str  # as people know it
+    protocol: int = PROTOCOL
+    version: str = __version__
+    python: str = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    implementation: str = sys.implementation.name
+    platform: str = field(default_factory=platform.platform)
+    details: dict[str, Any] = field(default_factory=dict)  # by role: cpus, pulse_interval, ...
+
+    def body(self) -> list[dict[str, Any]]:
+        """Return the body of its frame."""
+        return [{name: getattr(self, name) for name in self.__slots__}]
+
+
+def hello_decoder() -> FrameDecoder:
+    """Return the decoder for a peer that has not said who it is."""
+    return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0)
+
+
+def accept_hello(frame: Frame, role: str) -> Hello:
+    """Return the peer's hello; `role` is what it must be.
+
+    Raises FrameRefused with a sentence for the person at the other end, or with the
+    peer's own sentence where it refused us.
+    """
+    body = check(frame).body
+    if frame.kind == Kind.REFUSE:
+        raise FrameRefused(body[0][:1000])
+    if frame.kind != Kind.HELLO:
+        raise FrameRefused(f"{Kind(frame.kind).name} came before HELLO")
+    said = body[0]
+    protocol = said.get("protocol")
+    if protocol != PROTOCOL:
+        raise FrameRefused(
+            f"{said.get('name', 'the peer')!s:.80} runs dispy {said.get('version')!s:.40} "
+            f"(protocol {protocol!s:.10}), this side dispy {__version__} (protocol {PROTOCOL}). "
+            f"Install the same version on both: pip install dispy=={__version__}"
+        )
+    texts = ("role", "identity", "name", "version", "python", "implementation", "platform")
+    for name in texts:
+        if not isinstance(said.get(name), str) or len(said[name]) > NAME_LIMIT:
+            raise FrameRefused(f"{name!r} of HELLO is not a text of at most {NAME_LIMIT} letters")
+    if said["role"] != role:
+        raise FrameRefused(f"a {said['role']} connected where a {role} was expected")
+    details = said.get("details")
+    if not isinstance(details, dict):
+        raise FrameRefused("'details' of HELLO is not a table")
+    return Hello(protocol=protocol, details=details, **{name: said[name] for name in texts})

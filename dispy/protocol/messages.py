@@ -1,0 +1,158 @@
+"""What each frame means, between a client's scheduler, a node and its workers, and its shape.
+
+A body is a list of columns, checked here before anything looks into it: a peer that sends
+another shape is refused with the name of the message. Numbers of jobs and computations are
+counted by their owner. Payloads and results are opaque bytes, or None where the frame carries
+them as its next raw buffer (those of INLINE_LIMIT bytes and more); a job that failed has the
+empty result, which no pickle is.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+from dispy.protocol.frames import Frame, FrameRefused
+
+INLINE_LIMIT = 64 * 1024  # bytes; below this, copying is cheaper than one more buffer
+
+
+class Kind(IntEnum):
+    """The first byte after a frame's length."""
+
+    HELLO = 1
+    REFUSE = 2
+    PULSE = 3
+    # owner to node
+    OPEN = 10
+    RUN = 11
+    CANCEL = 12
+    DROP = 13
+    RECALL = 14
+    CLOSE = 15
+    ACKNOWLEDGE = 16
+    # node to owner
+    READY = 30
+    RESULTS = 31
+    RETURNED = 32
+    HELD = 33
+    SHARE = 34
+    PROVISIONAL = 35
+    STATUS = 36
+    GOODBYE = 37
+    # node to nursery, and back
+    LOAD = 50
+    FORK = 51
+    LOADED = 52
+    FORKED = 53
+    DIED = 54
+    # node to worker, and back
+    JOBS = 60
+    DONE = 61
+    GIVEN_BACK = 62
+    INTERIM = 63
+    RETIRE = 64
+
+
+_TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
+_OPTIONAL_TEXT = (str, type(None))
+_OPAQUE = (bytes, type(None))
+_NUMBERS, _TIMES, _PAYLOADS, _LISTS = [int], [float, int], [bytes, type(None)], [list]
+
+# One entry for each column: a tuple of types for a value, a list of types for a list's elements.
+SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
+    Kind.HELLO: (_TABLE,),
+    Kind.REFUSE: (_TEXT,),  # the sentence for a person
+    Kind.PULSE: (),
+    Kind.OPEN: (_WHOLE, _TEXT, _TABLE),  # computation, name, settings; the code as a buffer
+    Kind.RUN: (_WHOLE, _NUMBERS, _PAYLOADS),  # computation, jobs, payloads
+    Kind.CANCEL: (_WHOLE, _NUMBERS),
+    Kind.DROP: (_NUMBERS,),
+    Kind.RECALL: (_WHOLE, _NUMBERS),
+    Kind.CLOSE: (_WHOLE,),
+    Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
+    Kind.READY: (_WHOLE, _OPTIONAL_TEXT),  # computation, why it cannot be used
+    # sequence, computation, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
+    Kind.RESULTS: (_WHOLE, _WHOLE, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
+    Kind.RETURNED: (_WHOLE, _NUMBERS),
+    Kind.HELD: (_NUMBERS, _NUMBERS),  # jobs without a result, computations
+    Kind.SHARE: (_WHOLE, _WHOLE),  # slots of this owner, owners that share
+    Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value
+    Kind.STATUS: (_TABLE,),
+    Kind.GOODBYE: (_TEXT,),  # why
+    Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
+    Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
+    Kind.LOADED: (_OPTIONAL_TEXT,),  # why it cannot be used
+    Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
+    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (KiB)
+    Kind.JOBS: (_NUMBERS, _PAYLOADS),
+    Kind.DONE: (_NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),  # RESULTS without its first two
+    Kind.GIVEN_BACK: (_NUMBERS,),  # a poked worker's jobs that it has not begun
+    Kind.INTERIM: (_WHOLE, _OPAQUE),  # job, provisional value
+    Kind.RETIRE: (),  # this worker cannot be cleaned; it runs nothing more
+}
+
+# kind -> where its columns of equal length begin and end, and which column has gaps for buffers
+_COLUMNS: dict[int, tuple[int, int, int]] = {
+    Kind.RUN: (1, 3, 2),
+    Kind.RESULTS: (2, 6, 5),
+    Kind.JOBS: (0, 2, 1),
+    Kind.DONE: (0, 4, 3),
+}
+_EXTRAS: dict[int, int] = {Kind.RESULTS: 6, Kind.DONE: 4}
+_BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1}
+
+
+def check(frame: Frame) -> Frame:
+    """Return the frame; raises FrameRefused unless its body has the shape of its kind."""
+    shape = SHAPES.get(frame.kind)
+    if shape is None:
+        raise FrameRefused(f"a message of kind {frame.kind}, which this version does not know")
+    body = frame.body
+    if type(body) is not list or len(body) != len(shape):
+        raise FrameRefused(f"{Kind(frame.kind).name} has not the {len(shape)} parts it should")
+    for at, (value, expected) in enumerate(zip(body, shape, strict=True), 1):
+        if type(expected) is list:
+            fits = type(value) is list and set(map(type, value)) <= set(expected)
+        else:
+            fits = type(value) in expected
+        if not fits:
+            raise FrameRefused(f"part {at} of {Kind(frame.kind).name} is not what it should be")
+    _check_columns(frame)
+    return frame
+
+
+def _check_columns(frame: Frame) -> None:
+    """Columns of one table are equally long, and each gap in them has its buffer."""
+    body, buffers = frame.body, _BUFFERS.get(frame.kind, 0)
+    if frame.kind in _COLUMNS:
+        first, end, gaps = _COLUMNS[frame.kind]
+        if len({len(column) for column in body[first:end]}) > 1:
+            raise FrameRefused(f"the columns of {Kind(frame.kind).name} differ in length")
+        buffers = body[gaps].count(None)
+    elif frame.kind in (Kind.PROVISIONAL, Kind.INTERIM):
+        buffers = body[-1] is None
+    if buffers != len(frame.buffers):
+        raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
+    if frame.kind in _EXTRAS:
+        count = len(body[_EXTRAS[frame.kind] - 1])
+        for extra in body[_EXTRAS[frame.kind]]:
+            if len(extra) != 2 or type(extra[0]) is not int or type(extra[1]) is not dict:
+                raise FrameRefused("an extra is not [position, table]")
+            if not 0 <= extra[0] < count:
+                raise FrameRefused("an extra belongs to no job")
+
+
+def split_payloads(payloads: Sequence[bytes]) -> tuple[list[bytes | None], list[bytes]]:
+    """Return the column of a frame for these payloads, and its buffers."""
+    if not payloads or max(map(len, payloads)) < INLINE_LIMIT:
+        return list(payloads), []
+    column = [payload if len(payload) < INLINE_LIMIT else None for payload in payloads]
+    return column, [payload for payload in payloads if len(payload) >= INLINE_LIMIT]
+
+
+def join_payloads(column: list[bytes | None], buffers: list[bytes]) -> list[bytes]:
+    """Return all payloads of a checked frame in order; the inverse of `split_payloads`."""
+    if not buffers:
+        return column  # type: ignore[return-value]  # no gaps: checked above
+    bulk = iter(buffers)
+    return [next(bulk) if payload is None else payload for payload in column]

@@ -1,0 +1,1 @@
+"""Floor 4: the object that drives the scheduling core; embedded in clients, later a service."""

@@ -1,0 +1,31 @@
+"""A node as a scheduler sees it, and the greenlet that keeps the link to one address."""
+
+from dataclasses import dataclass, field
+from time import time
+
+from dispy.net.link import Link
+from dispy.protocol.handshake import Hello
+
+
+@dataclass(slots=True)
+class RemoteNode:
+    """A node that said hello. `node_id` is that of its process, not of its address."""
+
+    node_id: str
+    name: str
+    ip_addr: str
+    port: int  # 0: the local node on its socket pair
+    cpus: int  # processors that it offers to all owners together
+    hello: Hello
+    link: Link | None  # None while it is being dialled again
+    share: int = 0  # slots that are ours now
+    owners: int = 1  # clients that share it
+    settled: bool = False  # both sides have compared what they hold
+    results_seen: int = 0  # the last sequence number of results that was taken
+    acknowledge: bool = False  # a later number than the node has been told
+    jobs_done: int = 0
+    run_seconds: float = 0.0  # wall time of those jobs, together
+    update_time: float = field(default_factory=time)  # seconds since the epoch
+    opened: set[int] = field(default_factory=set)  # clusters that were sent to it
+    ready: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)  # cluster -> why it cannot be used

@@ -1,0 +1,391 @@
+"""The scheduler: drives a `Scheduling` core and the links to its nodes.
+
+Embedded in a client it runs on that client's hub thread. Handlers change the core and never
+wait; what they made dirty is placed once, after all that has arrived in this turn of the loop.
+The owner of the jobs is told through the methods of `JobsOwner`, in the same greenlet.
+"""
+
+import logging
+from collections.abc import Sequence
+from time import monotonic, time
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+from gevent.socket import socket
+
+from dispy.model.statuses import Status
+from dispy.net.dialing import connect
+from dispy.net.link import Link
+from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import INLINE_LIMIT, Kind, join_payloads, split_payloads
+from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduling.core import Scheduling
+from dispy.scheduling.records import (
+    Action,
+    CancelOnNode,
+    Cluster,
+    Drop,
+    GiveUp,
+    Node,
+    Requeued,
+    RunBatch,
+)
+
+logger = logging.getLogger("dispy.scheduler")
+
+CONNECT_SECONDS = 5.0
+RETRY_SECONDS = 0.1, 2.0  # between attempts: the first pause, and the longest
+PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
+SILENT_PULSES = 5  # that a node may miss, as in dispy 4
+REFUSED_SECONDS = 2.0  # how long a node whose machine says "no such port" may be restarting
+BATCH_BYTES = 1024 * 1024  # of payloads in one frame
+
+
+class JobsOwner(Protocol):
+    """Who submits jobs and gets results: a client, or the scheduler service on its behalf."""
+
+    def payloads(self, jobs: Sequence[int]) -> list[bytes]:
+        """Return the packed calls of jobs that are about to be sent."""
+
+    def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
+        """These jobs were given to that node."""
+
+    def finished(
+        self,
+        cluster_id: int,
+        node: RemoteNode,
+        jobs: Sequence[int],
+        starts: Sequence[float],
+        ends: Sequence[float],
+        results: Sequence[bytes],
+        extras: dict[int, dict[str, Any]],
+    ) -> None:
+        """These jobs are final; `extras` by position, for whatever is not the plain case."""
+
+    def given_up(
+        self, cluster_id: int, node: RemoteNode | None, jobs: Sequence[int], reason: str
+    ) -> None:
+        """These jobs are final: Abandoned."""
+
+    def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
+        """These jobs wait again."""
+
+    def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: bytes) -> None:
+        """A job sent a value before its end."""
+
+    def node_found(self, node: RemoteNode) -> None:
+        """Answer with `allocate` for each cluster that may use it."""
+
+    def node_changed(self, cluster_id: int, node: RemoteNode, status: Status) -> None:
+        """A cluster's computation is ready on that node, or gone from it."""
+
+
+class Scheduler:
+    """Owns a core, the nodes' links, and the greenlets that keep them."""
+
+    def __init__(self, owner: JobsOwner, identity: str, name: str) -> None:
+        self._owner, self._identity, self._name = owner, identity, name
+        self._core = Scheduling()
+        self.nodes: dict[str, RemoteNode] = {}
+        self._opening: dict[int, tuple[str, dict[str, Any], bytes]] = {}
+        self._pulses: dict[int, float] = {}
+        self._keepers: dict[tuple[str, int], gevent.Greenlet[..., None]] = {}
+        self.unreachable: dict[tuple[str, int], str] = {}  # address -> what the last attempt said
+        self._pass_pending = False
+        self._beat = gevent.spawn(self._keep_beat)
+
+    # -- clusters and jobs
+
+    def open_cluster(
+        self,
+        cluster_id: int,
+        name: str,
+        settings: dict[str, Any],
+        content: bytes,
+        reentrant: bool,
+        pulse: float | None,
+    ) -> None:
+        """Take in a cluster; its nodes come by `allocate`."""
+        self._opening[cluster_id] = (name, settings, content)
+        if pulse is not None:
+            self._pulses[cluster_id] = pulse
+        self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant))
+
+    def allocate(self, cluster_id: int, node_id: str, cpus: int) -> None:
+        """Let a cluster use `cpus` processors of a node; 0: not this node."""
+        node = self.nodes.get(node_id)
+        if node is None or cluster_id not in self._opening:
+            return  # lost or closed while it was being decided
+        if cpus and cluster_id not in node.opened and cluster_id not in node.refused:
+            node.opened.add(cluster_id)
+            self._send_opening(node, cluster_id)
+
+    def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
+        name, settings, content = self._opening[cluster_id]
+        if node.link is not None:
+            node.link.send(Kind.OPEN, [cluster_id, name, settings], [content])
+
+    def submit(self, cluster_id: int, jobs: Sequence[int], node_id: str | None = None) -> None:
+        """Queue jobs, for one node if it is named; they are placed in this turn of the loop."""
+        if cluster_id not in self._opening:
+            return  # it was closed in between, with all its jobs
+        self._core.jobs_submitted(cluster_id, jobs)
+        self._plan_pass()
+
+    def cancel(self, cluster_id: int, job: int) -> bool:
+        """Cancel a job; True when it was still queued and is final now."""
+        cluster = self._core.clusters.get(cluster_id)
+        queued = cluster is not None and job in cluster.queued
+        where = next((n for n, node in self._core.nodes.items() if job in node.jobs), None)
+        self._perform(self._core.cancel(cluster_id, job, where))
+        return queued
+
+    def close_cluster(self, cluster_id: int) -> None:
+        """Forget a cluster; nodes stop what they still run of it."""
+        self._opening.pop(cluster_id, None)
+        self._pulses.pop(cluster_id, None)
+        self._core.cluster_closed(cluster_id)
+        for node in self.nodes.values():
+            if cluster_id in node.opened:
+                node.opened.discard(cluster_id)
+                node.ready.discard(cluster_id)
+                if node.link is not None:
+                    node.link.send(Kind.CLOSE, [cluster_id])
+        self._plan_pass()
+
+    # -- nodes
+
+    def connect(self, host: str, port: int) -> None:
+        """Keep a link to the node at this address from now on."""
+        if (host, port) not in self._keepers:
+            self._keepers[host, port] = gevent.spawn(self._keep, host, port)
+
+    def adopt(self, sock: socket) -> str:
+        """Serve a node on a socket that is connected already; returns how it ended."""
+        node, reason = self._serve(Link(sock), "127.0.0.1", 0, None)
+        if node is not None:
+            self._lost(node, reason)
+        return reason
+
+    def _keep(self, host: str, port: int) -> None:
+        """Dial an address for as long as the scheduler lives; pauses grow to seconds."""
+        node: RemoteNode | None = None
+        pause, lost_at = RETRY_SECONDS[0], 0.0
+        while True:
+            refused = False
+            try:
+                sock = connect(host, port, CONNECT_SECONDS)
+            except OSError as error:
+                reason = f"no answer: {error.strerror or error}"
+                refused = isinstance(error, ConnectionRefusedError)
+            else:
+                served, reason = self._serve(Link(sock), host, port, node)
+                if served is not None:
+                    node, lost_at, pause = served, monotonic(), RETRY_SECONDS[0]
+            self.unreachable[host, port] = reason
+            if node is not None and node.node_id not in self.nodes:
+                node = None  # it said goodbye
+            if node is not None:
+                patience = REFUSED_SECONDS if refused else self.pulse_seconds * SILENT_PULSES
+                if monotonic() - lost_at > patience:
+                    self._lost(node, reason)
+                    node = None
+            gevent.sleep(pause)
+            pause = min(pause * 1.5, RETRY_SECONDS[1])
+
+    def _serve(
+        self, link: Link, host: str, port: int, before: RemoteNode | None
+    ) -> tuple[RemoteNode | None, str]:
+        """Speak with a node until its link ends; return it, and how that ended."""
+        ours = Hello("client", self._identity, self._name, details={"pulse": self.pulse_seconds})
+        try:
+            hello = link.exchange_hello(ours, "node")
+        except (FrameRefused, OSError) as error:
+            link.close()
+            return None, str(error)
+        if before is not None and before.node_id != hello.identity:
+            self._lost(before, "it was restarted")
+        node = self.nodes.get(hello.identity)
+        if node is not None and node.link is not None and not node.link.closed:
+            link.close()
+            return None, f"it is node {node.name}, which is connected already"
+        if node is None:
+            cpus = int(hello.details.get("cpus", 1))
+            node = RemoteNode(hello.identity, hello.name, host, port, cpus, hello, link, cpus)
+            self.nodes[node.node_id] = node
+            self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
+            if port:  # the local node was announced when it was started
+                logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
+        node.link = link
+        self.unreachable.pop((host, port), None)
+        end = link.read(lambda frame: self._from_node(node, frame))
+        if node.link is link:
+            node.link, node.settled = None, False
+            self._core.node_silent(node.node_id)
+        return node, end.reason
+
+    def _lost(self, node: RemoteNode, reason: str) -> None:
+        if self.nodes.pop(node.node_id, None) is None:
+            return
+        level = logging.WARNING if node.port else logging.DEBUG  # a local node's end is told above
+        logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
+        if node.link is not None:
+            node.link.close()
+        self._perform(self._core.node_lost(node.node_id, reason), node)
+        for cluster_id in node.ready:
+            self._owner.node_changed(cluster_id, node, Status.Closed)
+        self._plan_pass()
+
+    def _from_node(self, node: RemoteNode, frame: Frame) -> None:
+        body = frame.body
+        if frame.kind == Kind.RESULTS:
+            self._results(node, frame)
+        elif frame.kind == Kind.SHARE:
+            node.share, node.owners = body
+            self._core.node_shared(node.node_id, node.share)
+        elif frame.kind == Kind.READY:
+            self._ready(node, *body)
+        elif frame.kind == Kind.RETURNED:
+            self._perform(self._core.jobs_returned(node.node_id, body[1]), node)
+        elif frame.kind == Kind.HELD:
+            self._settle(node, *body)
+        elif frame.kind == Kind.PROVISIONAL:
+            value = join_payloads([body[2]], frame.buffers)[0]
+            self._owner.provisional(body[0], node, body[1], value)
+        elif frame.kind == Kind.GOODBYE:
+            self._lost(node, body[0])
+        else:
+            raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
+        self._plan_pass()
+
+    def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
+        """Compare with what the node holds; only now may it be sent anything."""
+        node.settled = True
+        self._perform(self._core.node_settled(node.node_id, jobs), node)
+        for cluster_id in set(computations) - self._opening.keys():
+            assert node.link is not None
+            node.link.send(Kind.CLOSE, [cluster_id])
+        for cluster_id in node.opened - set(computations):
+            self._send_opening(node, cluster_id)
+        if not node.opened:
+            self._owner.node_found(node)
+
+    def _ready(self, node: RemoteNode, cluster_id: int, error: str | None) -> None:
+        if cluster_id not in self._opening:
+            return
+        if error is not None:
+            node.opened.discard(cluster_id)
+            node.refused[cluster_id] = error
+            name = self._opening[cluster_id][0]
+            logger.error("node %s cannot run %r: %s", node.name, name, error)
+            return
+        node.ready.add(cluster_id)
+        self._core.cluster_ready_on(node.node_id, cluster_id)
+        self._owner.node_changed(cluster_id, node, Status.Initialized)
+
+    def _results(self, node: RemoteNode, frame: Frame) -> None:
+        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
+        if sequence <= node.results_seen:
+            return  # sent again after a broken link, and taken before it
+        node.results_seen, node.acknowledge = sequence, True
+        if not jobs:
+            return
+        seconds = max(0.0, sum(ends) - sum(starts))
+        results = join_payloads(column, frame.buffers)
+        counted = self._core.jobs_finished(node.node_id, jobs, seconds / len(jobs))
+        if len(counted) < len(jobs):  # some were given up or moved meanwhile
+            keep = [at for at, job in enumerate(jobs) if job in counted]
+            place = {at: new for new, at in enumerate(keep)}
+            extras = [[place[at], extra] for at, extra in extras if at in place]
+            jobs, starts, ends, results = (
+                [c[at] for at in keep] for c in (jobs, starts, ends, results)
+            )
+        node.jobs_done += len(jobs)
+        node.run_seconds += seconds
+        node.update_time = time()
+        if jobs:
+            self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
+
+    # -- carrying out
+
+    def _plan_pass(self) -> None:
+        """Place what is dirty once this turn's events are all in."""
+        if not self._pass_pending:
+            self._pass_pending = True
+            get_hub().loop.run_callback(self._pass)
+
+    def _pass(self) -> None:
+        self._pass_pending = False
+        self._perform(self._core.place())
+        for node in self.nodes.values():
+            if node.acknowledge and node.link is not None:
+                node.acknowledge = False
+                node.link.send(Kind.ACKNOWLEDGE, [node.results_seen])
+
+    def _perform(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
+        """Carry out the core's orders, in order; `node` is the one that an event was about."""
+        for action in actions:
+            if isinstance(action, RunBatch):
+                self._run(self.nodes[action.node_id], action)
+            elif isinstance(action, Requeued):
+                assert node is not None
+                self._owner.requeued(action.cluster_id, node, action.jobs, action.reason)
+            elif isinstance(action, GiveUp):
+                self._owner.given_up(action.cluster_id, node, action.jobs, action.reason)
+            elif isinstance(action, CancelOnNode):
+                at = self.nodes[action.node_id]
+                cluster_id = self._core.nodes[action.node_id].jobs[action.job]
+                if at.link is not None:
+                    at.link.send(Kind.CANCEL, [cluster_id, [action.job]])
+            elif isinstance(action, Drop):
+                at = self.nodes[action.node_id]
+                if at.link is not None:
+                    at.link.send(Kind.DROP, [list(action.jobs)])
+
+    def _run(self, node: RemoteNode, batch: RunBatch) -> None:
+        assert node.link is not None, "the core gives nothing to a node without a link"
+        jobs, payloads = batch.jobs, self._owner.payloads(batch.jobs)
+        first = size = 0
+        for at, payload in enumerate(payloads):
+            inline = len(payload) if len(payload) < INLINE_LIMIT else 0
+            if size + inline > BATCH_BYTES:
+                self._send_run(node.link, batch.cluster_id, jobs[first:at], payloads[first:at])
+                first, size = at, 0
+            size += inline
+        self._send_run(node.link, batch.cluster_id, jobs[first:], payloads[first:])
+        self._owner.started(batch.cluster_id, node, jobs)
+
+    def _send_run(
+        self, link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[bytes]
+    ) -> None:
+        column, buffers = split_payloads(payloads)
+        link.send(Kind.RUN, [cluster_id, list(jobs), column], buffers)
+
+    # -- signs of life
+
+    @property
+    def pulse_seconds(self) -> float:
+        """Between signs of life: what the most careful cluster wants."""
+        return min([PULSE_SECONDS, *self._pulses.values()])
+
+    def _keep_beat(self) -> None:
+        while True:
+            gevent.sleep(self.pulse_seconds / 2)
+            now = monotonic()
+            for node in self.nodes.values():
+                if node.link is None:
+                    continue
+                if now - node.link.heard > self.pulse_seconds * SILENT_PULSES:
+                    logger.warning("node %s has been silent for too long", node.name)
+                    node.link.close()
+                elif now - node.link.spoke > self.pulse_seconds / 2:
+                    node.link.send(Kind.PULSE, [])
+
+    def stop(self) -> None:
+        """End every link and greenlet; nodes keep what they were given."""
+        gevent.killall([self._beat, *self._keepers.values()], block=False)
+        for node in self.nodes.values():
+            if node.link is not None:
+                node.link.close()

@@ -1,0 +1,54 @@
+"""A computation's code to bytes: by value where the other side cannot import it.
+
+cloudpickle takes functions of `__main__` by value and others by reference. A function of the
+user's own module would then be looked for on the node, which has not got that file; so such
+modules are taken by value too. Modules of the standard library and installed packages are not.
+"""
+
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dispy.shipping.payloads import CannotPack, by_value_lock
+
+_INSTALLED = [
+    Path(place).resolve()
+    for place in {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+    if place
+]
+
+
+def pack_function(function: Callable[..., Any], name: str) -> bytes:
+    """Return the bytes from which a worker rebuilds `function`; raises CannotPack."""
+    import cloudpickle  # 16 ms, which `import dispy` must not cost
+
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    by_value = module is not None and not _is_installed(module)
+    with by_value_lock:
+        try:
+            if by_value:
+                cloudpickle.register_pickle_by_value(module)
+            packed: bytes = cloudpickle.dumps(function, protocol=5)
+        except Exception as error:  # foreign code: any object that the function refers to
+            raise CannotPack(
+                f"{name} cannot be sent to a node: {error}. It refers to something that lives "
+                f"in this process only; create that inside {name} instead."
+            ) from error
+        finally:
+            if by_value:
+                cloudpickle.unregister_pickle_by_value(module)
+    return packed
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Say whether another machine with the same packages would have this module."""
+    if module.__name__ == "__main__":
+        return True  # cloudpickle takes it by value without being told
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return True  # built in
+    path = Path(file).resolve()
+    return any(place in path.parents for place in _INSTALLED)

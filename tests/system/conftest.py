@@ -1,0 +1,139 @@
+"""What every system test may use, and what each must leave behind: nothing."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dispy.system.interpreter import own_command
+
+DEADLINE = 30.0  # seconds; for machines that are busy with something else
+
+
+def ours() -> set[int]:
+    """Return the ids of all dispy processes of this user that are not this one."""
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if re.search(r"dispy/__main__\.py|dispy_all\.py|bin/dispy ", line):
+            found.add(process.info["pid"])
+    return found - {os.getpid()}
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail unless every dispy process that the test started has ended."""
+    before = ours()
+    yield
+    deadline = time.monotonic() + DEADLINE
+    while left := ours() - before:
+        if time.monotonic() > deadline:
+            lines = []
+            for pid in left:
+                process = psutil.Process(pid)
+                lines.append(" ".join(process.cmdline()))
+                process.kill()
+            pytest.fail(f"processes were left behind: {lines}")
+        time.sleep(0.02)
+
+
+class Program:
+    """A user's program in a process of its own; `output` has both its streams."""
+
+    def __init__(self, path: Path, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(path), *arguments],
+            cwd=path.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.output = ""
+
+    def line(self) -> str:
+        """Return the next line of its output; blocks until there is one."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.output += line
+        return line
+
+    def end(self) -> int:
+        """Return its exit status once it has ended by itself."""
+        try:
+            rest, _ = self.process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            rest, _ = self.process.communicate()
+            pytest.fail(f"the program did not end: {self.output}{rest}")
+        self.output += rest
+        return self.process.returncode
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Program]]:
+    """Run source text as a program of its own, as a user would."""
+    started: list[Program] = []
+
+    def run(source: str, *arguments: str, **environment: str) -> Program:
+        path = tmp_path / f"program{len(started)}.py"
+        path.write_text(source)
+        started.append(Program(path, *arguments, **environment))
+        return started[-1]
+
+    yield run
+    for program in started:
+        program.process.kill()
+        program.process.communicate()
+
+
+class RunningNode:
+    """A `dispy node` process."""
+
+    def __init__(self, directory: Path, host: str, port: int, *options: str) -> None:
+        self.host, self.port, self.directory = host, port, directory
+        self.process = subprocess.Popen(
+            own_command(
+                "node", f"--host={host}", f"--port={port}",
+                f"--dest_path_prefix={directory}", *options,
+            ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        self.said = ""
+        while "serves" not in self.said:
+            line = self.process.stderr.readline()
+            if not line:
+                pytest.fail(f"the node did not start: {self.said}")
+            self.said += line
+
+    def end(self) -> int:
+        """End it as an operator would; return its exit status."""
+        self.process.terminate()
+        _, rest = self.process.communicate(timeout=DEADLINE)
+        self.said += rest
+        return self.process.returncode
+
+
+@pytest.fixture
+def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., RunningNode]]:
+    """Start nodes on this machine, each at its own address of the loopback network."""
+    started: list[RunningNode] = []
+
+    def start(*options: str, host: str = "", port: int = 0) -> RunningNode:
+        host = host or f"127.0.{os.getpid() % 250}.{len(started) + 2}"
+        started.append(RunningNode(tmp_path, host, port or 51348, *options))
+        return started[-1]
+
+    yield start
+    for node in started:
+        if node.process.poll() is None:
+            node.process.kill()
+            node.process.communicate()
