@@ -139,7 +139,7 @@ class Session:
         view.jobs_done += len(jobs)
         view.cpu_time += sum(ends) - sum(starts)
         view.update_time = time()
-        done = []
+        done, waited = [], []
         for at, (number, start, end, result) in enumerate(
             zip(jobs, starts, ends, results, strict=True)
         ):
@@ -155,9 +155,11 @@ class Session:
             else:
                 job.status = Status.Finished
             if job._finish is not None:
-                job._finish.set()
+                waited.append(job._finish)
             done.append(job)
         cluster._done(done, view)
+        for event in waited:
+            event.set()
 
     def given_up(
         self, cluster_id: int, node: "RemoteNode | None", jobs: Sequence[int], reason: str

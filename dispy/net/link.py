@@ -54,6 +54,7 @@ class Link:
         self.heard = self.spoke = monotonic()
         self.received_bytes = self.sent_bytes = 0
         self.closed = self._reading = self._released = False
+        self._drained = True
 
     # -- sending
 
@@ -156,11 +157,14 @@ class Link:
     def _receive(self) -> bool:
         """Wait for bytes and feed them; False at the end of the stream."""
         while True:
+            if self._drained:  # the last read took all there was: asking again costs 2 us
+                get_hub().wait(self._readable)
             try:
                 size = self._sock.recv_into(_buffer)
             except BlockingIOError:
-                get_hub().wait(self._readable)
+                self._drained = True
                 continue
+            self._drained = size < READ_SIZE
             self.heard = monotonic()
             self.received_bytes += size
             self._decoder.feed(_buffer[:size])

@@ -28,7 +28,7 @@ class FrameRefused(DispyError):
     """The peer broke the framing; the link cannot go on. The text says which rule."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """One message as it crossed the wire: its kind, decoded body, and raw buffers."""
 
@@ -45,6 +45,8 @@ def encode_frame(
     Raises FrameRefused where the receiver would refuse it.
     """
     packed = msgpack.packb(body, use_bin_type=True)
+    if not buffers and len(packed) <= BODY_LIMIT:
+        return [HEADER.pack(len(packed), kind, 0) + packed]
     sizes = [memoryview(buffer).nbytes for buffer in buffers]
     _check(len(packed), sizes)
     if len(buffers) > BUFFERS_LIMIT:
@@ -89,6 +91,8 @@ class FrameDecoder:
             raise FrameRefused(f"a frame's body of {length} bytes; the limit is {self._body_limit}")
         if count > BUFFERS_LIMIT:
             raise FrameRefused(f"a frame of {count} buffers; the limit is {BUFFERS_LIMIT}")
+        if not count:
+            return self._take_plain(kind, HEADER.size + length)
         start = HEADER.size + count * SIZE.size
         if len(arrived) < start:
             return None
@@ -107,6 +111,15 @@ class FrameDecoder:
             end += size
         del arrived[:end]
         return Frame(kind, body, buffers)
+
+    def _take_plain(self, kind: int, end: int) -> Frame | None:
+        """Return a frame without buffers: nearly all are, so this is the short way."""
+        arrived = self._arrived
+        if len(arrived) < end:
+            return None
+        body = _unpack(memoryview(arrived)[HEADER.size : end])
+        del arrived[:end]
+        return Frame(kind, body, [])
 
 
 def _unpack(packed: memoryview) -> Any:

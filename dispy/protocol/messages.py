@@ -9,6 +9,7 @@ empty result, which no pickle is.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import product
 from typing import Any
 
 from dispy.protocol.frames import Frame, FrameRefused
@@ -100,46 +101,56 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
 }
 _EXTRAS: dict[int, int] = {Kind.RESULTS: 6, Kind.DONE: 4}
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1}
+_LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
+
+
+def _accepted(shape: tuple[Any, ...]) -> frozenset[tuple[type, ...]]:
+    choices = [(list,) if type(part) is list else part for part in shape]
+    return frozenset(product(*choices))
+
+
+# What `check` looks at, prepared: the parts' types, and each column's place and element types.
+_PARTS = {int(kind): _accepted(shape) for kind, shape in SHAPES.items()}
+_LISTS_OF = {
+    int(kind): [(at, frozenset(part)) for at, part in enumerate(shape) if type(part) is list]
+    for kind, shape in SHAPES.items()
+}
 
 
 def check(frame: Frame) -> Frame:
     """Return the frame; raises FrameRefused unless its body has the shape of its kind."""
-    shape = SHAPES.get(frame.kind)
-    if shape is None:
-        raise FrameRefused(f"a message of kind {frame.kind}, which this version does not know")
-    body = frame.body
-    if type(body) is not list or len(body) != len(shape):
-        raise FrameRefused(f"{Kind(frame.kind).name} has not the {len(shape)} parts it should")
-    for at, (value, expected) in enumerate(zip(body, shape, strict=True), 1):
-        if type(expected) is list:
-            fits = type(value) is list and set(map(type, value)) <= set(expected)
-        else:
-            fits = type(value) in expected
-        if not fits:
-            raise FrameRefused(f"part {at} of {Kind(frame.kind).name} is not what it should be")
-    _check_columns(frame)
+    kind, body = frame.kind, frame.body
+    accepted = _PARTS.get(kind)
+    if accepted is None:
+        raise FrameRefused(f"a message of kind {kind}, which this version does not know")
+    if type(body) is not list or tuple(map(type, body)) not in accepted:
+        raise FrameRefused(f"{Kind(kind).name} has not the parts that it should have")
+    for at, types in _LISTS_OF[kind]:
+        if not types.issuperset(map(type, body[at])):
+            raise FrameRefused(f"part {at + 1} of {Kind(kind).name} is not what it should be")
+    buffers = _BUFFERS.get(kind, 0)
+    if kind in _COLUMNS:
+        first, end, gaps = _COLUMNS[kind]
+        length = len(body[first])
+        for column in body[first + 1 : end]:
+            if len(column) != length:
+                raise FrameRefused(f"the columns of {Kind(kind).name} differ in length")
+        buffers = body[gaps].count(None)
+        if kind in _EXTRAS:
+            _check_extras(body[_EXTRAS[kind]], length)
+    elif kind in _LAST_IS_OPAQUE:
+        buffers = body[-1] is None
+    if buffers != len(frame.buffers):
+        raise FrameRefused(f"{Kind(kind).name} has not the buffers that it names")
     return frame
 
 
-def _check_columns(frame: Frame) -> None:
-    """Columns of one table are equally long, and each gap in them has its buffer."""
-    body, buffers = frame.body, _BUFFERS.get(frame.kind, 0)
-    if frame.kind in _COLUMNS:
-        first, end, gaps = _COLUMNS[frame.kind]
-        if len({len(column) for column in body[first:end]}) > 1:
-            raise FrameRefused(f"the columns of {Kind(frame.kind).name} differ in length")
-        buffers = body[gaps].count(None)
-    elif frame.kind in (Kind.PROVISIONAL, Kind.INTERIM):
-        buffers = body[-1] is None
-    if buffers != len(frame.buffers):
-        raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
-    if frame.kind in _EXTRAS:
-        count = len(body[_EXTRAS[frame.kind] - 1])
-        for extra in body[_EXTRAS[frame.kind]]:
-            if len(extra) != 2 or type(extra[0]) is not int or type(extra[1]) is not dict:
-                raise FrameRefused("an extra is not [position, table]")
-            if not 0 <= extra[0] < count:
-                raise FrameRefused("an extra belongs to no job")
+def _check_extras(extras: list[Any], length: int) -> None:
+    for extra in extras:
+        if len(extra) != 2 or type(extra[0]) is not int or type(extra[1]) is not dict:
+            raise FrameRefused("an extra is not [position, table]")
+        if not 0 <= extra[0] < length:
+            raise FrameRefused("an extra belongs to no job")
 
 
 def split_payloads(payloads: Sequence[bytes]) -> tuple[list[bytes | None], list[bytes]]:

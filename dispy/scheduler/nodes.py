@@ -22,7 +22,7 @@ class RemoteNode:
     owners: int = 1  # clients that share it
     settled: bool = False  # both sides have compared what they hold
     results_seen: int = 0  # the last sequence number of results that was taken
-    acknowledge: bool = False  # a later number than the node has been told
+    acknowledged: int = 0  # the number that the node has been told
     jobs_done: int = 0
     run_seconds: float = 0.0  # wall time of those jobs, together
     update_time: float = field(default_factory=time)  # seconds since the epoch

@@ -38,8 +38,10 @@ logger = logging.getLogger("dispy.scheduler")
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 0.1, 2.0  # between attempts: the first pause, and the longest
 PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
+BEAT_SECONDS = 0.5  # between looks at all links
 SILENT_PULSES = 5  # that a node may miss, as in dispy 4
 REFUSED_SECONDS = 2.0  # how long a node whose machine says "no such port" may be restarting
+ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
 BATCH_BYTES = 1024 * 1024  # of payloads in one frame
 
 
@@ -218,7 +220,7 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
-        node.link = link
+        node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
         self.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame))
         if node.link is link:
@@ -242,7 +244,8 @@ class Scheduler:
         body = frame.body
         if frame.kind == Kind.RESULTS:
             self._results(node, frame)
-        elif frame.kind == Kind.SHARE:
+            return
+        if frame.kind == Kind.SHARE:
             node.share, node.owners = body
             self._core.node_shared(node.node_id, node.share)
         elif frame.kind == Kind.READY:
@@ -289,7 +292,9 @@ class Scheduler:
         sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
         if sequence <= node.results_seen:
             return  # sent again after a broken link, and taken before it
-        node.results_seen, node.acknowledge = sequence, True
+        node.results_seen = sequence
+        if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
+            self._acknowledge(node)
         if not jobs:
             return
         seconds = max(0.0, sum(ends) - sum(starts))
@@ -305,6 +310,8 @@ class Scheduler:
         node.jobs_done += len(jobs)
         node.run_seconds += seconds
         node.update_time = time()
+        self._plan_pass()
+        # Last, because it wakes threads that wait for the lock that this one holds.
         if jobs:
             self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
 
@@ -312,17 +319,19 @@ class Scheduler:
 
     def _plan_pass(self) -> None:
         """Place what is dirty once this turn's events are all in."""
-        if not self._pass_pending:
+        if not self._pass_pending and self._core.is_dirty:
             self._pass_pending = True
             get_hub().loop.run_callback(self._pass)
 
     def _pass(self) -> None:
         self._pass_pending = False
         self._perform(self._core.place())
-        for node in self.nodes.values():
-            if node.acknowledge and node.link is not None:
-                node.acknowledge = False
-                node.link.send(Kind.ACKNOWLEDGE, [node.results_seen])
+
+    def _acknowledge(self, node: RemoteNode) -> None:
+        """Tell a node which results it may forget."""
+        if node.acknowledged != node.results_seen and node.link is not None:
+            node.acknowledged = node.results_seen
+            node.link.send(Kind.ACKNOWLEDGE, [node.results_seen])
 
     def _perform(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
         """Carry out the core's orders, in order; `node` is the one that an event was about."""
@@ -372,11 +381,12 @@ class Scheduler:
 
     def _keep_beat(self) -> None:
         while True:
-            gevent.sleep(self.pulse_seconds / 2)
+            gevent.sleep(min(BEAT_SECONDS, self.pulse_seconds / 2))
             now = monotonic()
             for node in self.nodes.values():
                 if node.link is None:
                     continue
+                self._acknowledge(node)
                 if now - node.link.heard > self.pulse_seconds * SILENT_PULSES:
                     logger.warning("node %s has been silent for too long", node.name)
                     node.link.close()

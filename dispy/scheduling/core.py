@@ -185,6 +185,11 @@ class Scheduling:
 
     # -- placement
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether `place` has anything to look at."""
+        return bool(self._dirty)
+
     def place(self) -> list[RunBatch]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
         batches: list[RunBatch] = []

@@ -5,6 +5,7 @@ costs no system call. Names are put back, not what is inside the objects they na
 `isolation="job"` is for computations that change those.
 """
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import operator
 import os
@@ -35,7 +36,7 @@ class Isolation:
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._handlers = {
-            number: signal.getsignal(number)
+            int(number): _signal.getsignal(number)  # `signal` wraps it in enums: 1 us each
             for number in (signal.SIGINT, signal.SIGURG, signal.SIGTERM, signal.SIGCHLD)
         }
         self._noted: set[str] = set()
@@ -60,7 +61,7 @@ class Isolation:
         if sys.path != self._path:
             sys.path[:] = self._path
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) is not handler:
+            if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         if not self._noted:
             return True
