@@ -1,7 +1,7 @@
 """What every system test may use, and what each must leave behind: nothing."""
 
+import contextlib
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,13 +16,17 @@ from dispy.system.interpreter import own_command
 DEADLINE = 30.0  # seconds; for machines that are busy with something else
 
 
+MARK = "DISPY_TEST_RUN"  # inherited by every process that a test starts, however indirectly
+os.environ[MARK] = f"{os.getpid()}-{time.time_ns()}"
+
+
 def ours() -> set[int]:
-    """Return the ids of all dispy processes of this user that are not this one."""
+    """Return the ids of all processes that this test run has started and that still live."""
     found = set()
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if re.search(r"dispy/__main__\.py|dispy_all\.py|bin/dispy ", line):
-            found.add(process.info["pid"])
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == os.environ[MARK]:
+                found.add(process.pid)
     return found - {os.getpid()}
 
 
