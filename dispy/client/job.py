@@ -9,6 +9,7 @@ from typing import Any
 from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
+from dispy.protocol.messages import Payload
 from dispy.shipping.payloads import unpack
 
 logger = logging.getLogger("dispy.client")
@@ -72,8 +73,8 @@ class DispyJob:
         self.end_time: float | None = None
         self._number = number
         self._cluster: Any = None
-        self._payload: bytes | None = None
-        self._packed: bytes | None = None  # the result before anybody asked for it
+        self._payload: Payload | None = None
+        self._packed: Payload | None = None  # the result before anybody asked for it
         self._value: Any = None
         self._error: bytes | None = None
         self._finish: threading.Event | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dispy.client.job import DispyJob, JobFailed, RemoteTraceback
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
-from dispy.shipping.payloads import CHUNK, CannotPack, Failure, pack, unpack
+from dispy.shipping.payloads import CannotPack, Failure, pack_items, unpack
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
@@ -95,7 +95,7 @@ class _Chunks:
             job = ChunkJob(number=next(self._cluster._session.numbers))
             job.size = len(items)
             try:
-                job._payload = CHUNK + pack(items, f"items for {self._cluster.name}")
+                job._payload = pack_items(self._cluster.name, items)
             except CannotPack as error:
                 job.status, job.exception = Status.Cancelled, str(error)
             else:

@@ -21,6 +21,7 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob, copy_job
 from dispy.client.local_node import LocalNode
 from dispy.model.statuses import Status
+from dispy.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
@@ -105,7 +106,7 @@ class Session:
 
     # -- what the scheduler tells; on the hub
 
-    def payloads(self, jobs: Sequence[int]) -> list[bytes]:
+    def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs."""
         table = self.jobs
         return [table[job]._payload for job in jobs]  # type: ignore[misc]  # kept until final
@@ -129,7 +130,7 @@ class Session:
         jobs: Sequence[int],
         starts: Sequence[float],
         ends: Sequence[float],
-        results: Sequence[bytes],
+        results: Sequence[Payload],
         extras: dict[int, dict[str, Any]],
     ) -> None:
         """Take final results into their jobs and wake whoever waits."""
@@ -181,7 +182,7 @@ class Session:
             job.status, job.start_time, job.ip_addr = Status.Created, None, None
         logger.debug("%d jobs of %s wait again: %s", len(jobs), cluster.name, why)
 
-    def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: bytes) -> None:
+    def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: Payload) -> None:
         """Hand a value that a job sent before its end to its submitter."""
         found, cluster = self.jobs.get(job), self.clusters.get(cluster_id)
         if found is None or cluster is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dispy.execution.records import OwnerId
 from dispy.net.link import Link
+from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 
 
@@ -23,14 +24,14 @@ class Owner:
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
         self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
         self._sequence = 0
-        self._owed: deque[tuple[int, list[Any], Sequence[bytes]]] = deque()
+        self._owed: deque[tuple[int, list[Any], Sequence[Buffer]]] = deque()
 
-    def tell(self, kind: int, body: list[Any], buffers: Sequence[bytes] = ()) -> None:
+    def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
         """Send what needs no acknowledgement; nothing while the owner is away."""
         if self.link is not None:
             self.link.send(kind, body, buffers)
 
-    def owe(self, computation: int, columns: list[Any], buffers: Sequence[bytes]) -> None:
+    def owe(self, computation: int, columns: list[Any], buffers: Sequence[Buffer]) -> None:
         """Send final results, and keep them until they are acknowledged."""
         self._sequence += 1
         body = [self._sequence, computation, *columns]

@@ -14,8 +14,8 @@ import gevent
 from gevent import socket, subprocess
 
 from dispy.net.link import Link
-from dispy.protocol.frames import Frame
-from dispy.protocol.messages import Kind
+from dispy.protocol.frames import Buffer, Frame
+from dispy.protocol.messages import Kind, Payload
 from dispy.system.interpreter import own_command
 from dispy.system.processes import free_beyond, memory_files, widen
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
@@ -35,16 +35,25 @@ class NurseryProcess:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self._process = subprocess.Popen(
-            own_command("worker", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C is for the node alone
-        )
-        theirs.close()
         self.link = Link(ours)
+        self._process: subprocess.Popen | None = None
+        # Starting a process waits a little, which a handler of frames must not.
+        self._starting = gevent.spawn(self._start, theirs)
 
-    def load(self, name: str, settings: dict[str, Any], content: bytes) -> None:
+    def _start(self, theirs: socket.socket) -> None:
+        try:
+            self._process = subprocess.Popen(
+                own_command("worker", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for the node alone
+            )
+        except OSError as error:
+            logger.error("cannot start a process: %s", error.strerror or error)
+        finally:
+            theirs.close()  # without a process our reader finds the end of the stream
+
+    def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
         """Give it its computation; LOADED comes back on the link."""
         self.link.send(Kind.LOAD, [name, settings], [content])
 
@@ -60,6 +69,9 @@ class NurseryProcess:
     def end(self, seconds: float = 5.0) -> None:
         """End it with all its workers; returns when the process is gone."""
         self.link.close()
+        self._starting.join()
+        if self._process is None:
+            return
         try:
             self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -144,13 +156,13 @@ class ComputationProcesses:
         died: Callable[[WorkerProcess], None],
     ) -> None:
         self.directory = directory
-        self.payloads: dict[int, bytes] = {}
+        self.payloads: dict[int, Payload] = {}
         self.workers: dict[int, WorkerProcess] = {}
         self._nursery, self._handle, self._loaded, self._died = nursery, handle, loaded, died
         self._reader = gevent.spawn(self._read_nursery)
         self.ended = False
 
-    def load(self, name: str, settings: dict[str, Any], content: bytes) -> None:
+    def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
         """Have the nursery load the code; `loaded` is called with None or with what failed."""
         self._nursery.load(name, {**settings, "directory": str(self.directory)}, content)
 

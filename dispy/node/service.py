@@ -35,7 +35,7 @@ from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, NurseryProcess, WorkerProcess
-from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
@@ -138,7 +138,7 @@ class Node:
     # -- computations and jobs
 
     def _open(
-        self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: bytes
+        self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
     ) -> None:
         key = (owner.owner_id, number)
         if key in self._computations:

@@ -1,15 +1,18 @@
 """Bytes to frames: a fixed header, a msgpack body, then raw buffers. Sans-I/O.
 
-Feed what arrived, then take frames until None. A frame is refused from its header or
-its table of sizes alone, before the rest is waited for or allocated. Used by every link
-and by the socket pair of a worker, each from its own single thread or greenlet.
+Feed what arrived, then take frames until None. A frame is refused from its header or its table
+of sizes alone, before the rest is waited for. Used by every link and by the socket pair of a
+worker, each from its own single thread or greenlet.
 
-Layout, network order: length of the body (4), kind (1), number of buffers (2), then one
-size of 8 bytes for each buffer, the body, and the buffers in order.
+A head, in network order: length of the body (4), kind (1), number of buffers (2), then one size
+of 8 bytes for each buffer (READ_ONLY added), and the body. The bytes of its buffers follow in
+chunks, each with a header of its own (length, kind 0, 0). Frames without buffers may stand
+between chunks: so a heartbeat never waits behind a gigabyte. A second frame with buffers waits
+for the first's end.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +22,16 @@ from dispy.model.errors import DispyError
 
 HEADER = struct.Struct("!IBH")
 SIZE = struct.Struct("!Q")
+CHUNK = 0  # the kind of a piece of a buffer; no message has it
+CHUNK_SIZE = 4 * 1024 * 1024  # bytes; at a gigabit a second the next frame waits for 32 ms
 BODY_LIMIT = 16 * 1024 * 1024  # bytes. A batch of jobs is kept below 1 MiB; bulk goes in buffers
 BUFFERS_LIMIT = 4096  # buffers a frame; a batch sends each larger argument as one
 BULK_LIMIT = 8 * 1024 * 1024 * 1024  # bytes of all buffers of a frame: what a node may be asked for
+READ_ONLY = 1 << 63  # beside a buffer's size: the receiver may make it bytes, which nobody changes
+
+Buffer = bytes | bytearray | memoryview
+# Takes a size and whether it may be read-only; returns memory, and the view that fills it.
+TakeMemory = Callable[[int, bool], tuple[Buffer, memoryview]]
 
 
 class FrameRefused(DispyError):
@@ -34,44 +44,82 @@ class Frame:
 
     kind: int
     body: Any
-    buffers: list[bytes] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+
+
+def encode_head(kind: int, body: object, buffers: Sequence[Buffer] = ()) -> bytes:
+    """Return a frame's bytes up to its buffers; raises FrameRefused as the receiver would."""
+    packed: bytes = msgpack.packb(body, use_bin_type=True)
+    if len(packed) > BODY_LIMIT:
+        raise FrameRefused(f"a frame's body of {len(packed)} bytes; the limit is {BODY_LIMIT}")
+    if not buffers:
+        return HEADER.pack(len(packed), kind, 0) + packed
+    if len(buffers) > BUFFERS_LIMIT:
+        raise FrameRefused(f"a frame of {len(buffers)} buffers; the limit is {BUFFERS_LIMIT}")
+    views = [memoryview(buffer) for buffer in buffers]
+    total = sum(view.nbytes for view in views)
+    if total > BULK_LIMIT:
+        raise FrameRefused(f"a frame's buffers of {total} bytes; the limit is {BULK_LIMIT}")
+    sizes = b"".join(SIZE.pack(view.nbytes | READ_ONLY * view.readonly) for view in views)
+    return HEADER.pack(len(packed), kind, len(buffers)) + sizes + packed
+
+
+def encode_chunks(buffers: Sequence[Buffer]) -> Iterator[list[bytes | memoryview]]:
+    """Yield the pieces of each chunk of a frame's buffers, in order; copies nothing."""
+    pieces: list[bytes | memoryview] = []
+    room = CHUNK_SIZE
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        while view:
+            pieces.append(view[:room])
+            room -= len(pieces[-1])
+            view = view[len(pieces[-1]) :]
+            if not room:
+                yield _chunk(pieces)
+                pieces, room = [], CHUNK_SIZE
+    if pieces:
+        yield _chunk(pieces)
+
+
+def _chunk(pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    return [HEADER.pack(sum(map(len, pieces)), CHUNK, 0), *pieces]
 
 
 def encode_frame(
-    kind: int, body: object, buffers: Sequence[bytes | memoryview] = ()
+    kind: int, body: object, buffers: Sequence[Buffer] = ()
 ) -> list[bytes | memoryview]:
-    """Return the pieces to send, in order; buffers are passed on without a copy.
-
-    Raises FrameRefused where the receiver would refuse it.
-    """
-    packed = msgpack.packb(body, use_bin_type=True)
-    if not buffers and len(packed) <= BODY_LIMIT:
-        return [HEADER.pack(len(packed), kind, 0) + packed]
-    sizes = [memoryview(buffer).nbytes for buffer in buffers]
-    _check(len(packed), sizes)
-    if len(buffers) > BUFFERS_LIMIT:
-        raise FrameRefused(f"a frame of {len(buffers)} buffers; the limit is {BUFFERS_LIMIT}")
-    head = HEADER.pack(len(packed), kind, len(buffers)) + b"".join(map(SIZE.pack, sizes))
-    return [head + packed, *buffers]
+    """Return all pieces of a frame to send, in order; raises FrameRefused as the receiver would."""
+    head = encode_head(kind, body, buffers)
+    return [head, *(piece for chunk in encode_chunks(buffers) for piece in chunk)]
 
 
-def _check(length: int, sizes: Sequence[int]) -> None:
-    if length > BODY_LIMIT:
-        raise FrameRefused(f"a frame's body of {length} bytes; the limit is {BODY_LIMIT}")
-    if sum(sizes) > BULK_LIMIT:
-        raise FrameRefused(f"a frame's buffers of {sum(sizes)} bytes; the limit is {BULK_LIMIT}")
+def zeroed(size: int, readonly: bool) -> tuple[Buffer, memoryview]:
+    """Return plain memory; `dispy.system.memory.blank` is faster for large buffers."""
+    buffer = bytearray(size)
+    return buffer, memoryview(buffer)
 
 
 class FrameDecoder:
-    """Feed what arrived, then take frames until None. Holds one frame and one read at most.
+    """Feed what arrived, then take frames until None. Holds two frames and one read at most.
 
     `bulk_limit` is the most bytes of buffers that this peer may send in one frame; 0 for a
-    peer that has not proven who it is.
+    peer that has not proven who it is. `memory` is where its buffers are received.
     """
 
-    def __init__(self, body_limit: int = BODY_LIMIT, bulk_limit: int = BULK_LIMIT) -> None:
+    def __init__(
+        self,
+        body_limit: int = BODY_LIMIT,
+        bulk_limit: int = BULK_LIMIT,
+        memory: TakeMemory = zeroed,
+    ) -> None:
         self._body_limit, self._bulk_limit = body_limit, bulk_limit
+        self._memory = memory
         self._arrived = bytearray()
+        self._frame: Frame | None = None  # whose buffers are arriving
+        self._sizes: list[int] = []  # of its buffers that are not begun, last first
+        self._place = memoryview(b"")  # the rest of the one that is being filled
+        self._missing = 0  # bytes of all of them
+        self._chunk_left = 0  # bytes of the chunk that is arriving
 
     def trust(self) -> None:
         """Raise the limits to those of a peer that has said who it is."""
@@ -81,45 +129,99 @@ class FrameDecoder:
         """Add what was read from the peer; costs one copy."""
         self._arrived += data
 
+    def space(self) -> memoryview | None:
+        """Return where the next bytes belong, to be received there without a copy, or None.
+
+        Whoever fills some of it says so with `filled`, and whoever does not may `feed`.
+        """
+        if not self._chunk_left or self._arrived:
+            return None
+        return self._place[: self._chunk_left]
+
+    def filled(self, size: int) -> None:
+        """Take note of `size` bytes that were received into `space()`."""
+        self._chunk_left -= size
+        self._missing -= size
+        self._place = self._place[size:]
+        if not self._place:
+            self._begin_buffer()
+
+    def _begin_buffer(self) -> None:
+        """Take memory for the next buffer that is not empty: never before its turn has come."""
+        assert self._frame is not None
+        while self._sizes and not self._place:
+            size = self._sizes.pop()
+            buffer, self._place = self._memory(size & ~READ_ONLY, size >= READ_ONLY)
+            self._frame.buffers.append(buffer)
+
     def next_frame(self) -> Frame | None:
         """Return the next whole frame, or None until more is fed. Raises FrameRefused."""
-        arrived = self._arrived
-        if len(arrived) < HEADER.size:
-            return None
-        length, kind, count = HEADER.unpack_from(arrived)
-        if length > self._body_limit:
-            raise FrameRefused(f"a frame's body of {length} bytes; the limit is {self._body_limit}")
+        while True:
+            if self._frame is not None and not self._missing:
+                frame, self._frame = self._frame, None
+                return frame
+            if self._chunk_left:
+                if not self._arrived:
+                    return None
+                self._move()
+                continue
+            if len(self._arrived) < HEADER.size:
+                return None
+            length, kind, count = HEADER.unpack_from(self._arrived)
+            if kind == CHUNK:
+                if not length or length > self._missing:
+                    raise FrameRefused(
+                        f"a chunk of {length} bytes where {self._missing} are missing"
+                    )
+                self._chunk_left = length
+                del self._arrived[: HEADER.size]
+                continue
+            if length > self._body_limit:
+                raise FrameRefused(
+                    f"a frame's body of {length} bytes; the limit is {self._body_limit}"
+                )
+            if count:
+                if not self._take_head(length, kind, count):
+                    return None
+                continue
+            end = HEADER.size + length
+            if len(self._arrived) < end:
+                return None
+            body = _unpack(memoryview(self._arrived)[HEADER.size : end])
+            del self._arrived[:end]
+            return Frame(kind, body)
+
+    def _take_head(self, length: int, kind: int, count: int) -> bool:
+        """Take a frame's head and prepare for its buffers; False until it has arrived."""
         if count > BUFFERS_LIMIT:
             raise FrameRefused(f"a frame of {count} buffers; the limit is {BUFFERS_LIMIT}")
-        if not count:
-            return self._take_plain(kind, HEADER.size + length)
-        start = HEADER.size + count * SIZE.size
+        if self._frame is not None:
+            raise FrameRefused("a frame with buffers inside another one")
+        arrived, start = self._arrived, HEADER.size + count * SIZE.size
         if len(arrived) < start:
-            return None
+            return False
         sizes = [SIZE.unpack_from(arrived, HEADER.size + n * SIZE.size)[0] for n in range(count)]
-        if sum(sizes) > self._bulk_limit:
+        total = sum(size & ~READ_ONLY for size in sizes)
+        if total > self._bulk_limit:
             raise FrameRefused(
-                f"a frame's buffers of {sum(sizes)} bytes; the limit is {self._bulk_limit}"
+                f"a frame's buffers of {total} bytes; the limit is {self._bulk_limit}"
             )
-        end = start + length
-        if len(arrived) < end + sum(sizes):
-            return None
-        body = _unpack(memoryview(arrived)[start:end])
-        buffers = []
-        for size in sizes:
-            buffers.append(bytes(memoryview(arrived)[end : end + size]))
-            end += size
-        del arrived[:end]
-        return Frame(kind, body, buffers)
+        if len(arrived) < start + length:
+            return False
+        body = _unpack(memoryview(arrived)[start : start + length])
+        del arrived[: start + length]
+        self._frame = Frame(kind, body)
+        self._sizes, self._missing = sizes[::-1], total
+        self._begin_buffer()
+        return True
 
-    def _take_plain(self, kind: int, end: int) -> Frame | None:
-        """Return a frame without buffers: nearly all are, so this is the short way."""
-        arrived = self._arrived
-        if len(arrived) < end:
-            return None
-        body = _unpack(memoryview(arrived)[HEADER.size : end])
-        del arrived[:end]
-        return Frame(kind, body, [])
+    def _move(self) -> None:
+        """Move bytes of a chunk that were fed to their place."""
+        size = min(len(self._arrived), self._chunk_left, len(self._place))
+        with memoryview(self._arrived) as arrived:
+            self._place[:size] = arrived[:size]
+        del self._arrived[:size]
+        self.filled(size)
 
 
 def _unpack(packed: memoryview) -> Any:

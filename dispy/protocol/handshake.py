@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy import __version__
-from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused
+from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, TakeMemory, zeroed
 from dispy.protocol.messages import Kind, check
 
 PROTOCOL = 1  # raised when a message changes its meaning
@@ -39,9 +39,9 @@ class Hello:
         return [{name: getattr(self, name) for name in self.__slots__}]
 
 
-def hello_decoder() -> FrameDecoder:
+def hello_decoder(memory: TakeMemory = zeroed) -> FrameDecoder:
     """Return the decoder for a peer that has not said who it is."""
-    return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0)
+    return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0, memory=memory)
 
 
 def accept_hello(frame: Frame, role: str) -> Hello:

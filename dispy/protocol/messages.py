@@ -2,9 +2,9 @@
 
 A body is a list of columns, checked here before anything looks into it: a peer that sends
 another shape is refused with the name of the message. Numbers of jobs and computations are
-counted by their owner. Payloads and results are opaque bytes, or None where the frame carries
-them as its next raw buffer (those of INLINE_LIMIT bytes and more); a job that failed has the
-empty result, which no pickle is.
+counted by their owner. Payloads and results are opaque: bytes, or how many of the frame's raw
+buffers make up the next one (those of INLINE_LIMIT bytes and more, see `Bulk`); a job that
+failed has the empty result, which no pickle is.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from enum import IntEnum
 from itertools import product
 from typing import Any
 
-from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.frames import Buffer, Frame, FrameRefused
 
 INLINE_LIMIT = 64 * 1024  # bytes; below this, copying is cheaper than one more buffer
 
@@ -56,8 +56,8 @@ class Kind(IntEnum):
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
 _OPTIONAL_TEXT = (str, type(None))
-_OPAQUE = (bytes, type(None))
-_NUMBERS, _TIMES, _PAYLOADS, _LISTS = [int], [float, int], [bytes, type(None)], [list]
+_OPAQUE = (bytes, int)
+_NUMBERS, _TIMES, _PAYLOADS, _LISTS = [int], [float, int], [bytes, int], [list]
 
 # One entry for each column: a tuple of types for a value, a list of types for a list's elements.
 SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
@@ -135,11 +135,11 @@ def check(frame: Frame) -> Frame:
         for column in body[first + 1 : end]:
             if len(column) != length:
                 raise FrameRefused(f"the columns of {Kind(kind).name} differ in length")
-        buffers = body[gaps].count(None)
+        buffers = _buffers_of(body[gaps])
         if kind in _EXTRAS:
             _check_extras(body[_EXTRAS[kind]], length)
     elif kind in _LAST_IS_OPAQUE:
-        buffers = body[-1] is None
+        buffers = _buffers_of(body[-1:])
     if buffers != len(frame.buffers):
         raise FrameRefused(f"{Kind(kind).name} has not the buffers that it names")
     return frame
@@ -153,17 +153,51 @@ def _check_extras(extras: list[Any], length: int) -> None:
             raise FrameRefused("an extra belongs to no job")
 
 
-def split_payloads(payloads: Sequence[bytes]) -> tuple[list[bytes | None], list[bytes]]:
+def _buffers_of(column: list[Any]) -> int:
+    """Return how many buffers a column of payloads asks for; -1 when that is nonsense."""
+    counts = [entry for entry in column if type(entry) is int]
+    return sum(counts) if not counts or min(counts) > 0 else -1
+
+
+class Bulk:
+    """A payload or result that travels as raw buffers: a pickle, then what it refers to."""
+
+    __slots__ = ("buffers", "size")
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self.buffers = list(buffers)
+        self.size = sum(memoryview(buffer).nbytes for buffer in buffers)
+
+    def __len__(self) -> int:
+        """Return its bytes, INLINE_LIMIT at least."""
+        return max(self.size, INLINE_LIMIT)
+
+
+Payload = bytes | Bulk
+
+
+def split_payloads(payloads: Sequence[Payload]) -> tuple[list[Any], list[Buffer]]:
     """Return the column of a frame for these payloads, and its buffers."""
     if not payloads or max(map(len, payloads)) < INLINE_LIMIT:
         return list(payloads), []
-    column = [payload if len(payload) < INLINE_LIMIT else None for payload in payloads]
-    return column, [payload for payload in payloads if len(payload) >= INLINE_LIMIT]
+    column: list[bytes | int] = []
+    buffers: list[Buffer] = []
+    for payload in payloads:
+        if isinstance(payload, bytes) and len(payload) < INLINE_LIMIT:
+            column.append(payload)
+            continue
+        parts = payload.buffers if isinstance(payload, Bulk) else [payload]
+        column.append(len(parts))
+        buffers += parts
+    return column, buffers
 
 
-def join_payloads(column: list[bytes | None], buffers: list[bytes]) -> list[bytes]:
+def join_payloads(column: list[Any], buffers: Sequence[Buffer]) -> list[Payload]:
     """Return all payloads of a checked frame in order; the inverse of `split_payloads`."""
     if not buffers:
-        return column  # type: ignore[return-value]  # no gaps: checked above
+        return column
     bulk = iter(buffers)
-    return [next(bulk) if payload is None else payload for payload in column]
+    return [
+        entry if isinstance(entry, bytes) else Bulk([next(bulk) for _ in range(entry)])
+        for entry in column
+    ]

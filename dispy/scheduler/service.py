@@ -19,7 +19,7 @@ from dispy.net.dialing import connect
 from dispy.net.link import Link
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
-from dispy.protocol.messages import INLINE_LIMIT, Kind, join_payloads, split_payloads
+from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, join_payloads, split_payloads
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import (
@@ -48,7 +48,7 @@ BATCH_BYTES = 1024 * 1024  # of payloads in one frame
 class JobsOwner(Protocol):
     """Who submits jobs and gets results: a client, or the scheduler service on its behalf."""
 
-    def payloads(self, jobs: Sequence[int]) -> list[bytes]:
+    def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs that are about to be sent."""
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
@@ -61,7 +61,7 @@ class JobsOwner(Protocol):
         jobs: Sequence[int],
         starts: Sequence[float],
         ends: Sequence[float],
-        results: Sequence[bytes],
+        results: Sequence[Payload],
         extras: dict[int, dict[str, Any]],
     ) -> None:
         """These jobs are final; `extras` by position, for whatever is not the plain case."""
@@ -74,7 +74,7 @@ class JobsOwner(Protocol):
     def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
         """These jobs wait again."""
 
-    def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: bytes) -> None:
+    def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
         """A job sent a value before its end."""
 
     def node_found(self, node: RemoteNode) -> None:
@@ -134,7 +134,7 @@ class Scheduler:
         if cluster_id not in self._opening:
             return  # it was closed in between, with all its jobs
         self._core.jobs_submitted(cluster_id, jobs)
-        self._plan_pass()
+        self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> bool:
         """Cancel a job; True when it was still queued and is final now."""
@@ -222,7 +222,7 @@ class Scheduler:
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
         node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
         self.unreachable.pop((host, port), None)
-        end = link.read(lambda frame: self._from_node(node, frame))
+        end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             node.link, node.settled = None, False
             self._core.node_silent(node.node_id)
@@ -261,7 +261,6 @@ class Scheduler:
             self._lost(node, body[0])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
-        self._plan_pass()
 
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
@@ -310,15 +309,19 @@ class Scheduler:
         node.jobs_done += len(jobs)
         node.run_seconds += seconds
         node.update_time = time()
-        self._plan_pass()
         # Last, because it wakes threads that wait for the lock that this one holds.
         if jobs:
             self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
 
     # -- carrying out
 
+    def _turn_over(self) -> None:
+        """Place what the frames of one read have made dirty."""
+        if self._core.is_dirty:
+            self._pass()
+
     def _plan_pass(self) -> None:
-        """Place what is dirty once this turn's events are all in."""
+        """Place what is dirty once all events of this turn of the loop are in."""
         if not self._pass_pending and self._core.is_dirty:
             self._pass_pending = True
             get_hub().loop.run_callback(self._pass)
@@ -367,7 +370,7 @@ class Scheduler:
         self._owner.started(batch.cluster_id, node, jobs)
 
     def _send_run(
-        self, link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[bytes]
+        self, link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]
     ) -> None:
         column, buffers = split_payloads(payloads)
         link.send(Kind.RUN, [cluster_id, list(jobs), column], buffers)

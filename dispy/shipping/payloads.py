@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispy.model.errors import DispyError
+from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import INLINE_LIMIT, Bulk, Payload
 
+RAW_SIZE = 1024 * 1024  # bytes; a larger `bytes` is not copied into a pickle
 CHUNK = b"chunk:"  # before the pickle of many calls' items; no pickle begins so
 _MAIN = b"__main__"
 # cloudpickle's registries are global and not thread-safe.
@@ -23,24 +26,65 @@ class CannotPack(DispyError):
     """Something that a job needs, or gave back, cannot leave its process."""
 
 
-def pack(value: object, what: str) -> bytes:
+class _Raw:
+    """Stands for a large `bytes` or `bytearray` while that is pickled: out of band."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_raw, (type(self._data), pickle.PickleBuffer(self._data))
+
+
+def _from_raw(kind: type[bytes] | type[bytearray], buffer: Buffer) -> bytes | bytearray:
+    return buffer if type(buffer) is kind else kind(buffer)
+
+
+def _raw(value: Any) -> Any:
+    return _Raw(value) if type(value) in (bytes, bytearray) and len(value) > RAW_SIZE else value
+
+
+def pack(value: object, what: str) -> Payload:
     """Return the bytes of `value`; `what` names it in the error ("argument 2 of compute").
 
-    Raises CannotPack.
+    Large buffers in it (NumPy's arrays, say) are not copied: they travel beside the pickle
+    and must not change until then. Raises CannotPack.
     """
+    beside: list[pickle.PickleBuffer] = []
     try:
-        packed = pickle.dumps(value, protocol=5)
+        packed = pickle.dumps(_raw(value), protocol=5, buffer_callback=beside.append)
     except Exception:  # whatever a user's __reduce__ raises; cloudpickle may know better
         packed = _MAIN
-    return packed if _MAIN not in packed else _pack_by_value(value, what)
+    if _MAIN in packed:
+        beside.clear()
+        packed = _pack_by_value(value, what, beside)
+    if not beside:
+        return packed
+    payload = Bulk([packed, *(_flat(buffer) for buffer in beside)])
+    return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value, what)
 
 
-def _pack_by_value(value: object, what: str) -> bytes:
+def _flat(buffer: pickle.PickleBuffer) -> memoryview:
+    try:
+        return buffer.raw()
+    except BufferError:  # neither C nor Fortran order: only a copy is flat
+        return memoryview(bytes(memoryview(buffer)))
+
+
+def _pack_whole(payload: Bulk, value: object, what: str) -> bytes:
+    """Return small buffers within the pickle: one piece costs less than several."""
+    if _MAIN in bytes(payload.buffers[0]):
+        return _pack_by_value(value, what, None)
+    return pickle.dumps(value, protocol=5)
+
+
+def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] | None") -> bytes:
     import cloudpickle  # 16 ms that simple values do not need
 
+    callback = None if beside is None else beside.append
     try:
         with by_value_lock:
-            packed: bytes = cloudpickle.dumps(value, protocol=5)
+            packed: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
     except Exception as error:  # foreign code: any object's __reduce__
         raise CannotPack(
             f"{what} cannot be sent to another process: {error}. Pass plain data, or build "
@@ -49,11 +93,11 @@ def _pack_by_value(value: object, what: str) -> bytes:
     return packed
 
 
-def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bytes:
+def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Payload:
     """Return the bytes of one call of the computation `name`; raises CannotPack that names
     the argument at fault."""
     try:
-        return pack((arguments, keywords), f"a call of {name}")
+        return pack((tuple(map(_raw, arguments)), keywords), f"a call of {name}")
     except CannotPack:
         for position, value in enumerate(arguments, 1):
             pack(value, f"argument {position} of {name}")
@@ -62,12 +106,31 @@ def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -
         raise
 
 
-def unpack(packed: bytes | memoryview) -> Any:
+def pack_items(name: str, items: Any) -> Payload:
+    """Return the bytes of many calls of one argument each; raises CannotPack."""
+    packed = pack(items, f"items for {name}")
+    if isinstance(packed, Bulk):
+        return Bulk([CHUNK + bytes(packed.buffers[0]), *packed.buffers[1:]])
+    return CHUNK + packed
+
+
+def is_items(payload: Payload) -> bool:
+    """Say whether `pack_items` made this payload."""
+    if isinstance(payload, Bulk):
+        return bytes(memoryview(payload.buffers[0])[: len(CHUNK)]) == CHUNK
+    return payload.startswith(CHUNK)
+
+
+def unpack(packed: Payload | Buffer, skip: int = 0) -> Any:
     """Return the value of bytes that `pack` made, in a worker or in the user's own program.
 
-    Raises whatever the objects' own code raises. Never called by a node or scheduler.
+    `skip` bytes stand before the pickle. Raises whatever the objects' own code raises. Never
+    called by a node or scheduler.
     """
-    return pickle.loads(packed)
+    if isinstance(packed, Bulk):
+        first, *beside = packed.buffers
+        return pickle.loads(memoryview(first)[skip:], buffers=beside)
+    return pickle.loads(memoryview(packed)[skip:] if skip else packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +148,7 @@ def describe_failure(error: BaseException, skip: int) -> tuple[str, bytes | None
         frames = frames.tb_next if frames else None
     text = "".join(traceback.format_exception(type(error), error, frames))
     try:
-        return text, pack(error, "the exception")
+        packed = pack(error, "the exception")
+        return text, packed if isinstance(packed, bytes) else None
     except BaseException:  # foreign code: the exception's own class
         return text, None

@@ -11,7 +11,8 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from dispy.protocol.frames import Frame, FrameDecoder, encode_frame
+from dispy.protocol.frames import Buffer, Frame, FrameDecoder, encode_frame
+from dispy.system.memory import blank
 
 READ_SIZE = 256 * 1024  # bytes; a packet of small jobs in one read
 OUT_OF_THE_WAY = 1000  # descriptor; jobs that close "all" rarely look beyond 255
@@ -25,13 +26,15 @@ class EndOfChannel(Exception):
 class Channel:
     """Send and receive frames; `descriptors` collects those that came along (SCM_RIGHTS)."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, with_descriptors: bool = False) -> None:
         sock.setblocking(True)
         self.sock = sock
         self.descriptors: list[int] = []
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(memory=blank)
+        self._read = self._read_with_descriptors if with_descriptors else self._read_plain
+        self._buffer = memoryview(bytearray(READ_SIZE))
 
-    def send(self, kind: int, body: object, buffers: Sequence[bytes] = ()) -> None:
+    def send(self, kind: int, body: object, buffers: Sequence[Buffer] = ()) -> None:
         """Send one frame; raises EndOfChannel."""
         try:
             for piece in encode_frame(kind, body, buffers):
@@ -55,7 +58,22 @@ class Channel:
             frames.append(frame)
         return frames
 
-    def _read(self, flags: int) -> None:
+    def _read_plain(self, flags: int) -> None:
+        space = self._decoder.space()
+        try:
+            size = self.sock.recv_into(self._buffer if space is None else space, 0, flags)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise EndOfChannel(str(error)) from None
+        if not size:
+            raise EndOfChannel("closed by the other side")
+        if space is None:
+            self._decoder.feed(self._buffer[:size])
+        else:
+            self._decoder.filled(size)
+
+    def _read_with_descriptors(self, flags: int) -> None:
         try:
             # Not socket.recv_fds: until Python 3.12 it forgets its flags.
             data, ancillary, _, _ = self.sock.recvmsg(READ_SIZE, _DESCRIPTORS_SIZE, flags)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
+from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import Payload
 from dispy.shipping.payloads import CHUNK, Failure, describe_failure, unpack
 from dispy.system.interpreter import child_environment, is_frozen
 
@@ -27,7 +29,7 @@ class Computation:
     is_program: bool = False
 
 
-def load_function(name: str, packed: bytes, provided: dict[str, Any]) -> Computation:
+def load_function(name: str, packed: Buffer, provided: dict[str, Any]) -> Computation:
     """Rebuild a function and give it the `provided` names; raises whatever its code raises."""
     function = unpack(packed)
     names = _globals_of(function)
@@ -48,7 +50,7 @@ def _globals_of(function: Any) -> dict[str, Any] | None:
     return function.__globals__
 
 
-def load_program(name: str, content: bytes, directory: str) -> Computation:
+def load_program(name: str, content: Buffer, directory: str) -> Computation:
     """Write a program into `directory` and return what runs it with a job's arguments."""
     path = os.path.join(directory, os.path.basename(name))
     with open(path, "wb") as file:
@@ -71,13 +73,13 @@ def load_program(name: str, content: bytes, directory: str) -> Computation:
     return Computation(name, run, None, is_program=True)
 
 
-def call_each(function: Callable[..., Any], packed: bytes) -> tuple[list[Any], bool]:
+def call_each(function: Callable[..., Any], packed: Payload) -> tuple[list[Any], bool]:
     """Return what `function` gave for each item of a chunk, and whether any of them failed.
 
     An item that failed has a Failure at its place. The loop is `list.extend`'s own, which
     keeps what came before an exception; a million calls a second need that.
     """
-    items = unpack(memoryview(packed)[len(CHUNK) :])
+    items = unpack(packed, skip=len(CHUNK))
     results: list[Any] = []
     failed = False
     rest = iter(items)

@@ -15,8 +15,9 @@ from time import time
 from typing import Any
 
 from dispy.model.statuses import Status
-from dispy.protocol.messages import Kind, check, join_payloads, split_payloads
-from dispy.shipping.payloads import CHUNK, describe_failure, pack, unpack
+from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import Kind, Payload, check, join_payloads, split_payloads
+from dispy.shipping.payloads import describe_failure, is_items, pack, unpack
 from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
 from dispy.worker.isolation import Isolation
@@ -32,7 +33,7 @@ class Worker:
     def __init__(self, channel: Channel, computation: Computation) -> None:
         self._channel, self._computation = channel, computation
         self._pid = os.getpid()
-        self._queue: deque[tuple[int, bytes]] = deque()  # received, not begun
+        self._queue: deque[tuple[int, Payload]] = deque()  # received, not begun
         self._running: int | None = None
         self._in_user_code = False
         self._sending = False
@@ -84,11 +85,11 @@ class Worker:
     def _text(self, output: bytes) -> str | bytes:
         return output if self._computation.is_program else output.decode(errors="replace")
 
-    def _run(self, payload: bytes) -> tuple[bytes, Extra]:
+    def _run(self, payload: Payload) -> tuple[Payload, Extra]:
         """Run one job; return its packed result, and what is not the plain case."""
         what: str | None = "its arguments could not be rebuilt on the node"
         try:
-            if payload.startswith(CHUNK):
+            if is_items(payload):
                 what = None
                 self._in_user_code = True
                 value: Any = call_each(self._computation.call, payload)
@@ -118,7 +119,7 @@ class Worker:
         self._numbers: list[int] = []
         self._starts: list[float] = []
         self._ends: list[float] = []
-        self._results: list[bytes] = []
+        self._results: list[Payload] = []
         self._extras: list[list[Any]] = []
 
     def _send_answer(self) -> None:
@@ -129,7 +130,7 @@ class Worker:
         self._forget_answer()
         self._send(Kind.DONE, body, buffers)
 
-    def _send(self, kind: int, body: list[Any], buffers: list[bytes]) -> None:
+    def _send(self, kind: int, body: list[Any], buffers: list[Buffer]) -> None:
         self._sending = True  # a poke in between must not put its frame into this one
         try:
             self._channel.send(kind, body, buffers)

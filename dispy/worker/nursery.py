@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import Any
 
+from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind, check
 from dispy.system.processes import adopt_orphans, children, die_with_parent, how_it_ended
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
@@ -20,7 +21,7 @@ class Nursery:
     """Serves a node until it closes the channel; then no process of the computation is left."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._channel = Channel(sock)
+        self._channel = Channel(sock, with_descriptors=True)
         self._computation: Computation | None = None
         self._workers: dict[int, int] = {}  # process -> worker
         self._wake, self._waker = socket.socketpair()
@@ -59,7 +60,7 @@ class Nursery:
         elif frame.kind == Kind.FORK:
             self._fork(frame.body[0])
 
-    def _load(self, name: str, settings: dict[str, Any], content: bytes) -> str | None:
+    def _load(self, name: str, settings: dict[str, Any], content: Buffer) -> str | None:
         """Make the computation ready; return why it cannot be used."""
         directory = settings["directory"]
         try:

@@ -26,7 +26,7 @@ BODIES = st.recursive(
     max_leaves=10,
 )
 FRAMES = st.builds(
-    Frame, kind=st.integers(0, 255), body=BODIES, buffers=st.lists(st.binary(), max_size=3)
+    Frame, kind=st.integers(1, 255), body=BODIES, buffers=st.lists(st.binary(), max_size=3)
 )
 
 
@@ -46,10 +46,10 @@ def test_portions_do_not_matter(frames: list[Frame], size: int) -> None:
 
 
 @given(st.lists(st.binary()))
-@example([HEADER.pack(BODY_LIMIT + 1, 0, 0)])
-@example([HEADER.pack(0, 0, BUFFERS_LIMIT + 1)])
-@example([HEADER.pack(0, 0, 1) + SIZE.pack(BULK_LIMIT + 1)])
-@example([HEADER.pack(1, 0, 0) + b"\xc1"])
+@example([HEADER.pack(BODY_LIMIT + 1, 1, 0)])
+@example([HEADER.pack(0, 1, BUFFERS_LIMIT + 1)])
+@example([HEADER.pack(0, 1, 1) + SIZE.pack(BULK_LIMIT + 1)])
+@example([HEADER.pack(1, 1, 0) + b"\xc1"])
 def test_hostile_bytes_are_refused_or_waited_for(portions: list[bytes]) -> None:
     with suppress(FrameRefused):  # any other exception is a fault
         frames_in(portions)
@@ -67,12 +67,12 @@ def test_a_changed_byte_is_refused_waited_for_or_another_frame(
 
 def test_a_large_declared_size_is_refused_from_the_header_alone() -> None:
     with pytest.raises(FrameRefused, match=str(BODY_LIMIT)):
-        frames_in([HEADER.pack(BODY_LIMIT + 1, 0, 0)])
+        frames_in([HEADER.pack(BODY_LIMIT + 1, 1, 0)])
 
 
 def test_frames_before_a_bad_one_are_delivered() -> None:
     decoder = FrameDecoder()
-    decoder.feed(b"".join(encode_frame(1, "good")) + HEADER.pack(BODY_LIMIT + 1, 0, 0))
+    decoder.feed(b"".join(encode_frame(1, "good")) + HEADER.pack(BODY_LIMIT + 1, 1, 0))
     assert decoder.next_frame() == Frame(1, "good")
     with pytest.raises(FrameRefused):
         decoder.next_frame()
@@ -81,9 +81,9 @@ def test_frames_before_a_bad_one_are_delivered() -> None:
 def test_extension_types_are_refused() -> None:
     packed = msgpack.packb(msgpack.ExtType(5, b"x"))
     with pytest.raises(FrameRefused, match="extension type 5"):
-        frames_in([HEADER.pack(len(packed), 0, 0) + packed])
+        frames_in([HEADER.pack(len(packed), 1, 0) + packed])
 
 
 def test_what_the_receiver_would_refuse_is_not_sent() -> None:
     with pytest.raises(FrameRefused, match=str(BODY_LIMIT)):
-        encode_frame(0, b"x" * BODY_LIMIT)
+        encode_frame(1, b"x" * BODY_LIMIT)
