@@ -49,6 +49,7 @@ from dispy.net.link import Link
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node, processors
 from dispy.protocol.frames import FrameRefused
+from dispy.system.memory import keep_freed_memory
 
 logger = logging.getLogger("dispy.node")
 
@@ -56,6 +57,7 @@ logger = logging.getLogger("dispy.node")
 def main(arguments: Sequence[str]) -> int:
     """Run a node until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
+    keep_freed_memory()
     level = logging.DEBUG if options["--debug"] else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
     if options["--serve-descriptor"]:

@@ -8,6 +8,7 @@ failed has the empty result, which no pickle is.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import product
 from typing import Any
@@ -104,44 +105,59 @@ _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1}
 _LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
 
 
-def _accepted(shape: tuple[Any, ...]) -> frozenset[tuple[type, ...]]:
-    choices = [(list,) if type(part) is list else part for part in shape]
-    return frozenset(product(*choices))
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What `check` looks at for one kind, prepared: a round trip checks eight frames."""
+
+    parts: frozenset[tuple[type, ...]]  # the types that its parts may have together
+    lists: tuple[tuple[int, frozenset[type]], ...]  # where lists are, and of what
+    columns: tuple[int, ...]  # lists that are equally long, without the first
+    first: int  # the first of these; -1: there are none
+    payloads: int  # where the column with payloads begins; 0: none
+    extras: int  # where the list of extras is; 0: none
+    buffers: int  # without payloads: how many buffers it has
 
 
-# What `check` looks at, prepared: the parts' types, and each column's place and element types.
-_PARTS = {int(kind): _accepted(shape) for kind, shape in SHAPES.items()}
-_LISTS_OF = {
-    int(kind): [(at, frozenset(part)) for at, part in enumerate(shape) if type(part) is list]
-    for kind, shape in SHAPES.items()
-}
+def _rule(kind: int, shape: tuple[Any, ...]) -> _Rule:
+    first, end, payloads = _COLUMNS.get(kind, (-1, 0, 0))
+    return _Rule(
+        parts=frozenset(product(*((list,) if type(part) is list else part for part in shape))),
+        lists=tuple((at, frozenset(part)) for at, part in enumerate(shape) if type(part) is list),
+        columns=tuple(range(first + 1, end)),
+        first=first,
+        payloads=len(shape) - 1 if kind in _LAST_IS_OPAQUE else payloads,
+        extras=_EXTRAS.get(kind, 0),
+        buffers=_BUFFERS.get(kind, 0),
+    )
+
+
+_RULES = {int(kind): _rule(int(kind), shape) for kind, shape in SHAPES.items()}
 
 
 def check(frame: Frame) -> Frame:
     """Return the frame; raises FrameRefused unless its body has the shape of its kind."""
-    kind, body = frame.kind, frame.body
-    accepted = _PARTS.get(kind)
-    if accepted is None:
-        raise FrameRefused(f"a message of kind {kind}, which this version does not know")
-    if type(body) is not list or tuple(map(type, body)) not in accepted:
-        raise FrameRefused(f"{Kind(kind).name} has not the parts that it should have")
-    for at, types in _LISTS_OF[kind]:
+    body = frame.body
+    rule = _RULES.get(frame.kind)
+    if rule is None:
+        raise FrameRefused(f"a message of kind {frame.kind}, which this version does not know")
+    if type(body) is not list or tuple(map(type, body)) not in rule.parts:
+        raise FrameRefused(f"{Kind(frame.kind).name} has not the parts that it should have")
+    for at, types in rule.lists:
         if not types.issuperset(map(type, body[at])):
-            raise FrameRefused(f"part {at + 1} of {Kind(kind).name} is not what it should be")
-    buffers = _BUFFERS.get(kind, 0)
-    if kind in _COLUMNS:
-        first, end, gaps = _COLUMNS[kind]
-        length = len(body[first])
-        for column in body[first + 1 : end]:
-            if len(column) != length:
-                raise FrameRefused(f"the columns of {Kind(kind).name} differ in length")
-        buffers = _buffers_of(body[gaps])
-        if kind in _EXTRAS:
-            _check_extras(body[_EXTRAS[kind]], length)
-    elif kind in _LAST_IS_OPAQUE:
-        buffers = _buffers_of(body[-1:])
+            raise FrameRefused(f"part {at + 1} of {Kind(frame.kind).name} is not what it should be")
+    if rule.first >= 0:
+        length = len(body[rule.first])
+        for at in rule.columns:
+            if len(body[at]) != length:
+                raise FrameRefused(f"the columns of {Kind(frame.kind).name} differ in length")
+        if rule.extras and body[rule.extras]:
+            _check_extras(body[rule.extras], length)
+    buffers = rule.buffers
+    if rule.payloads:
+        column = body[rule.payloads]
+        buffers = _buffers_of(column if type(column) is list else [column])
     if buffers != len(frame.buffers):
-        raise FrameRefused(f"{Kind(kind).name} has not the buffers that it names")
+        raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
     return frame
 
 

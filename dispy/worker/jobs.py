@@ -51,10 +51,12 @@ class Worker:
             clean = True
             while clean:
                 if not self._queue:
-                    self._send_answer()
                     self._take(check(self._channel.receive()))
                 while self._queue and clean:
-                    clean = self._run_next()
+                    self._run_next()
+                    if not self._queue:
+                        self._send_answer()  # nobody has to wait for the cleaning
+                    clean = self._isolation.clean()
             self._retire()
 
     def _take(self, frame: Any) -> None:
@@ -62,7 +64,7 @@ class Worker:
         numbers, column = frame.body
         self._queue.extend(zip(numbers, join_payloads(column, frame.buffers), strict=True))
 
-    def _run_next(self) -> bool:
+    def _run_next(self) -> None:
         number, payload = self._queue.popleft()
         self._running = number
         start = time()
@@ -80,7 +82,6 @@ class Worker:
         self._starts.append(start)
         self._ends.append(end)
         self._results.append(result)
-        return self._isolation.clean()
 
     def _text(self, output: bytes) -> str | bytes:
         return output if self._computation.is_program else output.decode(errors="replace")

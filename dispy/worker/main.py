@@ -16,6 +16,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.argv = list(arguments[2:])
         runpy.run_path(arguments[2], run_name="__main__")
         return 0
+    from dispy.system.memory import keep_freed_memory
     from dispy.worker.nursery import Nursery
 
+    keep_freed_memory()
     return Nursery(socket.socket(fileno=int(arguments[1]))).run()
