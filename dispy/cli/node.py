@@ -71,7 +71,7 @@ def _serve_one(descriptor: int) -> int:
     path = os.environ.pop(PATH_VARIABLE, "").split(os.pathsep)
     directory = Path(tempfile.mkdtemp(prefix="dispy-"))
     node = Node(socket.gethostname(), processors(), directory, "127.0.0.1", path)
-    link = Link(socket.socket(fileno=descriptor))
+    link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, link.close)

@@ -23,6 +23,7 @@ from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 from dispy.shipping.code import pack_function
 from dispy.shipping.payloads import CannotPack, pack_call
+from dispy.shipping.sharing import share
 
 logger = logging.getLogger("dispy.client")
 
@@ -145,6 +146,8 @@ class JobCluster:
             args = tuple(map(str, args))
         try:
             payload = pack_call(self.name, args, kwargs)
+            if type(payload) is not bytes and self._session.local_node is not None:
+                payload = share(payload, self._session.segments)
         except CannotPack as error:
             logger.error("%s", error)
             return None

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from time import time
@@ -21,7 +22,9 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob, copy_job
 from dispy.client.local_node import LocalNode
 from dispy.model.statuses import Status
-from dispy.protocol.messages import Payload
+from dispy.protocol.messages import Bulk, Payload
+from dispy.shipping.sharing import give_back, mapped
+from dispy.system.segments import MappedSegments, SegmentPool
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
@@ -42,6 +45,9 @@ class Session:
         self.numbers = count(1)
         self.cluster_numbers = count(1)
         self.local_node: LocalNode | None = None
+        self.segments = SegmentPool()  # for large arguments to a node on this machine
+        self._mapped = MappedSegments(self._released)
+        self._unseen: deque[int] = deque()  # tokens of shared results that nobody looks at
         self._scheduler: Scheduler | None = None
         self.ended = False
         atexit.register(self._at_exit)
@@ -148,13 +154,15 @@ class Session:
             job.start_time = start
             job.end_time = end
             job.stdout = job.stderr = ""
-            job._payload = None
             job._value = None
             job._packed = result or None
             if at in extras:
-                _take_extra(job, extras[at])
+                self._take_extra(job, extras[at])
             else:
                 job.status = Status.Finished
+            job._payload = None
+            if type(result) is Bulk:
+                job._packed = self.map_result(result)
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
@@ -202,6 +210,42 @@ class Session:
         if cluster is not None:
             cluster._node_changed(node, status)
 
+    # -- memory shared with a node on this machine
+
+    def map_result(self, result: Payload) -> Payload:
+        """Return a result with views of this program's memory in it; released with these."""
+        try:
+            return mapped(result, self._mapped)[0]
+        except (OSError, ValueError) as error:  # no descriptors or address space are left
+            logger.error("a result in shared memory cannot be mapped: %s", error)
+            return b""
+
+    def _released(self, token: int) -> None:
+        """In any thread, perhaps inside the garbage collector: so nothing here may lock."""
+        self._unseen.append(token)
+        self.hub.post(self._release)
+
+    def _release(self) -> None:
+        tokens = [self._unseen.popleft() for _ in range(len(self._unseen))]
+        if tokens and self._scheduler is not None:
+            for node in self._scheduler.nodes.values():
+                if node.link is not None and node.link.shares_memory:
+                    self._scheduler.release(node, tokens)
+
+    def _take_extra(self, job: DispyJob, extra: dict[str, Any]) -> None:
+        """Take what is not the plain case of a result: failure, output, held segments."""
+        job.stdout = extra.get("stdout", job.stdout)
+        job.stderr = extra.get("stderr", job.stderr)
+        exception = extra.get("exception")
+        if isinstance(exception, str):
+            job.exception = exception
+        error = extra.get("error")
+        if isinstance(error, bytes):
+            job._error = error
+        job.status = Status(extra.get("status", Status.Finished))
+        if "held" in extra:
+            give_back(job._payload, extra["held"], self.segments)
+
     # -- the end
 
     def _at_exit(self) -> None:
@@ -223,19 +267,6 @@ class Session:
                 self.hub.call(self._scheduler.stop)
             if self.local_node is not None:
                 self.local_node.wait()
-
-
-def _take_extra(job: DispyJob, extra: dict[str, Any]) -> None:
-    """Take what is not the plain case of a result: failure, output."""
-    job.stdout = extra.get("stdout", job.stdout)
-    job.stderr = extra.get("stderr", job.stderr)
-    exception = extra.get("exception")
-    if isinstance(exception, str):
-        job.exception = exception
-    error = extra.get("error")
-    if isinstance(error, bytes):
-        job._error = error
-    job.status = Status(extra.get("status", Status.Finished))
 
 
 _session: Session | None = None

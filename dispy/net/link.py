@@ -17,6 +17,7 @@ import socket as plain_socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from time import monotonic
 
 import gevent
@@ -29,12 +30,15 @@ from dispy.protocol.frames import (
     Frame,
     FrameDecoder,
     FrameRefused,
+    Shared,
+    attach_sources,
     encode_chunks,
     encode_head,
 )
 from dispy.protocol.handshake import HELLO_SECONDS, Hello, accept_hello, hello_decoder
 from dispy.protocol.messages import Kind, check
 from dispy.system.memory import blank
+from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
 
 READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
 PIECES = 64  # in one system call; the kernel's own limit is 1024
@@ -47,6 +51,12 @@ _buffer = memoryview(bytearray(READ_SIZE))
 Pieces = list[bytes | memoryview]
 
 
+class _WithDescriptors(bytes):
+    """A piece of the wire with which descriptors go."""
+
+    descriptors: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class LinkEnd:
     """How a link ended, in words; `refused` when a rule was broken, on either side."""
@@ -56,11 +66,16 @@ class LinkEnd:
 
 
 class Link:
-    """Owns a connected socket; `heard` and `spoke` are the seconds (monotonic) of last bytes."""
+    """Owns a connected socket; `heard` and `spoke` are the seconds (monotonic) of last bytes.
 
-    def __init__(self, sock: socket) -> None:
+    `shares_memory`: it is a Unix socket, and memory files may be passed over it.
+    """
+
+    def __init__(self, sock: socket, shares_memory: bool = False) -> None:
         sock.settimeout(0)
         self._sock = sock
+        self.shares_memory = shares_memory
+        self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
         self._unsent: deque[bytes | memoryview] = deque()  # pieces whose order is fixed
         self._chunks: Iterator[Pieces] | None = None  # of the frame whose buffers go out
@@ -81,7 +96,10 @@ class Link:
         """Send one frame, or keep it until the peer takes it; nothing once the link is closed."""
         if self.closed:
             return
-        head = encode_head(kind, body, buffers)
+        if buffers:
+            buffers, head = self._encode_bulk(kind, body, buffers)
+        else:
+            head = encode_head(kind, body)
         if self._chunks is not None and kind not in URGENT:
             self._behind.append((head, buffers))
             return
@@ -90,6 +108,19 @@ class Link:
             self._chunks = encode_chunks(buffers)
         if not self._writing:
             self._write()
+
+    def _encode_bulk(
+        self, kind: int, body: object, buffers: Sequence[Buffer]
+    ) -> tuple[Sequence[Buffer], bytes]:
+        shared = [buffer for buffer in buffers if isinstance(buffer, Shared)]
+        if not shared:
+            return buffers, encode_head(kind, body, buffers)
+        if not self.shares_memory:
+            buffers = [b.source.view() if isinstance(b, Shared) else b for b in buffers]
+            return buffers, encode_head(kind, body, buffers)
+        head = _WithDescriptors(encode_head(kind, body, buffers))
+        head.descriptors = [buffer.source.descriptor for buffer in shared]
+        return buffers, head
 
     def send_descriptor(self, kind: int, body: object, descriptor: int) -> None:
         """Send a small frame with a descriptor over a Unix socket that nothing is queued for."""
@@ -112,10 +143,12 @@ class Link:
         unsent = self._unsent
         while unsent or self._fetch():
             try:
-                if len(unsent) == 1:
+                if type(unsent[0]) is _WithDescriptors:
+                    sent = plain_socket.send_fds(self._sock, [unsent[0]], unsent[0].descriptors)
+                elif len(unsent) == 1:
                     sent = self._sock.send(unsent[0])
                 else:
-                    sent = self._sock.sendmsg([unsent[n] for n in range(min(PIECES, len(unsent)))])
+                    sent = self._sock.sendmsg(list(takewhile(_is_plain, islice(unsent, PIECES))))
             except BlockingIOError:
                 return False
             except OSError:
@@ -209,6 +242,8 @@ class Link:
         try:
             while (frame := decoder.next_frame()) is not None:
                 check(frame)
+                if frame.buffers:
+                    attach_sources(frame, self._descriptors)
                 if frame.kind == Kind.REFUSE:
                     self._end(LinkEnd(frame.body[0], refused=True))
                     return
@@ -236,7 +271,14 @@ class Link:
         """Read once, without waiting; False at the end of the stream, None without bytes."""
         space = self._decoder.space()
         try:
-            size = self._sock.recv_into(_buffer if space is None else space)
+            if self.shares_memory:
+                size, ancillary, _, _ = self._sock.recvmsg_into(
+                    [_buffer if space is None else space], DESCRIPTORS_SIZE
+                )
+                if ancillary:
+                    self._descriptors.extend(map(Descriptor, unpack_descriptors(ancillary)))
+            else:
+                size = self._sock.recv_into(_buffer if space is None else space)
         except BlockingIOError:
             return None
         if not size:
@@ -262,6 +304,10 @@ class Link:
                 watcher.stop()
                 watcher.close()
             self._sock.close()
+
+
+def _is_plain(piece: bytes | memoryview) -> bool:
+    return type(piece) is not _WithDescriptors
 
 
 def _nobody_reads(frame: Frame) -> None:

@@ -35,7 +35,7 @@ class NurseryProcess:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link = Link(ours)
+        self.link = Link(ours, shares_memory=True)
         self._process: subprocess.Popen | None = None
         # Starting a process waits a little, which a handler of frames must not.
         self._starting = gevent.spawn(self._start, theirs)
@@ -64,7 +64,7 @@ class NurseryProcess:
             widen(sock)
         self.link.send_descriptor(Kind.FORK, [worker_id], theirs.fileno())
         theirs.close()
-        return Link(ours)
+        return Link(ours, shares_memory=True)
 
     def end(self, seconds: float = 5.0) -> None:
         """End it with all its workers; returns when the process is gone."""

@@ -35,7 +35,7 @@ from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, NurseryProcess, WorkerProcess
-from dispy.protocol.frames import Buffer, Frame, FrameRefused
+from dispy.protocol.frames import Buffer, Frame, FrameRefused, Shared
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
@@ -61,6 +61,7 @@ class Node:
         self._owners: dict[str, Owner] = {}
         self._computations: dict[Key, ComputationProcesses] = {}
         self._workers: dict[int, WorkerProcess] = {}
+        self._lent: dict[int, WorkerProcess] = {}  # segments with results that are looked at
         self._spare: NurseryProcess | None = None
         self._work = Event()
         self.stopping = False
@@ -118,6 +119,8 @@ class Node:
             owner.acknowledged(body[0])
         elif frame.kind == Kind.OPEN:
             self._open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.RELEASE:
+            self._release(body[0])
         elif frame.kind == Kind.CLOSE:
             self._close((owner.owner_id, body[0]))
         elif frame.kind == Kind.CANCEL:
@@ -168,7 +171,13 @@ class Node:
             "dispy_job_path": str(directory),
         }
         program = bool(settings.get("program"))
-        settings = {"program": program, "names": provided, "path": self._path}
+        shares = owner.link is not None and owner.link.shares_memory
+        settings = {
+            "program": program,
+            "names": provided,
+            "path": self._path,
+            "shares_memory": shares,
+        }
         processes.load(name, settings, content)
 
     def _why_not(self, name: str, settings: dict[str, Any]) -> str | None:
@@ -260,6 +269,8 @@ class Node:
                 del processes.payloads[job]
             worker.interrupted = None
             worker.cancelling.difference_update(jobs)
+            if frame.buffers:
+                self._lend(worker, frame)
             owner.owe(key[1], frame.body, frame.buffers)
             mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
             self._perform(self._core.jobs_done(worker.worker_id, jobs, mean, now))
@@ -275,6 +286,19 @@ class Node:
             worker.stopped = True
             self._perform(self._core.worker_retired(worker.worker_id))
             worker.link.close()
+
+    def _lend(self, worker: WorkerProcess, frame: Frame) -> None:
+        """Remember whose segments an owner is about to look at."""
+        for buffer in frame.buffers:
+            if isinstance(buffer, Shared):
+                self._lent[buffer.token] = worker
+
+    def _release(self, tokens: Sequence[int]) -> None:
+        """Tell workers that their segments are free again."""
+        for token in tokens:
+            worker = self._lent.pop(token, None)
+            if worker is not None:
+                worker.link.send(Kind.RELEASE, [[token]])
 
     def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
         self._workers.pop(worker.worker_id, None)

@@ -5,13 +5,14 @@ of sizes alone, before the rest is waited for. Used by every link and by the soc
 worker, each from its own single thread or greenlet.
 
 A head, in network order: length of the body (4), kind (1), number of buffers (2), then one size
-of 8 bytes for each buffer (READ_ONLY added), and the body. The bytes of its buffers follow in
-chunks, each with a header of its own (length, kind 0, 0). Frames without buffers may stand
-between chunks: so a heartbeat never waits behind a gigabyte. A second frame with buffers waits
-for the first's end.
+of 8 bytes for each buffer (READ_ONLY or SHARED added), one token of 8 bytes for each that is
+SHARED, and the body. The bytes of the other buffers follow in chunks, each with a header of its
+own (length, kind 0, 0). Frames without buffers may stand between chunks: so a heartbeat never
+waits behind a gigabyte. A second frame with buffers waits for the first's end.
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,10 +29,26 @@ BODY_LIMIT = 16 * 1024 * 1024  # bytes. A batch of jobs is kept below 1 MiB; bul
 BUFFERS_LIMIT = 4096  # buffers a frame; a batch sends each larger argument as one
 BULK_LIMIT = 8 * 1024 * 1024 * 1024  # bytes of all buffers of a frame: what a node may be asked for
 READ_ONLY = 1 << 63  # beside a buffer's size: the receiver may make it bytes, which nobody changes
+SHARED = 1 << 62  # beside a buffer's size: it lies in a memory file, whose token follows the sizes
+_FLAGS = READ_ONLY | SHARED
 
-Buffer = bytes | bytearray | memoryview
+
+@dataclass(slots=True)
+class Shared:
+    """A buffer in a memory file: its token crosses the wire, and its descriptor beside it.
+
+    `source` has that as its `descriptor`; None in a decoder, which sees no descriptors.
+    """
+
+    token: int
+    size: int
+    source: Any = None
+
+
+Memory = bytes | bytearray | memoryview
+Buffer = Memory | Shared
 # Takes a size and whether it may be read-only; returns memory, and the view that fills it.
-TakeMemory = Callable[[int, bool], tuple[Buffer, memoryview]]
+TakeMemory = Callable[[int, bool], tuple[Memory, memoryview]]
 
 
 class FrameRefused(DispyError):
@@ -56,12 +73,20 @@ def encode_head(kind: int, body: object, buffers: Sequence[Buffer] = ()) -> byte
         return HEADER.pack(len(packed), kind, 0) + packed
     if len(buffers) > BUFFERS_LIMIT:
         raise FrameRefused(f"a frame of {len(buffers)} buffers; the limit is {BUFFERS_LIMIT}")
-    views = [memoryview(buffer) for buffer in buffers]
-    total = sum(view.nbytes for view in views)
+    sizes = list(map(_size, buffers))
+    total = sum(size & ~_FLAGS for size in sizes)
     if total > BULK_LIMIT:
         raise FrameRefused(f"a frame's buffers of {total} bytes; the limit is {BULK_LIMIT}")
-    sizes = b"".join(SIZE.pack(view.nbytes | READ_ONLY * view.readonly) for view in views)
-    return HEADER.pack(len(packed), kind, len(buffers)) + sizes + packed
+    sizes += [buffer.token for buffer in buffers if isinstance(buffer, Shared)]
+    table = b"".join(map(SIZE.pack, sizes))
+    return HEADER.pack(len(packed), kind, len(buffers)) + table + packed
+
+
+def _size(buffer: Buffer) -> int:
+    if isinstance(buffer, Shared):
+        return buffer.size | SHARED
+    view = memoryview(buffer)
+    return view.nbytes | READ_ONLY * view.readonly
 
 
 def encode_chunks(buffers: Sequence[Buffer]) -> Iterator[list[bytes | memoryview]]:
@@ -69,6 +94,8 @@ def encode_chunks(buffers: Sequence[Buffer]) -> Iterator[list[bytes | memoryview
     pieces: list[bytes | memoryview] = []
     room = CHUNK_SIZE
     for buffer in buffers:
+        if isinstance(buffer, Shared):
+            continue
         view = memoryview(buffer).cast("B")
         while view:
             pieces.append(view[:room])
@@ -93,7 +120,7 @@ def encode_frame(
     return [head, *(piece for chunk in encode_chunks(buffers) for piece in chunk)]
 
 
-def zeroed(size: int, readonly: bool) -> tuple[Buffer, memoryview]:
+def zeroed(size: int, readonly: bool) -> tuple[Memory, memoryview]:
     """Return plain memory; `dispy.system.memory.blank` is faster for large buffers."""
     buffer = bytearray(size)
     return buffer, memoryview(buffer)
@@ -117,6 +144,7 @@ class FrameDecoder:
         self._arrived = bytearray()
         self._frame: Frame | None = None  # whose buffers are arriving
         self._sizes: list[int] = []  # of its buffers that are not begun, last first
+        self._tokens: list[int] = []  # of those that are shared, last first
         self._place = memoryview(b"")  # the rest of the one that is being filled
         self._missing = 0  # bytes of all of them
         self._chunk_left = 0  # bytes of the chunk that is arriving
@@ -151,7 +179,10 @@ class FrameDecoder:
         assert self._frame is not None
         while self._sizes and not self._place:
             size = self._sizes.pop()
-            buffer, self._place = self._memory(size & ~READ_ONLY, size >= READ_ONLY)
+            if size & SHARED:
+                self._frame.buffers.append(Shared(self._tokens.pop(), size & ~_FLAGS))
+                continue
+            buffer, self._place = self._memory(size & ~_FLAGS, size >= READ_ONLY)
             self._frame.buffers.append(buffer)
 
     def next_frame(self) -> Frame | None:
@@ -200,18 +231,23 @@ class FrameDecoder:
         arrived, start = self._arrived, HEADER.size + count * SIZE.size
         if len(arrived) < start:
             return False
-        sizes = [SIZE.unpack_from(arrived, HEADER.size + n * SIZE.size)[0] for n in range(count)]
-        total = sum(size & ~READ_ONLY for size in sizes)
+        sizes = _numbers(arrived, HEADER.size, count)
+        total = sum(size & ~_FLAGS for size in sizes)
         if total > self._bulk_limit:
             raise FrameRefused(
                 f"a frame's buffers of {total} bytes; the limit is {self._bulk_limit}"
             )
+        shared = sum(size & SHARED > 0 for size in sizes)
+        tokens = start
+        start += shared * SIZE.size
         if len(arrived) < start + length:
             return False
+        self._tokens = _numbers(arrived, tokens, shared)[::-1]
         body = _unpack(memoryview(arrived)[start : start + length])
         del arrived[: start + length]
         self._frame = Frame(kind, body)
-        self._sizes, self._missing = sizes[::-1], total
+        self._sizes = sizes[::-1]
+        self._missing = sum(size & ~_FLAGS for size in sizes if not size & SHARED)
         self._begin_buffer()
         return True
 
@@ -222,6 +258,22 @@ class FrameDecoder:
             self._place[:size] = arrived[:size]
         del self._arrived[:size]
         self.filled(size)
+
+
+def attach_sources(frame: Frame, descriptors: "deque[Any]") -> None:
+    """Give the shared buffers of a frame the descriptors that came beside it, in order.
+
+    Raises FrameRefused where one is missing.
+    """
+    for buffer in frame.buffers:
+        if isinstance(buffer, Shared):
+            if not descriptors:
+                raise FrameRefused("a shared buffer came without its descriptor")
+            buffer.source = descriptors.popleft()
+
+
+def _numbers(arrived: bytearray, start: int, count: int) -> list[int]:
+    return [SIZE.unpack_from(arrived, start + n * SIZE.size)[0] for n in range(count)]
 
 
 def _unpack(packed: memoryview) -> Any:

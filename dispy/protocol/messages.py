@@ -13,7 +13,7 @@ from enum import IntEnum
 from itertools import product
 from typing import Any
 
-from dispy.protocol.frames import Buffer, Frame, FrameRefused
+from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 
 INLINE_LIMIT = 64 * 1024  # bytes; below this, copying is cheaper than one more buffer
 
@@ -32,6 +32,7 @@ class Kind(IntEnum):
     RECALL = 14
     CLOSE = 15
     ACKNOWLEDGE = 16
+    RELEASE = 17
     # node to owner
     READY = 30
     RESULTS = 31
@@ -72,6 +73,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.RECALL: (_WHOLE, _NUMBERS),
     Kind.CLOSE: (_WHOLE,),
     Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
+    Kind.RELEASE: (_NUMBERS,),  # tokens of shared buffers that nobody looks at any more
     Kind.READY: (_WHOLE, _OPTIONAL_TEXT),  # computation, why it cannot be used
     # sequence, computation, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
     Kind.RESULTS: (_WHOLE, _WHOLE, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
@@ -152,13 +154,29 @@ def check(frame: Frame) -> Frame:
                 raise FrameRefused(f"the columns of {Kind(frame.kind).name} differ in length")
         if rule.extras and body[rule.extras]:
             _check_extras(body[rule.extras], length)
-    buffers = rule.buffers
     if rule.payloads:
         column = body[rule.payloads]
-        buffers = _buffers_of(column if type(column) is list else [column])
-    if buffers != len(frame.buffers):
-        raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
+        counts = (
+            [entry for entry in column if type(entry) is int]
+            if type(column) is list
+            else ([column] if type(column) is int else [])
+        )
+    else:
+        counts = [1] * rule.buffers
+    if counts or frame.buffers:
+        _check_buffers(frame, counts)
     return frame
+
+
+def _check_buffers(frame: Frame, counts: list[int]) -> None:
+    """Each payload has its buffers, and the first of them, a pickle, is not in a memory file."""
+    at = 0
+    for count in counts:
+        if count < 1 or at + count > len(frame.buffers) or isinstance(frame.buffers[at], Shared):
+            raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
+        at += count
+    if at != len(frame.buffers):
+        raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
 
 
 def _check_extras(extras: list[Any], length: int) -> None:
@@ -169,20 +187,16 @@ def _check_extras(extras: list[Any], length: int) -> None:
             raise FrameRefused("an extra belongs to no job")
 
 
-def _buffers_of(column: list[Any]) -> int:
-    """Return how many buffers a column of payloads asks for; -1 when that is nonsense."""
-    counts = [entry for entry in column if type(entry) is int]
-    return sum(counts) if not counts or min(counts) > 0 else -1
-
-
 class Bulk:
-    """A payload or result that travels as raw buffers: a pickle, then what it refers to."""
+    """A payload or result that travels as raw buffers: a pickle, and what lies beside it."""
 
-    __slots__ = ("buffers", "size")
+    __slots__ = ("beside", "pickled", "size")
 
-    def __init__(self, buffers: Sequence[Buffer]) -> None:
-        self.buffers = list(buffers)
-        self.size = sum(memoryview(buffer).nbytes for buffer in buffers)
+    def __init__(self, pickled: Memory, beside: Sequence[Buffer] = ()) -> None:
+        self.pickled, self.beside = pickled, list(beside)
+        self.size = memoryview(pickled).nbytes + sum(
+            b.size if isinstance(b, Shared) else memoryview(b).nbytes for b in self.beside
+        )
 
     def __len__(self) -> int:
         """Return its bytes, INLINE_LIMIT at least."""
@@ -202,9 +216,9 @@ def split_payloads(payloads: Sequence[Payload]) -> tuple[list[Any], list[Buffer]
         if isinstance(payload, bytes) and len(payload) < INLINE_LIMIT:
             column.append(payload)
             continue
-        parts = payload.buffers if isinstance(payload, Bulk) else [payload]
-        column.append(len(parts))
-        buffers += parts
+        bulk = payload if isinstance(payload, Bulk) else Bulk(payload)
+        column.append(1 + len(bulk.beside))
+        buffers += [bulk.pickled, *bulk.beside]
     return column, buffers
 
 
@@ -212,8 +226,14 @@ def join_payloads(column: list[Any], buffers: Sequence[Buffer]) -> list[Payload]
     """Return all payloads of a checked frame in order; the inverse of `split_payloads`."""
     if not buffers:
         return column
-    bulk = iter(buffers)
-    return [
-        entry if isinstance(entry, bytes) else Bulk([next(bulk) for _ in range(entry)])
-        for entry in column
-    ]
+    payloads: list[Payload] = []
+    at = 0
+    for entry in column:
+        if isinstance(entry, int):
+            pickled, *beside = buffers[at : at + entry]
+            assert not isinstance(pickled, Shared), "checked above"
+            payloads.append(Bulk(pickled, beside))
+            at += entry
+        else:
+            payloads.append(entry)
+    return payloads

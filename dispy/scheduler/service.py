@@ -144,6 +144,11 @@ class Scheduler:
         self._perform(self._core.cancel(cluster_id, job, where))
         return queued
 
+    def release(self, node: RemoteNode, tokens: Sequence[int]) -> None:
+        """Tell a node on this machine that nobody looks at these shared buffers any more."""
+        if node.link is not None:
+            node.link.send(Kind.RELEASE, [list(tokens)])
+
     def close_cluster(self, cluster_id: int) -> None:
         """Forget a cluster; nodes stop what they still run of it."""
         self._opening.pop(cluster_id, None)
@@ -166,7 +171,7 @@ class Scheduler:
 
     def adopt(self, sock: socket) -> str:
         """Serve a node on a socket that is connected already; returns how it ended."""
-        node, reason = self._serve(Link(sock), "127.0.0.1", 0, None)
+        node, reason = self._serve(Link(sock, shares_memory=True), "127.0.0.1", 0, None)
         if node is not None:
             self._lost(node, reason)
         return reason

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispy.model.errors import DispyError
-from dispy.protocol.frames import Buffer
+from dispy.protocol.frames import Memory
 from dispy.protocol.messages import INLINE_LIMIT, Bulk, Payload
 
 RAW_SIZE = 1024 * 1024  # bytes; a larger `bytes` is not copied into a pickle
@@ -36,8 +36,8 @@ class _Raw:
         return _from_raw, (type(self._data), pickle.PickleBuffer(self._data))
 
 
-def _from_raw(kind: type[bytes] | type[bytearray], buffer: Buffer) -> bytes | bytearray:
-    return buffer if type(buffer) is kind else kind(buffer)
+def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | bytearray:
+    return buffer if isinstance(buffer, kind) else kind(buffer)
 
 
 def _raw(value: Any) -> Any:
@@ -60,7 +60,7 @@ def pack(value: object, what: str) -> Payload:
         packed = _pack_by_value(value, what, beside)
     if not beside:
         return packed
-    payload = Bulk([packed, *(_flat(buffer) for buffer in beside)])
+    payload = Bulk(packed, [_flat(buffer) for buffer in beside])
     return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value, what)
 
 
@@ -73,7 +73,7 @@ def _flat(buffer: pickle.PickleBuffer) -> memoryview:
 
 def _pack_whole(payload: Bulk, value: object, what: str) -> bytes:
     """Return small buffers within the pickle: one piece costs less than several."""
-    if _MAIN in bytes(payload.buffers[0]):
+    if _MAIN in bytes(payload.pickled):
         return _pack_by_value(value, what, None)
     return pickle.dumps(value, protocol=5)
 
@@ -110,26 +110,25 @@ def pack_items(name: str, items: Any) -> Payload:
     """Return the bytes of many calls of one argument each; raises CannotPack."""
     packed = pack(items, f"items for {name}")
     if isinstance(packed, Bulk):
-        return Bulk([CHUNK + bytes(packed.buffers[0]), *packed.buffers[1:]])
+        return Bulk(CHUNK + bytes(packed.pickled), packed.beside)
     return CHUNK + packed
 
 
 def is_items(payload: Payload) -> bool:
     """Say whether `pack_items` made this payload."""
     if isinstance(payload, Bulk):
-        return bytes(memoryview(payload.buffers[0])[: len(CHUNK)]) == CHUNK
+        return bytes(memoryview(payload.pickled)[: len(CHUNK)]) == CHUNK
     return payload.startswith(CHUNK)
 
 
-def unpack(packed: Payload | Buffer, skip: int = 0) -> Any:
+def unpack(packed: Payload | Memory, skip: int = 0) -> Any:
     """Return the value of bytes that `pack` made, in a worker or in the user's own program.
 
-    `skip` bytes stand before the pickle. Raises whatever the objects' own code raises. Never
-    called by a node or scheduler.
+    `skip` bytes stand before the pickle. Shared buffers have been mapped. Raises whatever the
+    objects' own code raises. Never called by a node or scheduler.
     """
     if isinstance(packed, Bulk):
-        first, *beside = packed.buffers
-        return pickle.loads(memoryview(first)[skip:], buffers=beside)
+        return pickle.loads(memoryview(packed.pickled)[skip:], buffers=packed.beside)
     return pickle.loads(memoryview(packed)[skip:] if skip else packed)
 
 

@@ -8,15 +8,23 @@ import fcntl
 import os
 import resource
 import socket
-import struct
+from collections import deque
 from collections.abc import Sequence
 
-from dispy.protocol.frames import Buffer, Frame, FrameDecoder, encode_frame
+from dispy.protocol.frames import (
+    Buffer,
+    Frame,
+    FrameDecoder,
+    Shared,
+    attach_sources,
+    encode_chunks,
+    encode_head,
+)
 from dispy.system.memory import blank
+from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
 
 READ_SIZE = 256 * 1024  # bytes; a packet of small jobs in one read
 OUT_OF_THE_WAY = 1000  # descriptor; jobs that close "all" rarely look beyond 255
-_DESCRIPTORS_SIZE = socket.CMSG_LEN(4 * 4)  # four C ints come along at most
 
 
 class EndOfChannel(Exception):
@@ -24,21 +32,28 @@ class EndOfChannel(Exception):
 
 
 class Channel:
-    """Send and receive frames; `descriptors` collects those that came along (SCM_RIGHTS)."""
+    """Send and receive frames, and the descriptors that go with some of them (SCM_RIGHTS)."""
 
-    def __init__(self, sock: socket.socket, with_descriptors: bool = False) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self.sock = sock
-        self.descriptors: list[int] = []
+        self.descriptors: deque[Descriptor] = deque()  # received, not yet taken
         self._decoder = FrameDecoder(memory=blank)
-        self._read = self._read_with_descriptors if with_descriptors else self._read_plain
         self._buffer = memoryview(bytearray(READ_SIZE))
 
     def send(self, kind: int, body: object, buffers: Sequence[Buffer] = ()) -> None:
         """Send one frame; raises EndOfChannel."""
         try:
-            for piece in encode_frame(kind, body, buffers):
-                self.sock.sendall(piece)
+            head = encode_head(kind, body, buffers)
+            shared = [b.source.descriptor for b in buffers if isinstance(b, Shared)]
+            if shared:
+                sent = socket.send_fds(self.sock, [head], shared)
+                self.sock.sendall(memoryview(head)[sent:])
+            else:
+                self.sock.sendall(head)
+            for chunk in encode_chunks(buffers):
+                for piece in chunk:
+                    self.sock.sendall(piece)
         except OSError as error:
             raise EndOfChannel(str(error)) from None
 
@@ -46,6 +61,8 @@ class Channel:
         """Return the next frame; raises EndOfChannel."""
         while (frame := self._decoder.next_frame()) is None:
             self._read(0)
+        if frame.buffers:
+            attach_sources(frame, self.descriptors)
         return frame
 
     def receive_arrived(self) -> list[Frame]:
@@ -55,37 +72,28 @@ class Channel:
             while True:
                 self._read(socket.MSG_DONTWAIT)
         while (frame := self._decoder.next_frame()) is not None:
+            attach_sources(frame, self.descriptors)
             frames.append(frame)
         return frames
 
-    def _read_plain(self, flags: int) -> None:
+    def _read(self, flags: int) -> None:
         space = self._decoder.space()
         try:
-            size = self.sock.recv_into(self._buffer if space is None else space, 0, flags)
+            size, ancillary, _, _ = self.sock.recvmsg_into(
+                [self._buffer if space is None else space], DESCRIPTORS_SIZE, flags
+            )
         except BlockingIOError:
             raise
         except OSError as error:
             raise EndOfChannel(str(error)) from None
+        if ancillary:
+            self.descriptors.extend(map(Descriptor, unpack_descriptors(ancillary)))
         if not size:
             raise EndOfChannel("closed by the other side")
         if space is None:
             self._decoder.feed(self._buffer[:size])
         else:
             self._decoder.filled(size)
-
-    def _read_with_descriptors(self, flags: int) -> None:
-        try:
-            # Not socket.recv_fds: until Python 3.12 it forgets its flags.
-            data, ancillary, _, _ = self.sock.recvmsg(READ_SIZE, _DESCRIPTORS_SIZE, flags)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise EndOfChannel(str(error)) from None
-        if not data:
-            raise EndOfChannel("closed by the other side")
-        for _, _, packed in ancillary:
-            self.descriptors += struct.unpack(f"{len(packed) // 4}i", packed)
-        self._decoder.feed(data)
 
 
 def move_out_of_the_way(descriptor: int) -> int:

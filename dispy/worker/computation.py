@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
-from dispy.protocol.frames import Buffer
+from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Payload
 from dispy.shipping.payloads import CHUNK, Failure, describe_failure, unpack
 from dispy.system.interpreter import child_environment, is_frozen
@@ -29,7 +29,7 @@ class Computation:
     is_program: bool = False
 
 
-def load_function(name: str, packed: Buffer, provided: dict[str, Any]) -> Computation:
+def load_function(name: str, packed: Memory, provided: dict[str, Any]) -> Computation:
     """Rebuild a function and give it the `provided` names; raises whatever its code raises."""
     function = unpack(packed)
     names = _globals_of(function)
@@ -50,7 +50,7 @@ def _globals_of(function: Any) -> dict[str, Any] | None:
     return function.__globals__
 
 
-def load_program(name: str, content: Buffer, directory: str) -> Computation:
+def load_program(name: str, content: Memory, directory: str) -> Computation:
     """Write a program into `directory` and return what runs it with a job's arguments."""
     path = os.path.join(directory, os.path.basename(name))
     with open(path, "wb") as file:

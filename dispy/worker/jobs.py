@@ -15,9 +15,11 @@ from time import time
 from typing import Any
 
 from dispy.model.statuses import Status
-from dispy.protocol.frames import Buffer
-from dispy.protocol.messages import Kind, Payload, check, join_payloads, split_payloads
+from dispy.protocol.frames import Buffer, Shared
+from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.payloads import describe_failure, is_items, pack, unpack
+from dispy.shipping.sharing import mapped, share, shared_buffers
+from dispy.system.segments import MappedSegments, SegmentPool
 from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
 from dispy.worker.isolation import Isolation
@@ -30,8 +32,14 @@ _FAILED = b""  # the result column of a job without one
 class Worker:
     """Runs the jobs of one computation, one at a time."""
 
-    def __init__(self, channel: Channel, computation: Computation) -> None:
+    def __init__(
+        self, channel: Channel, computation: Computation, shares_memory: bool = False
+    ) -> None:
+        """`shares_memory`: results may go to the jobs' owner in memory files."""
         self._channel, self._computation = channel, computation
+        self._segments = MappedSegments(released=lambda token: None)
+        self._pool = SegmentPool() if shares_memory else None
+        self._lent: dict[int, Shared] = {}  # results that their owner still looks at
         self._pid = os.getpid()
         self._queue: deque[tuple[int, Payload]] = deque()  # received, not begun
         self._running: int | None = None
@@ -60,6 +68,10 @@ class Worker:
             self._retire()
 
     def _take(self, frame: Any) -> None:
+        if frame.kind == Kind.RELEASE:
+            for token in frame.body[0]:
+                self._lent.pop(token, None)
+            return
         assert frame.kind == Kind.JOBS, frame.kind
         numbers, column = frame.body
         self._queue.extend(zip(numbers, join_payloads(column, frame.buffers), strict=True))
@@ -68,7 +80,10 @@ class Worker:
         number, payload = self._queue.popleft()
         self._running = number
         start = time()
-        result, extra = self._run(payload)
+        if type(payload) is Bulk:
+            result, extra = self._run_bulk(payload)
+        else:
+            result, extra = self._run(payload)
         end = time()
         self._running = None
         if os.getpid() != self._pid:
@@ -101,18 +116,29 @@ class Worker:
                 value = self._computation.call(*arguments, **keywords)
             self._in_user_code = False
             what = "its result could not be sent back"
-            return pack(value, "the result"), {}
+            packed = pack(value, "the result")
+            return (packed if type(packed) is bytes else self._share(packed)), {}
         except BaseException as error:  # SystemExit and KeyboardInterrupt end a job, not its worker
             self._in_user_code = False
-            # The first frame is this function, which is nothing to a user.
-            text, packed = describe_failure(error, skip=1)
-            extra: Extra = {
-                "status": int(Status.Terminated),
-                "exception": f"{what}:\n{text}" if what else text,
-            }
-            if packed is not None:
-                extra["error"] = packed
-            return _FAILED, extra
+            return _FAILED, _failure(error, what)
+
+    def _run_bulk(self, payload: Bulk) -> tuple[Payload, Extra]:
+        """Run a job whose large arguments are mapped; say which of them it still holds."""
+        try:
+            call, watched = mapped(payload, self._segments)
+        except (OSError, ValueError) as error:
+            return _FAILED, _failure(error, "its large arguments could not be mapped on the node")
+        result, extra = self._run(call)
+        del payload, call
+        held = [token for token, alive in watched if alive() is not None]
+        return result, {**extra, "held": held} if held else extra
+
+    def _share(self, packed: Payload) -> Payload:
+        if self._pool is None:
+            return packed
+        packed = share(packed, self._pool)
+        self._lent.update({buffer.token: buffer for buffer in shared_buffers(packed)})
+        return packed
 
     # -- what the node is told
 
@@ -171,3 +197,16 @@ class Worker:
                 given_back = [number for number, _ in self._queue]
                 self._queue.clear()
                 self._send(Kind.GIVEN_BACK, [given_back], [])
+
+
+def _failure(error: BaseException, what: str | None) -> Extra:
+    """Return the extra of a job that failed; `what` says what failed if not the user's code."""
+    # The first frame is our own, which is nothing to a user.
+    text, packed = describe_failure(error, skip=1)
+    extra: Extra = {
+        "status": int(Status.Terminated),
+        "exception": f"{what}:\n{text}" if what else text,
+    }
+    if packed is not None:
+        extra["error"] = packed
+    return extra

@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import Any
 
-from dispy.protocol.frames import Buffer
+from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
 from dispy.system.processes import adopt_orphans, children, die_with_parent, how_it_ended
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
@@ -21,8 +21,9 @@ class Nursery:
     """Serves a node until it closes the channel; then no process of the computation is left."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._channel = Channel(sock, with_descriptors=True)
+        self._channel = Channel(sock)
         self._computation: Computation | None = None
+        self._shares_memory = False  # results may go to their owner in memory files
         self._workers: dict[int, int] = {}  # process -> worker
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -56,13 +57,16 @@ class Nursery:
         frame = check(self._channel.receive())
         if frame.kind == Kind.LOAD:
             name, settings = frame.body
-            self._channel.send(Kind.LOADED, [self._load(name, settings, frame.buffers[0])])
+            code = frame.buffers[0]
+            assert not isinstance(code, Shared), "checked"
+            self._channel.send(Kind.LOADED, [self._load(name, settings, code)])
         elif frame.kind == Kind.FORK:
             self._fork(frame.body[0])
 
-    def _load(self, name: str, settings: dict[str, Any], content: Buffer) -> str | None:
+    def _load(self, name: str, settings: dict[str, Any], content: Memory) -> str | None:
         """Make the computation ready; return why it cannot be used."""
         directory = settings["directory"]
+        self._shares_memory = bool(settings.get("shares_memory"))
         try:
             os.chdir(directory)
             sys.path.insert(0, directory)
@@ -79,7 +83,9 @@ class Nursery:
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"
-        descriptor = self._channel.descriptors.pop(0)
+        received = self._channel.descriptors.popleft()
+        descriptor = os.dup(received.descriptor)
+        del received  # closes the original, before the fork
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -92,7 +98,8 @@ class Nursery:
                 for sock in (self._channel.sock, self._wake, self._waker):
                     sock.close()
                 descriptor = move_out_of_the_way(descriptor)
-                Worker(Channel(socket.socket(fileno=descriptor)), self._computation).serve()
+                channel = Channel(socket.socket(fileno=descriptor))
+                Worker(channel, self._computation, self._shares_memory).serve()
                 status = 0
             except BaseException:  # a bug of ours: the node's log is where it can be seen
                 os.write(log, traceback.format_exc().encode())

@@ -1,5 +1,6 @@
 """Any split of the bytes gives the same frames; hostile bytes are refused or waited for."""
 
+import tracemalloc
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -12,12 +13,15 @@ from dispy.protocol.frames import (
     BODY_LIMIT,
     BUFFERS_LIMIT,
     BULK_LIMIT,
+    CHUNK_SIZE,
     HEADER,
     SIZE,
     Frame,
     FrameDecoder,
     FrameRefused,
+    encode_chunks,
     encode_frame,
+    encode_head,
 )
 
 BODIES = st.recursive(
@@ -87,3 +91,45 @@ def test_extension_types_are_refused() -> None:
 def test_what_the_receiver_would_refuse_is_not_sent() -> None:
     with pytest.raises(FrameRefused, match=str(BODY_LIMIT)):
         encode_frame(1, b"x" * BODY_LIMIT)
+
+
+def test_a_small_frame_goes_between_the_chunks_of_a_large_one() -> None:
+    large = bytes(range(256)) * (CHUNK_SIZE // 100)
+    first, *rest = encode_chunks([large])
+    decoder = FrameDecoder()
+    decoder.feed(encode_head(7, "large", [large]) + b"".join(first) + encode_head(3, []))
+    assert decoder.next_frame() == Frame(3, [])
+    assert decoder.next_frame() is None
+    for chunk in rest:
+        decoder.feed(b"".join(chunk))
+    assert decoder.next_frame() == Frame(7, "large", [large])
+
+
+def test_what_is_received_into_the_decoders_own_space_needs_no_copy() -> None:
+    large = bytes(range(256)) * (CHUNK_SIZE // 100)
+    wire = memoryview(b"".join(encode_frame(7, "large", [large, large[:1000]])))
+    decoder, at, direct = FrameDecoder(), 0, 0
+    while at < len(wire):
+        assert decoder.next_frame() is None
+        space = decoder.space()
+        if space is None:
+            decoder.feed(wire[at : at + 5000])
+            at += 5000
+        else:
+            size = min(len(space), 100_000, len(wire) - at)
+            space[:size] = wire[at : at + size]
+            decoder.filled(size)
+            at, direct = at + size, direct + size
+    assert decoder.next_frame() == Frame(7, "large", [large, large[:1000]])
+    assert direct > len(large) * 0.9
+
+
+def test_declared_buffers_take_no_memory_before_they_arrive() -> None:
+    sizes = b"".join(SIZE.pack(1 << 20) for _ in range(4000))
+    tracemalloc.start()
+    try:
+        frames_in([HEADER.pack(1, 7, 4000) + sizes + b"\x00"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
