@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from dispy.client.waiting import is_patched
-from dispy.system.interpreter import own_command
+from dispy.system.interpreter import own_command, own_environment
 from dispy.system.processes import widen
 
 PATH_VARIABLE = "DISPY_WORKER_PATH"  # module search path of this program, for its workers
@@ -32,7 +32,7 @@ class LocalNode:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the program; its end is told by the socket
-            env={**os.environ, PATH_VARIABLE: path},
+            env={**own_environment(), PATH_VARIABLE: path},
         )
         theirs.close()
         self.descriptor: int = ours.detach()

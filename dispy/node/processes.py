@@ -16,7 +16,7 @@ from gevent import socket, subprocess
 from dispy.net.link import Link
 from dispy.protocol.frames import Buffer, Frame
 from dispy.protocol.messages import Kind, Payload
-from dispy.system.interpreter import own_command
+from dispy.system.interpreter import own_command, own_environment
 from dispy.system.processes import free_beyond, memory_files, widen
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
 
@@ -46,6 +46,7 @@ class NurseryProcess:
                 own_command("worker", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                env=own_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
             )
         except OSError as error:

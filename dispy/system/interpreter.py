@@ -17,15 +17,17 @@ def own_command(*arguments: str) -> list[str]:
     return [sys.executable, str(Path(__file__).parent.parent / "__main__.py"), *arguments]
 
 
-def child_environment() -> dict[str, str]:
-    """Return the environment for a user's program: without what a frozen start put there.
+def own_environment() -> dict[str, str]:
+    """Return the environment in which `own_command` runs.
 
-    PyInstaller points LD_LIBRARY_PATH into its own files and keeps the former value.
+    A frozen process finds its libraries by LD_LIBRARY_PATH, which `dispy.system.frozen` takes
+    out of `os.environ`, because a user's program must not find them.
     """
     environment = dict(os.environ)
     if is_frozen():
-        before = environment.pop("LD_LIBRARY_PATH_ORIG", None)
-        environment.pop("LD_LIBRARY_PATH", None)
+        before = environment.get("LD_LIBRARY_PATH")
+        ours: str = sys._MEIPASS  # type: ignore[attr-defined]
+        environment["LD_LIBRARY_PATH"] = ours if before is None else f"{ours}:{before}"
         if before is not None:
-            environment["LD_LIBRARY_PATH"] = before
+            environment["LD_LIBRARY_PATH_ORIG"] = before
     return environment

@@ -15,13 +15,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h
 
 
-def die_with_parent(parent: int) -> None:
-    """Have this process killed when `parent`, its parent's id, ends; by end-of-file elsewhere.
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have this process get a signal when `parent`, its parent's id, ends.
 
-    Linux ties this to the thread that forked: call it only in children of a main thread.
+    Only Linux can do this; elsewhere processes end by end-of-file. It is tied to the thread
+    that forked: call it only in children of a main thread.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)  # it ended before the call above
 

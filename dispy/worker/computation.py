@@ -16,7 +16,7 @@ from typing import Any
 from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Payload
 from dispy.shipping.payloads import CHUNK, Failure, describe_failure, unpack
-from dispy.system.interpreter import child_environment, is_frozen
+from dispy.system.interpreter import is_frozen, own_environment
 
 
 @dataclass(slots=True)
@@ -56,14 +56,15 @@ def load_program(name: str, content: Memory, directory: str) -> Computation:
     with open(path, "wb") as file:
         file.write(content)
     os.chmod(path, 0o700)
-    command = [path]
+    command, environment = [path], None
     if path.endswith(".py"):
         command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]
+        environment = own_environment()
 
     def run(*arguments: str) -> int:
         # The process inherits descriptors 1 and 2, and with them the capture of output.
         process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.DEVNULL, env=child_environment()
+            [*command, *arguments], stdin=subprocess.DEVNULL, env=environment
         )
         while True:
             # A cancel interrupts the whole group; the program decides how it ends.
