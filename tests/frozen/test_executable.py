@@ -1,0 +1,135 @@
+"""The single executable is a node wherever there is a kernel and a C library."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from system.test_canonical_program import BRIEF, check
+
+PROGRAM = """
+import dispy, sys
+cluster = dispy.JobCluster(sys.argv[1])
+job = cluster.submit(*sys.argv[2:])
+job()
+print(job.status == dispy.DispyJob.Finished, job.result, job.stdout, job.stderr, job.exception)
+cluster.close()
+"""
+
+
+def test_the_canonical_program_runs_on_a_node_without_python(run_program, start_frozen) -> None:
+    node = start_frozen()
+    program = run_program(BRIEF)
+    assert program.end() == 0, program.output
+    check(program.output)
+    assert "(frozen)" in program.output
+    assert len(node.unpacked()) == 1, "workers use what the node has unpacked"
+    assert node.end() == 0
+    assert not node.unpacked()
+
+
+def test_the_canonical_program_runs_in_a_bare_root(run_program, node_in_bare_root) -> None:
+    program = run_program(BRIEF)
+    assert program.end() == 0, program.output
+    check(program.output)
+    assert "(frozen)" in program.output
+    assert node_in_bare_root.end() == 0
+    assert not node_in_bare_root.unpacked()
+
+
+def test_a_binary_and_a_script_run_in_a_bare_root(run_program, node_in_bare_root, tmp_path) -> None:
+    echo = run_program(PROGRAM, "/bin/echo", "hello", "there")
+    assert echo.end() == 0, echo.output
+    assert "True 0 b'hello there\\n'" in echo.output
+    script = tmp_path / "script.py"
+    script.write_text("import json, sqlite3, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)\n")
+    run = run_program(PROGRAM, str(script), "one", "two")
+    assert run.end() == 0, run.output
+    assert """ 3 b'["one", "two"]\\n'""" in run.output
+    assert node_in_bare_root.end() == 0
+
+
+def test_a_function_may_import_what_it_likes_and_sees_its_users_environment(
+    run_program, start_frozen
+) -> None:
+    start_frozen()
+    program = run_program("""
+def compute():
+    import asyncio, ctypes, curses, decimal, email.mime.text, lzma, os, sqlite3, ssl, subprocess
+    import concurrent.futures, multiprocessing.shared_memory, sys, unittest, xml.etree, zoneinfo
+
+    memory = multiprocessing.shared_memory.SharedMemory(create=True, size=10)
+    memory.close()
+    memory.unlink()
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        power = pool.submit(pow, 2, 10).result()
+    path = subprocess.check_output("/usr/bin/printenv LD_LIBRARY_PATH", shell=True, text=True)
+    return power, path.strip(), ssl.create_default_context().verify_mode.name
+
+if __name__ == "__main__":
+    import dispy
+    job = dispy.JobCluster(compute).submit()
+    print(job(), job.exception)
+""")
+    assert program.end() == 0, program.output
+    assert "(1024, '/opt/of-the-user', 'CERT_REQUIRED')" in program.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("process", ["outer", "inner"])
+def test_nothing_is_left_whichever_process_gets_a_signal(start_frozen, number, process) -> None:
+    node = start_frozen()
+    assert len(node.unpacked()) == 1
+    os.kill(getattr(node, process).pid, number)
+    status = node.wait()
+    assert not node.unpacked()
+    assert status == (0 if number != signal.SIGKILL else -signal.SIGKILL), node.said
+
+
+def test_ctrl_c_ends_both_processes_cleanly(start_frozen) -> None:
+    node = start_frozen(start_new_session=True)
+    os.killpg(node.outer.pid, signal.SIGINT)
+    assert node.wait() == 0, node.said
+    assert "Traceback" not in node.said
+    assert not node.unpacked()
+
+
+def test_what_two_killed_processes_left_is_removed_by_the_next(start_frozen) -> None:
+    killed = start_frozen()
+    (left,) = killed.unpacked()
+    killed.outer.send_signal(signal.SIGSTOP)  # else it removes it before it is killed
+    killed.inner.kill()
+    killed.outer.kill()
+    killed.wait()
+    assert killed.unpacked() == [left]
+    an_hour_ago = left.stat().st_mtime - 3600
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    node = start_frozen()
+    in_use = node.unpacked()
+    assert left not in in_use
+    os.utime(in_use[0], (an_hour_ago, an_hour_ago))
+    command = [node.outer.args[0], "--help"]
+    subprocess.run(command, env={"TMPDIR": str(node.temporary)}, check=True, capture_output=True)
+    assert node.unpacked() == in_use, "a directory in use is left alone, however old"
+
+
+def test_every_way_to_start_it_is_the_same_command(executable: Path) -> None:
+    root = Path(__file__).parent.parent.parent
+    commands = [
+        [executable],
+        [sys.executable, root / "dispy_all.py"],
+        [sys.executable, "-m", "dispy"],
+    ]
+    for arguments in (["--help"], ["--version"], ["node", "--help"], ["nonsense"], []):
+        answers = [
+            subprocess.run([*command, *arguments], cwd=root, capture_output=True, text=True)
+            for command in commands
+        ]
+        assert answers[0].stdout or answers[0].stderr
+        for answer in answers[1:]:
+            assert (answer.returncode, answer.stdout, answer.stderr) == (
+                answers[0].returncode, answers[0].stdout, answers[0].stderr
+            ), arguments  # fmt: skip
