@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,14 +77,18 @@ class FrozenNode:
             text=True,
             **popen,  # type: ignore[call-overload]
         )
-        assert self.outer.stderr is not None
         self.said = ""
-        while "serves" not in self.said:
+        self.read_until("serves")
+        (self.inner,) = psutil.Process(self.outer.pid).children()
+
+    def read_until(self, words: str) -> None:
+        """Read what it logs, up to these words."""
+        assert self.outer.stderr is not None
+        while words not in self.said:
             line = self.outer.stderr.readline()
             if not line:
-                pytest.fail(f"the node did not start: {self.said}")
+                pytest.fail(f"the node ended before it said {words!r}: {self.said}")
             self.said += line
-        (self.inner,) = psutil.Process(self.outer.pid).children()
 
     def unpacked(self) -> list[Path]:
         """Return the directories into which something was unpacked and that are there now."""
@@ -162,6 +167,15 @@ def libraries_of(executable: Path) -> list[Path]:
     (c_library,) = [path for path in found if path.name.startswith("libc.so")]
     others = ("libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2")
     return found + [c_library.parent / name for name in others]
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    """Wait for what nobody tells us of; fail when it does not happen."""
+    deadline = time.monotonic() + DEADLINE
+    while not happened():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {DEADLINE:g} s for {what}")
+        time.sleep(0.01)
 
 
 def end_by_force(node: FrozenNode) -> None:

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from frozen.conftest import wait_until
+from system.conftest import DEADLINE
 from system.test_canonical_program import BRIEF, check
 
 PROGRAM = """
@@ -16,6 +19,13 @@ job = cluster.submit(*sys.argv[2:])
 job()
 print(job.status == dispy.DispyJob.Finished, job.result, job.stdout, job.stderr, job.exception)
 cluster.close()
+"""
+
+BUSY = """
+import dispy, time
+cluster = dispy.JobCluster(time.sleep)
+cluster.submit(1000)
+cluster.wait()
 """
 
 
@@ -80,13 +90,20 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("process", ["outer", "inner"])
-def test_nothing_is_left_whichever_process_gets_a_signal(start_frozen, number, process) -> None:
+def test_nothing_is_left_whichever_process_gets_a_signal(
+    run_program, start_frozen, number: signal.Signals, process: str
+) -> None:
     node = start_frozen()
-    assert len(node.unpacked()) == 1
+    run_program(BUSY)
+    node.read_until("connected")
+    wait_until(lambda: len(node.inner.children(recursive=True)) >= 2, "a worker to start")
+    processes = node.inner.children(recursive=True)
     os.kill(getattr(node, process).pid, number)
     status = node.wait()
-    assert not node.unpacked()
     assert status == (0 if number != signal.SIGKILL else -signal.SIGKILL), node.said
+    wait_until(lambda: not node.unpacked(), "the unpacked directory to go")
+    _, alive = psutil.wait_procs(processes, timeout=DEADLINE)
+    assert not alive
 
 
 def test_ctrl_c_ends_both_processes_cleanly(start_frozen) -> None:
