@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BUILD = """
-import sys
-from setuptools import build_meta
-build_meta.build_sdist(sys.argv[1])
-build_meta.build_wheel(sys.argv[1])
-"""
+BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])('built')"
 
 
 @pytest.fixture
@@ -33,7 +28,9 @@ def written(tmp_path: Path) -> tuple[Path, set[str]]:
 
 def test_wheel_and_source_archive_hold_every_file(written: tuple[Path, set[str]]) -> None:
     copy, names = written
-    subprocess.run([sys.executable, "-c", BUILD, "built"], cwd=copy, check=True)
+    (copy / "built").mkdir()
+    for what in ("build_sdist", "build_wheel"):
+        subprocess.run([sys.executable, "-c", BUILD, what], cwd=copy, check=True)
     (wheel,) = copy.glob("built/dispy-*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         installed = {name for name in archive.namelist() if ".dist-info/" not in name}
