@@ -6,7 +6,6 @@ content of files. What was said nearest to the call wins: argument or option, en
 user's file, the system's file, default.
 """
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -231,6 +230,8 @@ def _flatten(content: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _unknown(key: str, path: str, what: str) -> DispyError:
+    import difflib  # 3 ms, which nobody without a mistake must pay
+
     known = [setting.key for setting in _TABLE if setting.in_file]
     by_name = {name.partition(".")[2]: name for name in reversed(known)}
     near = difflib.get_close_matches(key, known, n=1)
