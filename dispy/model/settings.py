@@ -160,12 +160,12 @@ _TABLE = (
     Setting(
         room="client", name="pulse_interval", kind=float, unit="seconds", low=0.1, high=1000,
         argument=True, variable="DISPY_PULSE_INTERVAL",
-        help="time between signs of life; a node that misses five is lost",
+        help="seconds between signs of life, 0.1 to 1000; a node that misses five is lost",
     ),
     Setting(
         room="client", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         argument=True, variable="DISPY_PING_INTERVAL",
-        help="time between searches for nodes",
+        help="seconds between searches for nodes, 1 to 1000",
     ),
 )  # fmt: skip
 SETTINGS = {setting.key: setting for setting in _TABLE}

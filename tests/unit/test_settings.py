@@ -48,6 +48,19 @@ def test_no_usage_text_has_docopt_fill_in_a_default() -> None:
         assert "[default:" not in (importlib.import_module(module).__doc__ or "")
 
 
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_the_page_about_settings_says_what_the_table_says(setting: Setting) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "settings.rst").read_text()
+    entry = page.split(f"\n``{setting.key}``\n")[1].split("\n\n")[0]
+    ways = [f"option ``{setting.option}``"] if setting.option else []
+    ways += [f"argument ``{setting.name}``"] if setting.argument else []
+    ways += [f"variable ``{setting.variable}``"] if setting.variable else []
+    where = ", ".join(ways) + ("" if setting.in_file else " alone")
+    default = f" Default: ``{setting.default_text}``." if setting.default_text else ""
+    expected = f"{setting.help}. {where[0].upper()}{where[1:]}.{default}"
+    assert " ".join(entry.split()) == expected[0].upper() + expected[1:]
+
+
 def test_the_arguments_of_a_cluster_say_nothing_by_default() -> None:
     parameters = inspect.signature(JobCluster).parameters
     for setting in SETTINGS.values():
