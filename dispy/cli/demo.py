@@ -31,6 +31,7 @@ from dispy.model.errors import DispyError
 from dispy.system.interpreter import is_frozen
 
 NAME_WIDTH, WORD_WIDTH, DIGEST_WIDTH = 26, 8, 12  # characters; the table fits on 80 columns
+BUSY_SHARE = 0.85  # of a processor, which one process has for itself where nothing else runs
 NAMED = 5  # files that could not be read: so many are named, the others counted
 
 
@@ -150,5 +151,11 @@ def _print_speed(spread: Run, alone: Run, ready: float, processors: int) -> None
         bold(f"speed-up                {times:8.2f}") + f"     on {processors} processors; "
         f"{whole:.2f} counting the start"
     )
-    if times < 1:
+    share = alone.cpu_seconds / alone.seconds
+    if share < BUSY_SHARE:
+        print(
+            f"Other programs kept this machine busy: one process got {share:.0%} of a processor. "
+            f"The speed-up\nsays little then; try again when it is idle."
+        )
+    elif times < 1:
         print("Too little work for sending it to pay: try more files, or larger ones.")
