@@ -33,7 +33,8 @@ MIB = 1024 * 1024
 EXECUTOR_FIRST = """
 from concurrent.futures import ProcessPoolExecutor
 if __name__ == "__main__":
-    print(ProcessPoolExecutor().submit(abs, -7).result(), flush=True)
+    with ProcessPoolExecutor() as pool:
+        print(pool.submit(abs, -7).result(), flush=True)
 """
 EXECUTOR_QUEUED = """
 import os, sys
