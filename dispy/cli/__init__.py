@@ -6,6 +6,7 @@ Usage:
   dispy --version
 
 Commands:
+  bench   measure how fast dispy is here, and compare it with its budget
   demo    see it work: digests and word counts of many files, on all processors
   node    offer this machine's processors to dispy clients
 
@@ -26,7 +27,7 @@ from docopt import DocoptExit, docopt
 from dispy import __version__
 from dispy.model.errors import DispyError
 
-COMMANDS = ("demo", "node")
+COMMANDS = ("bench", "demo", "node")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,10 +8,10 @@ Usage:
   dispy node (-h | --help)
 
 Options:
-  -c <n>, --cpus=<n>  processors to offer; negative: all but so many [default: all]
-  -i <address>, --host=<address>  address to listen on [default: 127.0.0.1]
+  -c <n>, --cpus=<n>  processors to offer; negative: all but so many (default: all)
+  -i <address>, --host=<address>  address to listen on (default: 127.0.0.1)
   --ip_addr=<address>  dispy 4's name of --host
-  -p <port>, --port=<port>  TCP and UDP port [default: 51348]
+  -p <port>, --port=<port>  TCP and UDP port (default: 51348)
   --node_port=<port>  dispy 4's name of --port
   --name=<name>  as which clients show this node; its host name by default
   --dest_path_prefix=<directory>  where the files of computations go; below the directory for
@@ -22,6 +22,10 @@ Options:
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
+
+What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME and
+DISPY_DEST_PATH_PREFIX, then from the table [node] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed.
@@ -43,8 +47,10 @@ from docopt import docopt
 from gevent import socket
 from gevent.event import Event
 
+from dispy.cli.options import read_options
 from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.errors import DispyError
+from dispy.model.settings import Value
 from dispy.net.link import Link
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node, processors
@@ -60,17 +66,18 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     level = logging.DEBUG if options["--debug"] else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
+    settings = read_options("node", options)
     if options["--serve-descriptor"]:
         logging.getLogger("dispy").setLevel(logging.WARNING)
-        return _serve_one(int(options["--serve-descriptor"]))
-    return _serve_all(options)
+        return _serve_one(int(options["--serve-descriptor"]), _cpus(settings["cpus"]))
+    return _serve_all(settings, options["--clean"])
 
 
-def _serve_one(descriptor: int) -> int:
+def _serve_one(descriptor: int, cpus: int) -> int:
     """Be the private node of the program at the other end of a socket."""
     path = os.environ.pop(PATH_VARIABLE, "").split(os.pathsep)
     directory = Path(tempfile.mkdtemp(prefix="dispy-"))
-    node = Node(socket.gethostname(), processors(), directory, "127.0.0.1", path)
+    node = Node(socket.gethostname(), cpus, directory, "127.0.0.1", path)
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,13 +96,12 @@ def _serve_link(node: Node, link: Link) -> None:
         node.serve(link, hello)
 
 
-def _serve_all(options: dict[str, Any]) -> int:
-    host = options["--ip_addr"] or options["--host"]
-    port = _whole(options["--node_port"] or options["--port"], "--port", 0, 65535)
-    cpus = _cpus(options["--cpus"])
-    _check_address(host, options["--insecure"])
-    root, lock = _own_directory(options["--dest_path_prefix"], host, port, options["--clean"])
-    name = options["--name"] or socket.gethostname()
+def _serve_all(settings: dict[str, Value], clean: bool) -> int:
+    host, port = settings["host"].value, settings["port"].value
+    cpus = _cpus(settings["cpus"])
+    _check_address(settings["host"], settings["insecure"].value)
+    root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
+    name = settings["name"].value or socket.gethostname()
     node = Node(name, cpus, root, host)
     try:
         listener = Listener(node, host, port)
@@ -117,33 +123,32 @@ def _serve_all(options: dict[str, Any]) -> int:
     return 0
 
 
-def _cpus(text: str) -> int:
+def _cpus(wanted: Value) -> int:
+    """Return how many processors to offer."""
     here = processors()
-    if text == "all":
+    if wanted.value is None:
         return here
-    wanted = _whole(text, "--cpus", -here + 1, 4096)
-    if wanted == 0:
-        raise DispyError("--cpus: 0 processors would run nothing; leave the option out for all")
-    return wanted if wanted > 0 else here + wanted
+    if wanted.value == 0:
+        raise DispyError(f"{wanted.source}: 0 processors would run nothing; `all` offers all")
+    if wanted.value <= -here:
+        raise DispyError(
+            f"{wanted.source}: {wanted.value} would leave nothing to offer: this machine has "
+            f"{here} processors"
+        )
+    cpus: int = wanted.value if wanted.value > 0 else here + wanted.value
+    return cpus
 
 
-def _whole(text: str, option: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise DispyError(f"{option}: {text!r} is not a number") from None
-    if not low <= value <= high:
-        raise DispyError(f"{option}: {text} is not between {low} and {high}")
-    return value
-
-
-def _check_address(host: str, insecure: bool) -> None:
+def _check_address(wanted: Value, insecure: bool) -> None:
     """Refuse to listen where others could come in without a key."""
+    host = wanted.value
     try:
         address = socket.gethostbyname(host) if ":" not in host else host
         loopback = ipaddress.ip_address(address).is_loopback
     except (OSError, ValueError) as error:
-        raise DispyError(f"--host: {host!r} is not an address of this machine: {error}") from None
+        raise DispyError(
+            f"{wanted.source}: {host!r} is not an address of this machine: {error}"
+        ) from None
     if not loopback and not insecure:
         raise DispyError(
             f"a node at {host} would let everybody who reaches it run programs here, and this "

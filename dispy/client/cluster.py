@@ -17,6 +17,7 @@ from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.report import print_table
 from dispy.client.session import get_session
+from dispy.client.settings import client_settings
 from dispy.client.speaking import set_level
 from dispy.client.waiting import make_event, make_lock
 from dispy.model.errors import DispyError
@@ -53,7 +54,7 @@ class JobCluster:
         cluster_status: StatusCallback | None = None,
         *,
         job_status: JobCallback | None = None,
-        loglevel: int = logging.INFO,
+        loglevel: int | None = None,
         ping_interval: float | None = None,
         pulse_interval: float | None = None,
         reentrant: bool = False,
@@ -68,17 +69,26 @@ class JobCluster:
             objects; without a pattern, exactly those. None: any.
         callback, job_status: called with each job that has a provisional or final result.
         cluster_status: called as (status, node or None, job or None).
-        loglevel: of dispy's own messages.
+        loglevel: of dispy's own messages (INFO).
         ping_interval: seconds between searches for nodes (1 to 1000).
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
         reentrant: whether jobs of a lost node may run again elsewhere.
-        insecure: use nodes of other machines without a secret; None: as DISPY_INSECURE says.
-        local_node: start a node of our own if none is found; None: as DISPY_LOCAL_NODE says.
+        node_port: where nodes listen that are named without a port (51348).
+        insecure: use nodes of other machines without a secret (no).
+        local_node: start a node of our own if none is found (yes).
+
+        loglevel, the intervals, node_port, insecure and local_node may also be set by
+        DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
+        ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Raises DispyError for arguments that cannot be used.
         """
-        set_level(loglevel)
+        chosen = client_settings(
+            loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
+            node_port=node_port, insecure=insecure, local_node=local_node,
+        )  # fmt: skip
+        set_level(chosen["loglevel"])
         self._session = get_session()
         self._number = next(self._session.cluster_numbers)
         self.name, settings, content = _prepare(computation)
@@ -87,8 +97,8 @@ class JobCluster:
         self._is_program = bool(settings["program"])
         self.callback = self.job_status = _check_callback(job_status or callback, 1)
         self.cluster_status = _check_callback(cluster_status, 3)
-        self.ping_interval = _check_interval(ping_interval, "ping_interval", 1)
-        self.pulse_interval = _check_interval(pulse_interval, "pulse_interval", 0.1)
+        self.ping_interval: float | None = chosen["ping_interval"]
+        self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = bool(reentrant)
         self.allocations = parse_nodes(nodes)
         self.start_time, self.end_time = time(), 0.0
@@ -103,7 +113,10 @@ class JobCluster:
         self._open = True
         if self.job_status or self.cluster_status:
             self._session.callbacks.start()
-        find_nodes(self._session, self.allocations, node_port, insecure, local_node)
+        find_nodes(
+            self._session, self.allocations,
+            chosen["node_port"], chosen["insecure"], chosen["local_node"],
+        )  # fmt: skip
         self._session.hub.call(self._session.open, self, settings, content)
 
     # -- submitting
@@ -459,11 +472,3 @@ def _check_callback(callback: Any, count: int) -> Any:
     if callback is not None and not callable(callback):
         raise DispyError(f"a callback is a function of {count} arguments, not {callback!r}")
     return callback
-
-
-def _check_interval(seconds: Any, name: str, low: float) -> float | None:
-    if seconds is None:
-        return None
-    if not isinstance(seconds, (int, float)) or not low <= seconds <= 1000:
-        raise DispyError(f"{name} is a number of seconds from {low:g} to 1000, not {seconds!r}")
-    return float(seconds)

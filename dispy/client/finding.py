@@ -6,13 +6,13 @@ process still imports.
 
 import ipaddress
 import logging
-import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dispy.client.local_node import LocalNode
 from dispy.client.nodes import NodeAllocate
+from dispy.client.settings import resolve_here
 from dispy.model.errors import DispyError
 
 if TYPE_CHECKING:
@@ -20,28 +20,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dispy.client")
 
-NODE_PORT = 51348
 PROBE_SECONDS = 0.5  # for a loopback connection, which answers or refuses at once
 
 
 def find_nodes(
     session: "Session",
     allocations: Sequence[NodeAllocate],
-    node_port: int | None,
-    insecure: bool | None,
-    local_node: bool | None,
+    node_port: int,
+    insecure: bool,
+    local_node: bool,
 ) -> None:
     """Have the session connect to the nodes that a new cluster may use.
 
     Raises DispyError where all of them are on other machines and nothing was said about
     security.
     """
-    if insecure is None:
-        insecure = _flag("DISPY_INSECURE", False)
-    if local_node is None:
-        local_node = _flag("DISPY_LOCAL_NODE", True)
-    port = node_port or NODE_PORT
-    addresses = [(a.ip_addr, a.port or port) for a in allocations if not a.is_pattern and a.ip_addr]
+    addresses = [
+        (a.ip_addr, a.port or node_port) for a in allocations if not a.is_pattern and a.ip_addr
+    ]
     refused = [host for host, _ in addresses if not insecure and not _is_loopback(host)]
     if refused:
         complaint = (
@@ -52,18 +48,19 @@ def find_nodes(
         if len(refused) == len(addresses) and not any(a.is_pattern for a in allocations):
             raise DispyError(complaint)
         logger.error("%s", complaint)
-    for host, node_port in addresses:
+    for host, port in addresses:
         if host not in refused:
-            session.hub.post(_connect(session, host, node_port))
+            session.hub.post(_connect(session, host, port))
     if any(a.is_pattern and a.matches("127.0.0.1") for a in allocations):
-        if _answers("127.0.0.1", port):
-            session.hub.post(_connect(session, "127.0.0.1", port))
+        if _answers("127.0.0.1", node_port):
+            session.hub.post(_connect(session, "127.0.0.1", node_port))
         elif local_node and session.local_node is None:
             start_local_node(session)
 
 
 def start_local_node(session: "Session") -> None:
-    """Start a node of our own and say so."""
+    """Start a node of our own and say so; raises DispyError where a setting of it is wrong."""
+    resolve_here("node", {})  # it reads them itself, but could complain to nobody
     local = session.local_node = LocalNode()
     logger.info("no node found: started a local node, which ends with this program")
     session.hub.post(lambda: session.adopt(local))
@@ -83,14 +80,3 @@ def _answers(host: str, port: int) -> bool:
 
 def _is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host.split("%")[0]).is_loopback
-
-
-def _flag(variable: str, default: bool) -> bool:
-    text = os.environ.get(variable, "").strip().lower()
-    if not text:
-        return default
-    if text in ("1", "yes", "true", "on"):
-        return True
-    if text in ("0", "no", "false", "off"):
-        return False
-    raise DispyError(f"{variable}: {text!r} is neither 1 nor 0")

@@ -54,8 +54,6 @@ class Hub:
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function in a greenlet of the hub, where it may wait; return its result."""
-        import gevent
-
         done = make_event()
         outcome: list[Any] = [None, None]
 
@@ -67,12 +65,23 @@ class Hub:
             finally:
                 done.set()
 
-        self.post(lambda: gevent.spawn(run))
+        self.post(lambda: _spawn(run))
         done.wait()
         if outcome[1] is not None:
             raise outcome[1]
         result: Result = outcome[0]
         return result
+
+
+def _spawn(run: Callable[[], None]) -> None:
+    """Start a greenlet; on the hub, which alone imports gevent.
+
+    A caller that waits for that import may be hit by Ctrl-C while it holds the lock of all
+    imports (CPython 3.11), and the hub then waits for that lock forever.
+    """
+    import gevent
+
+    gevent.spawn(run)
 
 
 def _log_exception(context: Any, kind: Any, value: Any, traceback: Any) -> None:

@@ -48,6 +48,7 @@ class Session:
         self.segments = SegmentPool()  # for large arguments to a node on this machine
         self._mapped = MappedSegments(self._released)
         self._unseen: deque[int] = deque()  # tokens of shared results that nobody looks at
+        self._local_socket: Any = None  # our end of its socket, once the hub has it
         self._scheduler: Scheduler | None = None
         self.ended = False
         atexit.register(self._at_exit)
@@ -86,11 +87,11 @@ class Session:
         from gevent import socket as gevent_socket
 
         self.local_node = local
-        sock = gevent_socket.socket(fileno=local.descriptor)
-        gevent.spawn(self._serve_local, sock)
+        self._local_socket = gevent_socket.socket(fileno=local.descriptor)
+        gevent.spawn(self._serve_local)
 
-    def _serve_local(self, sock: Any) -> None:
-        reason = self.scheduler.adopt(sock)
+    def _serve_local(self) -> None:
+        reason = self.scheduler.adopt(self._local_socket)
         if not self.ended:
             logger.error("the local node ended: %s", reason)
             self.local_node = None
@@ -263,10 +264,19 @@ class Session:
             return
         self.ended = True
         with contextlib.suppress(KeyboardInterrupt):
-            if self._scheduler is not None:
-                self.hub.call(self._scheduler.stop)
+            if self._scheduler is not None or self.local_node is not None:
+                self.hub.call(self._end_links)
             if self.local_node is not None:
                 self.local_node.wait()
+
+    def _end_links(self) -> None:
+        """On the hub: end what there is, also where Ctrl-C came while it was being made."""
+        self.scheduler.stop()
+        if self._local_socket is not None:
+            with contextlib.suppress(OSError):  # closed with its link
+                self._local_socket.shutdown(socket.SHUT_RDWR)
+        elif self.local_node is not None:
+            self.local_node.forget()
 
 
 _session: Session | None = None

@@ -302,7 +302,7 @@ class Node:
 
     def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
         self._workers.pop(worker.worker_id, None)
-        if key not in self._computations:
+        if key not in self._computations or self.stopping:
             return
         reason = f"the worker process {worker.ended} while it ran this job on node {self.name}"
         if worker.interrupted is not None:

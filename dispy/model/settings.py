@@ -1,0 +1,241 @@
+"""Every setting, once: what it is called, what it may be, and where it may be said.
+
+Options, `JobCluster` arguments, `DISPY_...` variables and the configuration file are read by this
+table, or compared with it by a test. Pure: whoever calls hands in the environment and the
+content of files. What was said nearest to the call wins: argument or option, environment, the
+user's file, the system's file, default.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispy.model.errors import DispyError
+
+_TRUTH = {
+    "1": True, "yes": True, "true": True, "on": True,
+    "0": False, "no": False, "false": False, "off": False,
+}  # fmt: skip
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "yes or no"}
+_ANY = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a setting is, and who said so ("DISPY_CPUS"); `value` None: nobody did."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting; its place in the configuration file is `room`.`name`."""
+
+    room: str  # whose it is: "node" or "client"
+    name: str  # the keyword argument, where there is one
+    kind: type[Any]  # int, float, str or bool
+    help: str  # what an option's text says
+    default: Any = None  # None: not said, which its reader understands
+    unit: str = ""
+    low: float = -_ANY
+    high: float = _ANY
+    words: Mapping[str, Any] = field(default_factory=dict)  # names of values ("debug": 10)
+    option: str | None = None
+    aliases: tuple[str, ...] = ()  # of the option, in dispy 4
+    argument: bool = False  # of JobCluster
+    variable: str | None = None
+    in_file: bool = True
+
+    @property
+    def key(self) -> str:
+        """Its full name, which no other setting has."""
+        return f"{self.room}.{self.name}"
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it; empty where there is none."""
+        for word, value in self.words.items():
+            if value == self.default:
+                return word
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return "" if self.default is None else str(self.default)
+
+    def read(self, text: str, source: str) -> Any:
+        """Return the value of `text`, which came from `source`; raises DispyError."""
+        word = text.strip().lower()
+        if self.kind is bool:
+            if word not in _TRUTH:
+                raise self._refusal(text, source)
+            return _TRUTH[word]
+        if word in self.words:
+            return self.words[word]
+        try:
+            value = self.kind(text)
+        except ValueError:
+            raise self._refusal(text, source) from None
+        return self.check(value, source)
+
+    def check(self, value: Any, source: str) -> Any:
+        """Return a value that a program or a file gave, if it may be; raises DispyError."""
+        if isinstance(value, str) and value.lower() in self.words:
+            return self.words[value.lower()]
+        if type(value) is int and (self.kind is float or (self.kind is bool and value in (0, 1))):
+            value = self.kind(value)
+        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
+            raise self._refusal(value, source)
+        if self.kind in (int, float) and not self.low <= value <= self.high:
+            raise DispyError(f"{source}: {value:g} is not {self.range_text}")
+        return value
+
+    @property
+    def range_text(self) -> str:
+        """The numbers that it may be ("1 to 1000 seconds")."""
+        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    def _refusal(self, value: object, source: str) -> DispyError:
+        kind = _KINDS[self.kind] + (f" of {self.unit}" if self.unit else "")
+        others = f", nor one of {', '.join(self.words)}" if self.words else ""
+        return DispyError(f"{source}: {value!r} is not {kind}{others}")
+
+
+_TABLE = (
+    Setting(
+        room="node", name="cpus", kind=int, unit="processors", low=-4096, high=4096,
+        words={"all": None}, option="--cpus", variable="DISPY_CPUS",
+        help="processors to offer; negative: all but so many",
+    ),
+    Setting(
+        room="node", name="host", kind=str, default="127.0.0.1",
+        option="--host", aliases=("--ip_addr",), variable="DISPY_NODE_HOST",
+        help="address to listen on",
+    ),
+    Setting(
+        room="node", name="port", kind=int, default=51348, low=0, high=65535,
+        option="--port", aliases=("--node_port",), variable="DISPY_NODE_PORT",
+        help="TCP and UDP port",
+    ),
+    Setting(
+        room="node", name="name", kind=str, option="--name", variable="DISPY_NODE_NAME",
+        help="as which clients show this node; its host name by default",
+    ),
+    Setting(
+        room="node", name="dest_path_prefix", kind=str,
+        option="--dest_path_prefix", variable="DISPY_DEST_PATH_PREFIX",
+        help="where the files of computations go; below the directory for temporary files "
+        "by default",
+    ),
+    Setting(
+        # Typed in full, each time: neither a file nor the environment opens a machine.
+        room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
+        help="listen on an address that other machines reach, without encryption: anybody who "
+        "reaches it can run any program here",
+    ),
+    Setting(
+        room="client", name="node_port", kind=int, default=51348, low=1, high=65535,
+        argument=True, variable="DISPY_NODE_PORT",
+        help="port at which nodes listen, where a node is named without one",
+    ),
+    Setting(
+        room="client", name="insecure", kind=bool, default=False,
+        argument=True, variable="DISPY_INSECURE",
+        help="use nodes of other machines without encryption",
+    ),
+    Setting(
+        room="client", name="local_node", kind=bool, default=True,
+        argument=True, variable="DISPY_LOCAL_NODE",
+        help="start a node of our own where none is found",
+    ),
+    Setting(
+        room="client", name="loglevel", kind=int, default=logging.INFO, low=0, high=100,
+        words={
+            "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
+            "error": logging.ERROR, "critical": logging.CRITICAL,
+        },
+        argument=True, variable="DISPY_LOGLEVEL",
+        help="of dispy's own messages: those of this level and above are written",
+    ),
+    Setting(
+        room="client", name="pulse_interval", kind=float, unit="seconds", low=0.1, high=1000,
+        argument=True, variable="DISPY_PULSE_INTERVAL",
+        help="seconds between signs of life, 0.1 to 1000; a node that misses five is lost",
+    ),
+    Setting(
+        room="client", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
+        argument=True, variable="DISPY_PING_INTERVAL",
+        help="seconds between searches for nodes, 1 to 1000",
+    ),
+)  # fmt: skip
+SETTINGS = {setting.key: setting for setting in _TABLE}
+
+
+def settings_of(room: str) -> list[Setting]:
+    """Return the settings of "node" or "client", in the order of the table."""
+    return [setting for setting in _TABLE if setting.room == room]
+
+
+def resolve(
+    room: str,
+    given: Mapping[str, Value],
+    environment: Mapping[str, str],
+    files: Iterable[tuple[str, Mapping[str, Any]]],
+) -> dict[str, Value]:
+    """Return the value of each setting of a room, by its name.
+
+    given: what the call or the command line says; text, where it came as an option's.
+    files: (path, content) of configuration files, the strongest first.
+
+    Raises DispyError, which names the place where a wrong value, or an unknown name, stands.
+    """
+    said = [(path, _flatten(content, path)) for path, content in files]
+    return {setting.name: _find(setting, given, environment, said) for setting in settings_of(room)}
+
+
+def _find(
+    setting: Setting,
+    given: Mapping[str, Value],
+    environment: Mapping[str, str],
+    files: Iterable[tuple[str, Mapping[str, Any]]],
+) -> Value:
+    here = given.get(setting.name)
+    if here is not None:
+        reader = setting.read if isinstance(here.value, str) and setting.option else setting.check
+        return Value(reader(here.value, here.source), here.source)
+    variable = setting.variable
+    if variable is not None and environment.get(variable, "").strip():
+        return Value(setting.read(environment[variable], variable), variable)
+    for path, content in files:
+        if setting.key in content:
+            source = f"{path}, {setting.key}"
+            return Value(setting.check(content[setting.key], source), source)
+    return Value(setting.default, "default")
+
+
+def _flatten(content: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return a file's values by full name; raises DispyError for what is no setting."""
+    found: dict[str, Any] = {}
+    for room, values in content.items():
+        if not isinstance(values, Mapping):
+            raise _unknown(room, path, "stands outside of a table")
+        found.update({f"{room}.{name}": value for name, value in values.items()})
+    known = [setting.key for setting in _TABLE if setting.in_file]
+    for key in found:
+        if key in SETTINGS and key not in known:
+            raise DispyError(f"{path}: {key} can only be said by {SETTINGS[key].option}")
+        if key not in known:
+            raise _unknown(key, path, "is no setting")
+    return found
+
+
+def _unknown(key: str, path: str, what: str) -> DispyError:
+    import difflib  # 3 ms, which nobody without a mistake must pay
+
+    known = [setting.key for setting in _TABLE if setting.in_file]
+    by_name = {name.partition(".")[2]: name for name in reversed(known)}
+    near = difflib.get_close_matches(key, known, n=1)
+    if not near:
+        near = [by_name[n] for n in difflib.get_close_matches(key.split(".")[-1], by_name, n=1)]
+    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}"
+    return DispyError(f"{path}: {key} {what}; {hint}")
