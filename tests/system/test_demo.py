@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,13 @@ def test_a_directory_without_files_or_none_at_all_is_refused(demo, tmp_path: Pat
         assert done.returncode == 2
         assert complaint in done.stderr
         assert done.stdout == ""
+
+
+def test_the_single_executable_has_no_standard_library_and_says_so(nothing_left) -> None:
+    frozen = "import sys, dispy_all; sys.frozen = True; sys.argv[1:] = ['demo']; dispy_all.main()"
+    done = subprocess.run([sys.executable, "-c", frozen], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "name a directory with files to work on, `dispy demo DIRECTORY`" in done.stderr
 
 
 def test_a_node_that_runs_is_used_and_shown_with_what_it_did(
