@@ -50,12 +50,13 @@ from gevent.event import Event
 from dispy.cli.options import read_options
 from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.errors import DispyError
-from dispy.model.settings import Value
+from dispy.model.settings import Value, processors_to_offer
 from dispy.net.link import Link
 from dispy.node.listening import Listener, node_hello
-from dispy.node.service import Node, processors
+from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
 from dispy.system.memory import keep_freed_memory
+from dispy.system.processes import processors
 
 logger = logging.getLogger("dispy.node")
 
@@ -67,10 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     level = logging.DEBUG if options["--debug"] else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
     settings = read_options("node", options)
+    cpus = processors_to_offer(settings["cpus"], processors())
     if options["--serve-descriptor"]:
         logging.getLogger("dispy").setLevel(logging.WARNING)
-        return _serve_one(int(options["--serve-descriptor"]), _cpus(settings["cpus"]))
-    return _serve_all(settings, options["--clean"])
+        return _serve_one(int(options["--serve-descriptor"]), cpus)
+    return _serve_all(settings, cpus, options["--clean"])
 
 
 def _serve_one(descriptor: int, cpus: int) -> int:
@@ -96,9 +98,8 @@ def _serve_link(node: Node, link: Link) -> None:
         node.serve(link, hello)
 
 
-def _serve_all(settings: dict[str, Value], clean: bool) -> int:
+def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     host, port = settings["host"].value, settings["port"].value
-    cpus = _cpus(settings["cpus"])
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
@@ -121,22 +122,6 @@ def _serve_all(settings: dict[str, Value], clean: bool) -> int:
     node.stop(f"node {name} was ended by its operator")
     lock.close()
     return 0
-
-
-def _cpus(wanted: Value) -> int:
-    """Return how many processors to offer."""
-    here = processors()
-    if wanted.value is None:
-        return here
-    if wanted.value == 0:
-        raise DispyError(f"{wanted.source}: 0 processors would run nothing; `all` offers all")
-    if wanted.value <= -here:
-        raise DispyError(
-            f"{wanted.source}: {wanted.value} would leave nothing to offer: this machine has "
-            f"{here} processors"
-        )
-    cpus: int = wanted.value if wanted.value > 0 else here + wanted.value
-    return cpus
 
 
 def _check_address(wanted: Value, insecure: bool) -> None:

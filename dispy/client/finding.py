@@ -14,6 +14,8 @@ from dispy.client.local_node import LocalNode
 from dispy.client.nodes import NodeAllocate
 from dispy.client.settings import resolve_here
 from dispy.model.errors import DispyError
+from dispy.model.settings import processors_to_offer
+from dispy.system.processes import processors
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -60,7 +62,8 @@ def find_nodes(
 
 def start_local_node(session: "Session") -> None:
     """Start a node of our own and say so; raises DispyError where a setting of it is wrong."""
-    resolve_here("node", {})  # it reads them itself, but could complain to nobody
+    # It reads its settings itself, but could complain to nobody.
+    processors_to_offer(resolve_here("node", {})["cpus"], processors())
     local = session.local_node = LocalNode()
     logger.info("no node found: started a local node, which ends with this program")
     session.hub.post(lambda: session.adopt(local))

@@ -193,6 +193,24 @@ def resolve(
     return {setting.name: _find(setting, given, environment, said) for setting in settings_of(room)}
 
 
+def processors_to_offer(wanted: Value, here: int) -> int:
+    """Return how many processors a node offers by node.cpus, on a machine that has `here`.
+
+    Raises DispyError where that would be none.
+    """
+    if wanted.value is None:
+        return here
+    if wanted.value == 0:
+        raise DispyError(f"{wanted.source}: 0 processors would run nothing; `all` offers all")
+    if wanted.value <= -here:
+        raise DispyError(
+            f"{wanted.source}: {wanted.value} would leave nothing to offer: this machine has "
+            f"{here} processors"
+        )
+    cpus: int = wanted.value if wanted.value > 0 else here + wanted.value
+    return cpus
+
+
 def _find(
     setting: Setting,
     given: Mapping[str, Value],

@@ -7,7 +7,6 @@ Never unpickles anything.
 
 import contextlib
 import logging
-import os
 import secrets
 import shutil
 import signal
@@ -399,10 +398,3 @@ class Node:
             if owner.link is not None:
                 owner.link.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

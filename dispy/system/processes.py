@@ -114,3 +114,10 @@ def widen(sock: Any) -> None:
     """Give a Unix socket buffers that let it run at memory speed."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, UNIX_BUFFER)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -31,6 +31,12 @@ def test_a_wrong_setting_ends_a_program_with_the_place_where_it_stands(run_progr
     assert "DISPY_CPUS: 'many' is not a whole number of processors" in program.output
 
 
+def test_a_local_node_that_would_offer_nothing_is_refused_at_once(run_program) -> None:
+    program = run_program(COUNT, DISPY_CPUS="-4000")
+    assert program.end() == 1
+    assert "DISPY_CPUS: -4000 would leave nothing to offer" in program.output
+
+
 def test_a_node_refuses_a_wrong_setting_with_status_2(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[node]\ncpu = 1\n")

@@ -10,7 +10,7 @@ import pytest
 from dispy.client.cluster import JobCluster
 from dispy.model.configuration import read_configuration
 from dispy.model.errors import DispyError
-from dispy.model.settings import SETTINGS, Setting, Value, resolve, settings_of
+from dispy.model.settings import SETTINGS, Setting, Value, processors_to_offer, resolve, settings_of
 from dispy.system.directories import configuration_files
 
 COMMANDS = {"node": "dispy.cli.node"}  # whose options are settings of that room
@@ -150,3 +150,12 @@ def test_the_users_file_and_the_named_one_are_found(tmp_path: Path) -> None:
     other.write_text("cpus: 2")
     with pytest.raises(DispyError, match=r"other.toml: is not TOML: "):
         read_configuration([other])
+
+
+def test_processors_are_counted_from_either_end_and_are_never_none() -> None:
+    offered = [processors_to_offer(Value(n, "--cpus"), 8) for n in (None, 3, 99, -1, -7)]
+    assert offered == [8, 3, 99, 7, 1]
+    with pytest.raises(DispyError, match="--cpus: 0 processors would run nothing"):
+        processors_to_offer(Value(0, "--cpus"), 8)
+    with pytest.raises(DispyError, match="--cpus: -8 would leave nothing to offer: .* 8"):
+        processors_to_offer(Value(-8, "--cpus"), 8)
