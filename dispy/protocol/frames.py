@@ -26,6 +26,8 @@ SIZE = struct.Struct("!Q")
 CHUNK = 0  # the kind of a piece of a buffer; no message has it
 CHUNK_SIZE = 4 * 1024 * 1024  # bytes; at a gigabit a second the next frame waits for 32 ms
 BODY_LIMIT = 16 * 1024 * 1024  # bytes. A batch of jobs is kept below 1 MiB; bulk goes in buffers
+STRANGERS_ELEMENTS = 64  # of a list or table of a peer that has not proven who it is
+SCAN_SIZE = 2048  # bytes of a body; from here on it is looked through before it is decoded
 BUFFERS_LIMIT = 4096  # buffers a frame; a batch sends each larger argument as one
 BULK_LIMIT = 8 * 1024 * 1024 * 1024  # bytes of all buffers of a frame: what a node may be asked for
 READ_ONLY = 1 << 63  # beside a buffer's size: the receiver may make it bytes, which nobody changes
@@ -140,6 +142,7 @@ class FrameDecoder:
         memory: TakeMemory = zeroed,
     ) -> None:
         self._body_limit, self._bulk_limit = body_limit, bulk_limit
+        self._elements = -1 if bulk_limit else STRANGERS_ELEMENTS  # -1: as many as there are bytes
         self._memory = memory
         self._arrived = bytearray()
         self._frame: Frame | None = None  # whose buffers are arriving
@@ -151,7 +154,7 @@ class FrameDecoder:
 
     def trust(self) -> None:
         """Raise the limits to those of a peer that has said who it is."""
-        self._body_limit, self._bulk_limit = BODY_LIMIT, BULK_LIMIT
+        self._body_limit, self._bulk_limit, self._elements = BODY_LIMIT, BULK_LIMIT, -1
 
     def feed(self, data: bytes | memoryview) -> None:
         """Add what was read from the peer; costs one copy."""
@@ -182,7 +185,12 @@ class FrameDecoder:
             if size & SHARED:
                 self._frame.buffers.append(Shared(self._tokens.pop(), size & ~_FLAGS))
                 continue
-            buffer, self._place = self._memory(size & ~_FLAGS, size >= READ_ONLY)
+            try:
+                buffer, self._place = self._memory(size & ~_FLAGS, size >= READ_ONLY)
+            except MemoryError:
+                raise FrameRefused(
+                    f"a buffer of {size & ~_FLAGS} bytes; there is no memory for it here"
+                ) from None
             self._frame.buffers.append(buffer)
 
     def next_frame(self) -> Frame | None:
@@ -218,7 +226,7 @@ class FrameDecoder:
             end = HEADER.size + length
             if len(self._arrived) < end:
                 return None
-            body = _unpack(memoryview(self._arrived)[HEADER.size : end])
+            body = _unpack(memoryview(self._arrived)[HEADER.size : end], self._elements)
             del self._arrived[:end]
             return Frame(kind, body)
 
@@ -243,7 +251,7 @@ class FrameDecoder:
         if len(arrived) < start + length:
             return False
         self._tokens = _numbers(arrived, tokens, shared)[::-1]
-        body = _unpack(memoryview(arrived)[start : start + length])
+        body = _unpack(memoryview(arrived)[start : start + length], self._elements)
         del arrived[: start + length]
         self._frame = Frame(kind, body)
         self._sizes = sizes[::-1]
@@ -276,10 +284,26 @@ def _numbers(arrived: bytearray, start: int, count: int) -> list[int]:
     return [SIZE.unpack_from(arrived, start + n * SIZE.size)[0] for n in range(count)]
 
 
-def _unpack(packed: memoryview) -> Any:
-    """Decode a body; no extension types, no keys but text, nothing larger than itself."""
+def _unpack(packed: memoryview, elements: int) -> Any:
+    """Decode a body; no extension types, no keys but text, no list longer than `elements`.
+
+    The decoder takes memory for as many elements as a list says it has, before it has seen one:
+    a body of 4 KiB that is nothing but nested beginnings of lists would take 26 MB. So larger
+    ones are first looked through, which costs a third of decoding them.
+    """
     try:
-        return msgpack.unpackb(packed, raw=False, strict_map_key=True, ext_hook=_refuse_extension)
+        if elements < 0 and len(packed) >= SCAN_SIZE:
+            scanner = msgpack.Unpacker(max_buffer_size=BODY_LIMIT)
+            scanner.feed(packed)
+            scanner.skip()
+        return msgpack.unpackb(
+            packed,
+            raw=False,
+            strict_map_key=True,
+            ext_hook=_refuse_extension,
+            max_array_len=elements,
+            max_map_len=elements,
+        )
     except FrameRefused:
         raise
     except Exception as error:  # msgpack raises many kinds; each means the same to the link
