@@ -231,9 +231,7 @@ class JobCluster:
         if number not in self._session.jobs or number in self._cancelling:
             return -1
         self._cancelling.add(number)
-        if self._session.scheduler.cancel(self._number, number):
-            del self._session.jobs[number]
-            self._end([job], Status.Cancelled, "cancelled before its start", None)
+        self._session.scheduler.cancel(self._number, number)
         return 0
 
     def wait(self, timeout: float | None = None) -> bool:

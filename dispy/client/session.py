@@ -109,7 +109,8 @@ class Session:
 
     def why(self, cluster: "JobCluster", job: DispyJob) -> str:
         """Say why a job waits, or where it is."""
-        return f"{job.status.name} {cluster.name}"
+        lines = self.scheduler.explain(cluster._number, job._number)
+        return "\n".join(lines) or f"it is {job.status.name}"
 
     # -- what the scheduler tells; on the hub
 
@@ -172,14 +173,19 @@ class Session:
             event.set()
 
     def given_up(
-        self, cluster_id: int, node: "RemoteNode | None", jobs: Sequence[int], reason: str
+        self,
+        cluster_id: int,
+        node: "RemoteNode | None",
+        jobs: Sequence[int],
+        status: Status,
+        reason: str,
     ) -> None:
-        """End jobs that cannot go on."""
+        """End jobs that cannot go on; `node` had them, or None had."""
         cluster = self.clusters[cluster_id]
         view = cluster._node(node) if node is not None else None
         if view is not None:
             view.busy -= len(jobs)
-        cluster._end([self.jobs.pop(job) for job in jobs], Status.Abandoned, reason, view)
+        cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
     def requeued(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str) -> None:
         """Mark jobs as waiting again."""

@@ -2,20 +2,23 @@
 
 A deterministic state machine. Each method is one event: it changes the state and returns what
 the node carries out, in order. Nothing here waits, sends, or reads a clock; `now` is in
-seconds of any clock that never goes back. Not thread-safe: one greenlet owns it.
+seconds of any clock that never goes back. No event costs more than O(log computations) beyond
+the jobs that it names. Not thread-safe: one greenlet owns it.
 
 Invariant: a job that this node holds is waiting, or with exactly one worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 
+from dispy.execution.invariants import check_invariants
 from dispy.execution.records import (
     Action,
     Computation,
     Feed,
     JobNumber,
     Key,
+    Owner,
     OwnerId,
     Report,
     StartWorker,
@@ -24,6 +27,7 @@ from dispy.execution.records import (
     Worker,
     WorkerId,
 )
+from dispy.execution.turns import Turns
 
 PACKET_SECONDS = 0.001  # of work in one packet for a worker, by measured duration
 PACKET_JOBS = 256  # however short they are: what one packet may delay
@@ -38,12 +42,12 @@ class Execution:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self.busy = 0  # workers with jobs
+        self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
-        self._idle: dict[Key, list[WorkerId]] = {}
-        self._busy: dict[Key, int] = {}  # workers with jobs
-        self._last_active: dict[OwnerId, float] = {}
-        self._shares: dict[OwnerId, int] = {}
+        self._turns: Turns[Owner] = Turns()
+        self._active: dict[OwnerId, Owner] = {}
         self._worker_ids = count(1)
         self._turn = 0
 
@@ -52,67 +56,142 @@ class Execution:
     def computation_opened(self, key: Key) -> None:
         """Take in a computation whose nursery is being started."""
         assert key not in self.computations, "the node refuses a second one of this name"
-        self.computations[key] = Computation(key)
-        self._idle[key] = []
-        self._busy[key] = 0
+        owner = self.owners.setdefault(key[0], Owner(key[0]))
+        self.computations[key] = owner.computations[key] = Computation(key, owner)
 
     def computation_ready(self, key: Key) -> list[Action]:
         """Let its jobs run: the nursery has loaded it."""
-        if key not in self.computations:
+        computation = self.computations.get(key)
+        if computation is None:
             return []  # closed while it was loading
-        self.computations[key].ready = True
+        computation.ready = True
+        self._wants_changed(computation)
+        return self._fill()
+
+    def computation_limited(self, key: Key, workers: int) -> list[Action]:
+        """Run at most `workers` of its jobs at once from now on; what runs goes on."""
+        computation = self.computations.get(key)
+        if computation is None:
+            return []  # it was refused, or closed
+        computation.limit = max(0, workers)
+        self._wants_changed(computation)
         return self._fill()
 
     def computation_closed(self, key: Key) -> list[Action]:
         """Forget a computation; its workers are stopped and nobody wants their results."""
-        if self.computations.pop(key, None) is None:
+        computation = self.computations.pop(key, None)
+        if computation is None:
             return []  # its owner closed it and then went away
-        stops: list[Action] = []
-        for worker in [w for w in self.workers.values() if w.key == key]:
-            del self.workers[worker.worker_id]
-            stops.append(Stop(worker.worker_id, cancelled=False))
-        del self._idle[key], self._busy[key]
+        owner = computation.owner
+        computation.ready = False
+        self._wants_changed(computation)
+        del owner.computations[key]
+        owner.jobs -= len(computation.jobs)
+        owner.busy -= computation.busy
+        self.busy -= computation.busy
+        stops: list[Action] = [Stop(worker, cancelled=False) for worker in computation.workers]
+        for worker_id in computation.workers:
+            del self.workers[worker_id]
+        self._turns.update(owner, owner.turns.wanting > 0)
+        if not owner.computations and not owner.active:
+            del self.owners[owner.owner_id]
         return stops + self._fill()
 
-    def jobs_received(self, key: Key, jobs: Sequence[JobNumber], now: float) -> list[Action]:
-        """Queue jobs from their owner and start what can be started."""
-        self.computations[key].waiting.extend(jobs)
-        return self._active(key[0], now) + self._fill()
+    def computation_failed(self, key: Key, reason: str) -> tuple[list[JobNumber], list[Action]]:
+        """Close a computation whose nursery has ended; return the jobs that were not begun.
 
-    def jobs_recalled(
-        self, key: Key, jobs: Sequence[JobNumber]
-    ) -> tuple[list[JobNumber], list[Action]]:
-        """Give back those of `jobs` that no worker has; the owner moves them elsewhere."""
+        Those that workers ran are reported, because they must not run again.
+        """
         computation = self.computations.get(key)
         if computation is None:
             return [], []
-        wanted = set(jobs)
-        given = [job for job in computation.waiting if job in wanted]
-        computation.waiting = type(computation.waiting)(
-            job for job in computation.waiting if job not in wanted
-        )
-        return given, []
+        begun = tuple(worker.jobs[0] for worker in computation.workers.values() if worker.jobs)
+        given = [job for job in computation.jobs if job not in begun]
+        actions: list[Action] = [Report(key, begun, False, reason)] if begun else []
+        return given, actions + self.computation_closed(key)
+
+    def jobs_received(self, key: Key, jobs: Sequence[JobNumber], now: float) -> list[Action]:
+        """Queue jobs from their owner and start what can be started; those here already stay."""
+        computation = self.computations[key]
+        held, new = computation.jobs, dict[JobNumber, Worker | None].fromkeys(jobs)
+        if not held.keys().isdisjoint(new):
+            new = {job: None for job in new if job not in held}
+        held.update(new)
+        computation.waiting.extend(new)
+        computation.waiting_count += len(new)
+        computation.owner.jobs += len(new)
+        actions = self._note_active(computation.owner, now)
+        if self._turns.wanting:
+            self._wants_changed(computation)
+            return actions + self._fill()
+        while computation.wants and self.busy < self.slots:  # nobody else does: no turns to keep
+            self._start(computation, actions)
+        self._wants_changed(computation)
+        return actions
+
+    def jobs_recalled(self, key: Key, jobs: Sequence[JobNumber]) -> list[JobNumber]:
+        """Give back those of `jobs` that no worker has; the owner moves them elsewhere."""
+        computation = self.computations.get(key)
+        if computation is None:
+            return []
+        missing = computation  # anything that is neither None nor a worker
+        held = computation.jobs
+        given = [job for job in dict.fromkeys(jobs) if held.get(job, missing) is None]
+        self._drop(computation, given)
+        computation.waiting_count -= len(given)
+        self._wants_changed(computation)
+        return given
 
     def cancel(self, key: Key, job: JobNumber) -> list[Action]:
         """Cancel one job: at once when it waits, by stopping its worker when that runs it."""
         computation = self.computations.get(key)
-        if computation is None:
-            return []
-        if job in computation.waiting:
-            computation.waiting.remove(job)
-            return [Report(key, (job,), cancelled=True, reason="cancelled before its start")]
-        for worker in self.workers.values():
-            if worker.key == key and job in worker.jobs:
-                return [Stop(worker.worker_id, cancelled=True)]
-        return []  # its result crossed the cancel
+        if computation is None or job not in computation.jobs:
+            return []  # its result crossed the cancel
+        worker = computation.jobs[job]
+        if worker is not None:
+            return [Stop(worker.worker_id, cancelled=True)]
+        self._drop(computation, [job])
+        computation.waiting_count -= 1
+        self._wants_changed(computation)
+        return [Report(key, (job,), cancelled=True, reason="cancelled before its start")]
 
-    def held(self, owner: OwnerId) -> dict[Key, list[JobNumber]]:
+    def jobs_dropped(
+        self, owner_id: OwnerId, jobs: Sequence[JobNumber]
+    ) -> tuple[list[tuple[Key, JobNumber]], list[Action]]:
+        """Forget jobs that run elsewhere now, or are final; return those that are gone.
+
+        They are not reported: the owner may send one of them here anew, and would take such a
+        report for the end of that. What a worker has among others goes on, its result is ignored.
+        """
+        owner = self.owners.get(owner_id)
+        gone: list[tuple[Key, JobNumber]] = []
+        actions: list[Action] = []
+        for computation in list(owner.computations.values()) if owner is not None else ():
+            for job in (job for job in jobs if job in computation.jobs):
+                worker = computation.jobs[job]
+                if worker is not None and len(worker.jobs) > 1:
+                    continue
+                self._drop(computation, [job])
+                gone.append((computation.key, job))
+                if worker is not None:
+                    worker.jobs.clear()
+                    self._leave(worker, was_busy=True)
+                    actions.append(Stop(worker.worker_id, cancelled=False))
+                else:
+                    computation.waiting_count -= 1
+                    self._wants_changed(computation)
+        return gone, actions + self._fill()
+
+    def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
         """Return all jobs of an owner that have no result yet: what a reconnection compares."""
-        held = {key: list(c.waiting) for key, c in self.computations.items() if key[0] == owner}
-        for worker in self.workers.values():
-            if worker.key in held:
-                held[worker.key].extend(worker.jobs)
-        return held
+        owner = self.owners.get(owner_id)
+        if owner is None:
+            return {}
+        return {key: list(c.jobs) for key, c in owner.computations.items()}
+
+    def not_begun(self, key: Key) -> list[JobNumber]:
+        """Return the jobs of a computation that no worker has."""
+        return [job for job, worker in self.computations[key].jobs.items() if worker is None]
 
     # -- workers
 
@@ -123,21 +202,23 @@ class Execution:
         worker = self.workers.get(worker_id)
         if worker is None:
             return []  # stopped while its last results were on the way
+        computation = worker.computation
+        fed, forget = worker.jobs, computation.jobs.__delitem__
         for job in jobs:
-            expected = worker.jobs.popleft()
+            expected = fed.popleft()
             assert job == expected, "a worker reports in order"
-        computation = self.computations[worker.key]
+            forget(job)
+        computation.owner.jobs -= len(jobs)
         before = computation.duration
         computation.duration = (
             seconds if before is None else before + SMOOTHING * (seconds - before)
         )
-        actions = self._active(worker.key[0], now)
-        if not worker.jobs:
-            self._busy[worker.key] -= 1
-            self._idle[worker.key].append(worker_id)
-        elif not self._is_somebody_short(worker.key):
+        actions = self._note_active(computation.owner, now)
+        if not fed:
+            self._rest(worker)
+        elif computation.busy <= computation.limit and not self._is_somebody_short(computation):
             actions += self._feed(worker)
-        return actions + self._fill()
+        return actions + self._fill() if self._turns.wanting else actions
 
     def jobs_given_back(self, worker_id: WorkerId, jobs: Sequence[JobNumber]) -> list[Action]:
         """Take back jobs that a poked worker had not begun; they go to the head."""
@@ -145,26 +226,26 @@ class Execution:
         if worker is None:
             return []
         back = set(jobs)
+        mine = [job for job in worker.jobs if job in back]
         worker.jobs = type(worker.jobs)(job for job in worker.jobs if job not in back)
-        self.computations[worker.key].waiting.extendleft(reversed(jobs))
-        if not worker.jobs:
-            self._busy[worker.key] -= 1
-            self._idle[worker.key].append(worker_id)
+        self._wait_again(worker.computation, mine)
+        if mine and not worker.jobs:
+            self._rest(worker)
         return self._fill()
 
     def worker_died(self, worker_id: WorkerId, reason: str, cancelled: bool) -> list[Action]:
         """End the job that a dead worker ran; those behind it were not begun and wait again."""
-        worker = self.workers.pop(worker_id, None)
+        worker = self.workers.get(worker_id)
         if worker is None:
             return []  # its computation was closed
         actions: list[Action] = []
         if worker.jobs:
-            self._busy[worker.key] -= 1
             ran = worker.jobs.popleft()
-            self.computations[worker.key].waiting.extendleft(reversed(worker.jobs))
+            self._drop(worker.computation, [ran])
             actions.append(Report(worker.key, (ran,), cancelled, reason))
+            self._leave(worker, was_busy=True)
         else:
-            self._idle[worker.key].remove(worker_id)
+            self._leave(worker, was_busy=False)
         return actions + self._fill()
 
     def worker_retired(self, worker_id: WorkerId) -> list[Action]:
@@ -172,118 +253,168 @@ class Execution:
         worker = self.workers.get(worker_id)
         if worker is None:
             return []
-        if worker.jobs:
-            self._busy[worker.key] -= 1
-            self.computations[worker.key].waiting.extendleft(reversed(worker.jobs))
-        else:
-            self._idle[worker.key].remove(worker_id)
-        del self.workers[worker_id]
+        self._leave(worker, was_busy=bool(worker.jobs))
         return self._fill()
 
-    def share_of(self, owner: OwnerId) -> int:
+    # -- shares
+
+    def share_of(self, owner_id: OwnerId) -> int:
         """Return how many slots are this owner's now, or would be if it had jobs."""
-        return max(1, self.slots // len({owner, *self._last_active}))
+        others = len(self._active) - (owner_id in self._active)
+        return max(1, self.slots // (others + 1))
 
     @property
     def active_owners(self) -> int:
         """How many owners count when slots are shared."""
-        return len(self._last_active)
+        return len(self._active)
 
     def time_passed(self, now: float) -> list[Action]:
         """Call about every ACTIVE_SECONDS: owners that went quiet give up their share."""
-        for owner, last in list(self._last_active.items()):
-            if now - last > ACTIVE_SECONDS and not self._has_jobs(owner):
-                del self._last_active[owner]
-                self._shares.pop(owner, None)
+        quiet = [
+            owner for owner in self._active.values()
+            if now - owner.last_active > ACTIVE_SECONDS and not owner.jobs
+        ]  # fmt: skip
+        for owner in quiet:
+            owner.active, owner.share = False, 0
+            del self._active[owner.owner_id]
+            if not owner.computations:
+                del self.owners[owner.owner_id]
+        return self._share() if quiet else []
+
+    def _note_active(self, owner: Owner, now: float) -> list[Action]:
+        owner.last_active = now
+        if owner.active:
+            return []
+        owner.active = True
+        self._active[owner.owner_id] = owner
         return self._share()
+
+    def _share(self) -> list[Action]:
+        """Tell owners whose share has changed; each has one slot at least."""
+        actions: list[Action] = []
+        parts, rest = divmod(self.slots, max(1, len(self._active)))
+        for at, owner in enumerate(self._active.values()):
+            share = max(1, parts + (at < rest))
+            if owner.share != share:
+                owner.share = share
+                actions.append(TellShare(owner.owner_id, share))
+        return actions
 
     # -- decisions
 
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
-        while sum(self._busy.values()) < self.slots:
-            ready = [c for c in self.computations.values() if c.ready and c.waiting]
-            if not ready:
-                break
-            chosen = min(ready, key=self._claim)
-            self._turn += 1
-            chosen.served = self._turn
-            if self._idle[chosen.key]:
-                worker = self.workers[self._idle[chosen.key].pop()]
-            else:
-                worker = Worker(next(self._worker_ids), chosen.key)
-                self.workers[worker.worker_id] = worker
-                actions.append(StartWorker(chosen.key, worker.worker_id))
-            self._busy[chosen.key] += 1
-            actions += self._feed(worker)
+        while self.busy < self.slots and (owner := self._turns.first()) is not None:
+            computation = owner.turns.first()
+            assert computation is not None, "an owner wants what its computations want"
+            self._start(computation, actions)
+            self._wants_changed(computation)
         return actions
 
-    def _claim(self, computation: Computation) -> tuple[int, int, int]:
-        """Order computations for the next free slot; the smallest goes first."""
-        return (
-            self._busy_of(computation.key[0]), self._busy[computation.key], computation.served
-        )  # fmt: skip
+    def _start(self, computation: Computation, actions: list[Action]) -> None:
+        """Give a free slot to a computation with waiting jobs."""
+        if computation.idle:
+            worker = computation.idle.popitem()[1]
+        else:
+            worker = Worker(next(self._worker_ids), computation)
+            self.workers[worker.worker_id] = computation.workers[worker.worker_id] = worker
+            actions.append(StartWorker(computation.key, worker.worker_id))
+        self._turn += 1
+        computation.owner.served = computation.served = self._turn
+        self._add_busy(computation, 1)
+        actions += self._feed(worker)
 
-    def _is_somebody_short(self, key: Key) -> bool:
-        """Say whether a computation waits that should have `key`'s slot next."""
-        mine = self._busy_of(key[0]), self._busy[key]
-        return any(
-            (self._busy_of(other[0]) + 1, self._busy[other] + 1) <= mine
-            or self._busy_of(other[0]) == 0
-            for other, computation in self.computations.items()
-            if other != key and computation.ready and computation.waiting
-        )
+    def _is_somebody_short(self, computation: Computation) -> bool:
+        """Say whether another waits that should have `computation`'s slot next."""
+        first = self._turns.first() if self._turns.wanting else None
+        if first is None:
+            return False
+        if first is not computation.owner:
+            return first.busy < computation.owner.busy
+        other = first.turns.first()
+        return other is not None and other.busy < computation.busy
 
     def _feed(self, worker: Worker) -> list[Action]:
         """Send a worker its next packet; a single job while durations are unknown."""
-        computation = self.computations[worker.key]
+        computation = worker.computation
         packet = 1
         if computation.duration is not None:
             packet = int(PACKET_SECONDS / max(computation.duration, SHORTEST))
         packet = max(1, min(PACKET_JOBS, packet))
         ahead = packet * PACKETS_AHEAD if packet > 1 else 1
-        share = -(-len(computation.waiting) // max(1, self.slots))  # leave some to the others
-        size = min(ahead - len(worker.jobs), max(share, 1), len(computation.waiting))
+        waits = computation.waiting_count
+        share = -(-waits // max(1, self.slots))  # leave some to the others
+        size = min(ahead - len(worker.jobs), max(share, 1), waits)
         if size <= 0:
             return []
-        jobs = tuple(computation.waiting.popleft() for _ in range(size))
+        jobs = self._take(computation, size)
         worker.jobs.extend(jobs)
-        return [Feed(worker.worker_id, jobs)]
+        computation.jobs.update(dict.fromkeys(jobs, worker))
+        if size == waits and self._turns.wanting:
+            self._wants_changed(computation)
+        return [Feed(worker.worker_id, tuple(jobs))]
 
-    def _busy_of(self, owner: OwnerId) -> int:
-        return sum(busy for key, busy in self._busy.items() if key[0] == owner)
+    def _take(self, computation: Computation, size: int) -> list[JobNumber]:
+        """Take the first `size` waiting jobs, passing over those that were taken back."""
+        waiting = computation.waiting
+        if len(waiting) == computation.waiting_count:
+            jobs = [waiting.popleft() for _ in range(size)]
+        else:
+            taken: dict[JobNumber, None] = {}
+            while len(taken) < size:
+                job = waiting.popleft()
+                if computation.jobs.get(job, computation) is None:
+                    taken[job] = None  # once, though it may stand there twice
+            jobs = list(taken)
+        computation.waiting_count -= size
+        return jobs
 
-    def _has_jobs(self, owner: OwnerId) -> bool:
-        return any(jobs for jobs in self.held(owner).values())
+    # -- counts
 
-    def _active(self, owner: OwnerId, now: float) -> list[Action]:
-        known = owner in self._last_active
-        self._last_active[owner] = now
-        return [] if known else self._share()
+    def _wants_changed(self, computation: Computation) -> None:
+        """Bring its place in its owner's turns up to date, and its owner's in the node's."""
+        owner = computation.owner
+        owner.turns.update(computation, computation.wants)
+        self._turns.update(owner, owner.turns.wanting > 0)
 
-    def _share(self) -> list[Action]:
-        """Tell owners whose share has changed; each has one slot at least."""
-        actions: list[Action] = []
-        parts, rest = divmod(self.slots, max(1, len(self._last_active)))
-        for at, owner in enumerate(self._last_active):
-            share = max(1, parts + (at < rest))
-            if self._shares.get(owner) != share:
-                self._shares[owner] = share
-                actions.append(TellShare(owner, share))
-        return actions
+    def _add_busy(self, computation: Computation, change: int) -> None:
+        computation.busy += change
+        computation.owner.busy += change
+        self.busy += change
+
+    def _rest(self, worker: Worker) -> None:
+        """Take note that a worker has no job any more."""
+        worker.computation.idle[worker.worker_id] = worker
+        self._add_busy(worker.computation, -1)
+        if self._turns.wanting or worker.computation.waiting_count:
+            self._wants_changed(worker.computation)
+
+    def _leave(self, worker: Worker, was_busy: bool) -> None:
+        """Take out a worker; the jobs that it still has wait again."""
+        computation = worker.computation
+        del self.workers[worker.worker_id], computation.workers[worker.worker_id]
+        computation.idle.pop(worker.worker_id, None)
+        self._wait_again(computation, worker.jobs)
+        if was_busy:
+            self._add_busy(computation, -1)
+        self._wants_changed(computation)
+
+    def _wait_again(self, computation: Computation, jobs: Iterable[JobNumber]) -> None:
+        jobs = list(jobs)
+        computation.jobs.update(dict.fromkeys(jobs))
+        computation.waiting.extendleft(reversed(jobs))
+        computation.waiting_count += len(jobs)
+        self._wants_changed(computation)
+
+    def _drop(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
+        """Hold these jobs no longer."""
+        for job in jobs:
+            del computation.jobs[job]
+        computation.owner.jobs -= len(jobs)
 
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; tests call it after events."""
-        for key, computation in self.computations.items():
-            workers = [w for w in self.workers.values() if w.key == key]
-            jobs = [*computation.waiting, *(job for w in workers for job in w.jobs)]
-            assert len(jobs) == len(set(jobs)), "a job is in two places"
-            assert self._busy[key] == sum(bool(w.jobs) for w in workers), "busy is miscounted"
-            idle = {w.worker_id for w in workers if not w.jobs}
-            assert set(self._idle[key]) == idle, "idle workers are miscounted"
-            if computation.ready and computation.waiting:
-                assert sum(self._busy.values()) >= self.slots, "a slot idles while jobs wait"
-        assert sum(self._busy.values()) <= self.slots, "more workers run than there are slots"
+        check_invariants(self)

@@ -3,30 +3,68 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from dispy.execution.turns import Claimant, Turns
+
 OwnerId = str  # random; outlives the owner's links
 JobNumber = int  # counted by its owner
 WorkerId = int  # counted by the node, never used again
 Key = tuple[OwnerId, int]  # a computation: its owner, and the owner's number for it
 
-
-@dataclass(slots=True)
-class Computation:
-    """What all jobs of one cluster run, as it lives on this node."""
-
-    key: Key
-    ready: bool = False  # its nursery has loaded it
-    waiting: deque[JobNumber] = field(default_factory=deque)
-    duration: float | None = None  # seconds, smoothed mean; None: not known
-    served: int = 0  # the turn at which it last got a slot
+NO_LIMIT = 1 << 30  # workers
 
 
-@dataclass(slots=True)
+class Owner(Claimant):
+    """An owner of computations; `busy` counts its workers with jobs."""
+
+    __slots__ = ("active", "computations", "jobs", "last_active", "owner_id", "share", "turns")
+
+    def __init__(self, owner_id: OwnerId) -> None:
+        super().__init__()
+        self.owner_id = owner_id
+        self.computations: dict[Key, Computation] = {}
+        self.turns: Turns[Computation] = Turns()  # of its computations
+        self.jobs = 0  # held, of all computations
+        self.active = False  # it counts when slots are shared
+        self.last_active = 0.0  # second of its last jobs
+        self.share = 0  # slots that it was told of
+
+
+class Computation(Claimant):
+    """What all jobs of one cluster run, as it lives on this node; `busy` as with `Owner`."""
+
+    __slots__ = ("duration", "idle", "jobs", "key", "limit", "owner", "ready", "waiting",
+                 "waiting_count", "workers")  # fmt: skip
+
+    def __init__(self, key: Key, owner: Owner) -> None:
+        super().__init__()
+        self.key, self.owner = key, owner
+        self.ready = False  # its nursery has loaded it
+        self.limit = NO_LIMIT  # workers that may have jobs at once
+        self.jobs: dict[JobNumber, Worker | None] = {}  # all that are held; None: it waits
+        self.waiting: deque[JobNumber] = deque()  # may hold numbers that do not wait any more
+        self.waiting_count = 0  # those of `waiting` that count
+        self.duration: float | None = None  # seconds, smoothed mean; None: not known
+        self.workers: dict[WorkerId, Worker] = {}
+        self.idle: dict[WorkerId, Worker] = {}  # without a job
+
+    @property
+    def wants(self) -> bool:
+        """Whether it would use one slot more."""
+        return self.ready and self.waiting_count > 0 and self.busy < self.limit
+
+
+@dataclass(slots=True, eq=False)
 class Worker:
     """A process of one computation; `jobs` are those it was fed, in order, not yet reported."""
 
     worker_id: WorkerId
-    key: Key
+    computation: Computation
     jobs: deque[JobNumber] = field(default_factory=deque)
+
+    @property
+    def key(self) -> Key:
+        """Its computation's key."""
+        return self.computation.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,8 @@ class Node:
         owner.connected(
             link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
         )
+        for key in held:
+            self._tell_if_ready(owner, key)  # it may have been lost with the old link
         share = self._core.share_of(owner.owner_id)
         owner.tell(Kind.SHARE, [share, len(self._owners)])
         end = link.read(lambda frame: self._from_owner(owner, frame))
@@ -115,7 +117,7 @@ class Node:
         if frame.kind == Kind.RUN:
             self._run(owner, (owner.owner_id, body[0]), body[1], frame)
         elif frame.kind == Kind.ACKNOWLEDGE:
-            owner.acknowledged(body[0])
+            owner.ledger.acknowledged(body[0])
         elif frame.kind == Kind.OPEN:
             self._open(owner, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.RELEASE:
@@ -126,14 +128,15 @@ class Node:
             for job in body[1]:
                 self._cancel((owner.owner_id, body[0]), job)
         elif frame.kind == Kind.DROP:
-            for key in [key for key in self._computations if key[0] == owner.owner_id]:
-                for job in body[0]:
-                    self._cancel(key, job)
+            dropped, actions = self._core.jobs_dropped(owner.owner_id, body[0])
+            for key, job in dropped:
+                self._computations[key].payloads.pop(job, None)
+            self._perform(actions)
         elif frame.kind == Kind.RECALL:
             key = (owner.owner_id, body[0])
-            given, actions = self._core.jobs_recalled(key, body[1])
-            self._return(owner, key, given)
-            self._perform(actions)
+            self._return(owner, key, self._core.jobs_recalled(key, body[1]), None)
+        elif frame.kind == Kind.LIMIT:
+            self._perform(self._core.computation_limited((owner.owner_id, body[0]), body[1]))
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a node to receive")
 
@@ -144,7 +147,7 @@ class Node:
     ) -> None:
         key = (owner.owner_id, number)
         if key in self._computations:
-            owner.tell(Kind.READY, [number, None])
+            self._tell_if_ready(owner, key)
             return
         refusal = self._why_not(name, settings)
         if refusal is not None:
@@ -194,11 +197,18 @@ class Node:
         if key not in self._computations:
             return  # closed while it was loading
         if error is not None:
+            given, actions = self._core.computation_failed(key, f"the computation ended: {error}")
+            self._perform(actions)
+            self._return(owner, key, given, error)
             self._close(key)
         owner.tell(Kind.READY, [key[1], error])
         if error is None:
             self._perform(self._core.computation_ready(key))
         gevent.spawn_later(0.05, self.prepare)
+
+    def _tell_if_ready(self, owner: Owner, key: Key) -> None:
+        if self._core.computations[key].ready:
+            owner.tell(Kind.READY, [key[1], None])
 
     def _close(self, key: Key) -> None:
         processes = self._computations.pop(key, None)
@@ -212,21 +222,21 @@ class Node:
     def _run(self, owner: Owner, key: Key, jobs: list[int], frame: Frame) -> None:
         processes = self._computations.get(key)
         if processes is None:
-            self._return(owner, key, jobs)  # it was closed, or could not be loaded
+            self._return(owner, key, jobs, "the computation is closed there, or cannot be loaded")
             return
         payloads = join_payloads(frame.body[2], frame.buffers)
         processes.payloads.update(zip(jobs, payloads, strict=True))
         self._perform(self._core.jobs_received(key, jobs, monotonic()))
         self._work.set()
 
-    def _return(self, owner: Owner, key: Key, jobs: Sequence[int]) -> None:
-        """Give jobs that were not begun back to their owner."""
+    def _return(self, owner: Owner, key: Key, jobs: Sequence[int], why: str | None) -> None:
+        """Give jobs that were not begun back to their owner: `why`, or None as it asked."""
         processes = self._computations.get(key)
         if processes is not None:
             for job in jobs:
                 processes.payloads.pop(job, None)
-        if jobs:
-            owner.tell(Kind.RETURNED, [key[1], list(jobs)])
+        if jobs or why is None:  # who asked gets an answer
+            owner.tell(Kind.RETURNED, [key[1], list(jobs), why])
 
     def _cancel(self, key: Key, job: int) -> None:
         for action in self._core.cancel(key, job):
@@ -383,7 +393,7 @@ class Node:
             greenlet.kill()
         for owner in self._owners.values():
             for key in self._core.held(owner.owner_id):
-                self._return(owner, key, list(self._core.computations[key].waiting))
+                self._return(owner, key, self._core.not_begun(key), reason)
             owner.tell(Kind.GOODBYE, [reason])
         deadline = monotonic() + FLUSH_SECONDS
         while monotonic() < deadline and any(

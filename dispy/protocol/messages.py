@@ -33,6 +33,7 @@ class Kind(IntEnum):
     CLOSE = 15
     ACKNOWLEDGE = 16
     RELEASE = 17
+    LIMIT = 18
     # node to owner
     READY = 30
     RESULTS = 31
@@ -74,10 +75,12 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.CLOSE: (_WHOLE,),
     Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
     Kind.RELEASE: (_NUMBERS,),  # tokens of shared buffers that nobody looks at any more
+    Kind.LIMIT: (_WHOLE, _WHOLE),  # computation, workers that may run its jobs at once
     Kind.READY: (_WHOLE, _OPTIONAL_TEXT),  # computation, why it cannot be used
     # sequence, computation, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
     Kind.RESULTS: (_WHOLE, _WHOLE, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
-    Kind.RETURNED: (_WHOLE, _NUMBERS),
+    # computation, jobs that were not begun; None: as RECALL asked, else why nothing runs there
+    Kind.RETURNED: (_WHOLE, _NUMBERS, _OPTIONAL_TEXT),
     Kind.HELD: (_NUMBERS, _NUMBERS),  # jobs without a result, computations
     Kind.SHARE: (_WHOLE, _WHOLE),  # slots of this owner, owners that share
     Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value

@@ -21,17 +21,17 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, join_payloads, split_payloads
 from dispy.scheduler.nodes import RemoteNode
-from dispy.scheduling.core import Scheduling
-from dispy.scheduling.records import (
+from dispy.scheduling.actions import (
     Action,
     CancelOnNode,
-    Cluster,
     Drop,
     GiveUp,
-    Node,
+    Recall,
     Requeued,
     RunBatch,
 )
+from dispy.scheduling.core import Scheduling
+from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
@@ -67,9 +67,14 @@ class JobsOwner(Protocol):
         """These jobs are final; `extras` by position, for whatever is not the plain case."""
 
     def given_up(
-        self, cluster_id: int, node: RemoteNode | None, jobs: Sequence[int], reason: str
+        self,
+        cluster_id: int,
+        node: RemoteNode | None,
+        jobs: Sequence[int],
+        status: Status,
+        reason: str,
     ) -> None:
-        """These jobs are final: Abandoned."""
+        """These jobs are final: Abandoned where `node` had them, else Cancelled."""
 
     def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
         """These jobs wait again."""
@@ -96,6 +101,7 @@ class Scheduler:
         self._keepers: dict[tuple[str, int], gevent.Greenlet[..., None]] = {}
         self.unreachable: dict[tuple[str, int], str] = {}  # address -> what the last attempt said
         self._pass_pending = False
+        self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._beat = gevent.spawn(self._keep_beat)
 
     # -- clusters and jobs
@@ -116,33 +122,47 @@ class Scheduler:
         self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant))
 
     def allocate(self, cluster_id: int, node_id: str, cpus: int) -> None:
-        """Let a cluster use `cpus` processors of a node; 0: not this node."""
+        """Let a cluster use `cpus` processors of a node, from now on; 0: it gets no more jobs."""
         node = self.nodes.get(node_id)
         if node is None or cluster_id not in self._opening:
             return  # lost or closed while it was being decided
-        if cpus and cluster_id not in node.opened and cluster_id not in node.refused:
+        if cluster_id in node.opened:
+            self._send_limit(node, cluster_id, cpus)
+        elif cpus and cluster_id not in node.refused:
             node.opened.add(cluster_id)
             self._send_opening(node, cluster_id)
+            self._send_limit(node, cluster_id, cpus)
+        else:
+            return
+        self._perform(self._core.cluster_allocated(node_id, cluster_id, cpus), node)
+        self._plan_pass()
 
     def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
         name, settings, content = self._opening[cluster_id]
         if node.link is not None:
             node.link.send(Kind.OPEN, [cluster_id, name, settings], [content])
 
+    def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
+        if node.link is not None:
+            node.link.send(Kind.LIMIT, [cluster_id, cpus])
+
     def submit(self, cluster_id: int, jobs: Sequence[int], node_id: str | None = None) -> None:
         """Queue jobs, for one node if it is named; they are placed in this turn of the loop."""
         if cluster_id not in self._opening:
             return  # it was closed in between, with all its jobs
-        self._core.jobs_submitted(cluster_id, jobs)
+        if node_id is None:
+            self._core.jobs_submitted(cluster_id, jobs)
+        else:
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id))
         self._pass()
 
-    def cancel(self, cluster_id: int, job: int) -> bool:
-        """Cancel a job; True when it was still queued and is final now."""
-        cluster = self._core.clusters.get(cluster_id)
-        queued = cluster is not None and job in cluster.queued
-        where = next((n for n, node in self._core.nodes.items() if job in node.jobs), None)
-        self._perform(self._core.cancel(cluster_id, job, where))
-        return queued
+    def cancel(self, cluster_id: int, job: int) -> None:
+        """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
+        self._perform(self._core.cancel(cluster_id, job))
+
+    def explain(self, cluster_id: int, job: int) -> list[str]:
+        """Say why a job waits, or where it is; no lines for a job that is final."""
+        return self._core.explain(cluster_id, job, monotonic())
 
     def release(self, node: RemoteNode, tokens: Sequence[int]) -> None:
         """Tell a node on this machine that nobody looks at these shared buffers any more."""
@@ -219,7 +239,8 @@ class Scheduler:
             link.close()
             return None, f"it is node {node.name}, which is connected already"
         if node is None:
-            cpus = int(hello.details.get("cpus", 1))
+            said = hello.details.get("cpus")
+            cpus = said if type(said) is int else 1  # a peer's nonsense means one
             node = RemoteNode(hello.identity, hello.name, host, port, cpus, hello, link, cpus)
             self.nodes[node.node_id] = node
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
@@ -240,7 +261,7 @@ class Scheduler:
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
         if node.link is not None:
             node.link.close()
-        self._perform(self._core.node_lost(node.node_id, reason), node)
+        self._perform(self._core.node_lost(node.node_id, reason, monotonic()), node)
         for cluster_id in node.ready:
             self._owner.node_changed(cluster_id, node, Status.Closed)
         self._plan_pass()
@@ -252,11 +273,13 @@ class Scheduler:
             return
         if frame.kind == Kind.SHARE:
             node.share, node.owners = body
-            self._core.node_shared(node.node_id, node.share)
+            self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
         elif frame.kind == Kind.READY:
             self._ready(node, *body)
         elif frame.kind == Kind.RETURNED:
-            self._perform(self._core.jobs_returned(node.node_id, body[1]), node)
+            cluster_id, jobs, why = body
+            returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
+            self._perform(returned, node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
         elif frame.kind == Kind.PROVISIONAL:
@@ -270,12 +293,15 @@ class Scheduler:
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
         node.settled = True
-        self._perform(self._core.node_settled(node.node_id, jobs), node)
+        self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
         for cluster_id in set(computations) - self._opening.keys():
             assert node.link is not None
             node.link.send(Kind.CLOSE, [cluster_id])
-        for cluster_id in node.opened - set(computations):
-            self._send_opening(node, cluster_id)
+        limits = self._core.nodes[node.node_id].allocations
+        for cluster_id in node.opened:
+            if cluster_id not in computations:
+                self._send_opening(node, cluster_id)
+            self._send_limit(node, cluster_id, limits[cluster_id].limit)
         if not node.opened:
             self._owner.node_found(node)
 
@@ -287,14 +313,20 @@ class Scheduler:
             node.refused[cluster_id] = error
             name = self._opening[cluster_id][0]
             logger.error("node %s cannot run %r: %s", node.name, name, error)
+            self._perform(self._core.cluster_refused_on(node.node_id, cluster_id, error), node)
+            if cluster_id in node.ready:  # its nursery ended later
+                node.ready.discard(cluster_id)
+                self._owner.node_changed(cluster_id, node, Status.Closed)
             return
+        if cluster_id in node.ready:
+            return  # said again after a broken link
         node.ready.add(cluster_id)
         self._core.cluster_ready_on(node.node_id, cluster_id)
         self._owner.node_changed(cluster_id, node, Status.Initialized)
 
     def _results(self, node: RemoteNode, frame: Frame) -> None:
         sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
-        if sequence <= node.results_seen:
+        if not self._core.results_arrived(node.node_id, sequence):
             return  # sent again after a broken link, and taken before it
         node.results_seen = sequence
         if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
@@ -303,9 +335,17 @@ class Scheduler:
             return
         seconds = max(0.0, sum(ends) - sum(starts))
         results = join_payloads(column, frame.buffers)
-        counted = self._core.jobs_finished(node.node_id, jobs, seconds / len(jobs))
+        counted = self._core.jobs_finished(
+            # Jobs that ended without having run, or by a worker's death, say nothing of durations.
+            node.node_id,
+            cluster_id,
+            jobs,
+            seconds / len(jobs) or None,
+            monotonic(),
+        )
         if len(counted) < len(jobs):  # some were given up or moved meanwhile
-            keep = [at for at, job in enumerate(jobs) if job in counted]
+            left = set(counted)
+            keep = [at for at, job in enumerate(jobs) if job in left]
             place = {at: new for new, at in enumerate(keep)}
             extras = [[place[at], extra] for at, extra in extras if at in place]
             jobs, starts, ends, results = (
@@ -333,7 +373,17 @@ class Scheduler:
 
     def _pass(self) -> None:
         self._pass_pending = False
-        self._perform(self._core.place())
+        self._perform(self._core.place(monotonic()))
+        if self._watching is None and self._core.due is not None:
+            self._watching = gevent.spawn(self._watch)
+
+    def _watch(self) -> None:
+        """Call jobs back from nodes that fall behind, for as long as some were sent ahead."""
+        while (due := self._core.due) is not None:
+            gevent.sleep(max(0.0, due - monotonic()))
+            self._perform(self._core.place(now := monotonic()))
+            self._perform(self._core.time_passed(now))
+        self._watching = None
 
     def _acknowledge(self, node: RemoteNode) -> None:
         """Tell a node which results it may forget."""
@@ -350,12 +400,18 @@ class Scheduler:
                 assert node is not None
                 self._owner.requeued(action.cluster_id, node, action.jobs, action.reason)
             elif isinstance(action, GiveUp):
-                self._owner.given_up(action.cluster_id, node, action.jobs, action.reason)
+                where = node if action.status == Status.Abandoned else None
+                self._owner.given_up(
+                    action.cluster_id, where, action.jobs, action.status, _tell(action)
+                )
             elif isinstance(action, CancelOnNode):
                 at = self.nodes[action.node_id]
-                cluster_id = self._core.nodes[action.node_id].jobs[action.job]
                 if at.link is not None:
-                    at.link.send(Kind.CANCEL, [cluster_id, [action.job]])
+                    at.link.send(Kind.CANCEL, [action.cluster_id, [action.job]])
+            elif isinstance(action, Recall):
+                at = self.nodes[action.node_id]
+                if at.link is not None:
+                    at.link.send(Kind.RECALL, [action.cluster_id, list(action.jobs)])
             elif isinstance(action, Drop):
                 at = self.nodes[action.node_id]
                 if at.link is not None:
@@ -404,6 +460,15 @@ class Scheduler:
     def stop(self) -> None:
         """End every link and greenlet; nodes keep what they were given."""
         gevent.killall([self._beat, *self._keepers.values()], block=False)
+        if self._watching is not None:
+            self._watching.kill(block=False)
         for node in self.nodes.values():
             if node.link is not None:
                 node.link.close()
+
+
+def _tell(action: GiveUp) -> str:
+    """Return the reason, with what befell the first of the jobs before."""
+    story = next(iter(action.stories.values()), ())
+    before = [what for _, what in story if what != action.reason]
+    return action.reason + (f" (before: {'; '.join(before)})" if before else "")

@@ -1,34 +1,43 @@
 """The scheduler's decisions: which node runs which job.
 
 A deterministic state machine. Each method is one event: it changes the state and returns
-what its owner (`dispy.scheduler`, or a test) carries out, in order. Events mark clusters as
-dirty; `place` is called once after a batch of events. Nothing here waits, sends, logs or reads
-a clock, and no call depends on how long a queue is. Not thread-safe: one greenlet owns it.
+what its owner (`dispy.scheduler`, or a test) carries out, in order. Events mark what is dirty;
+`place` is called once after a batch of events. Nothing here waits, sends, logs or reads a clock:
+`now` is in seconds of any clock that never goes back. No call depends on how long a queue is.
+Not thread-safe: one greenlet owns it.
 
 Invariant: a job is queued, on exactly one node, or final (forgotten here); never two of these.
 """
 
-import heapq
 from collections.abc import Iterable, Sequence
 
-from dispy.scheduling.records import (
+from dispy.model.statuses import Status
+from dispy.scheduling.actions import (
     Action,
     CancelOnNode,
-    Cluster,
-    ClusterId,
     Drop,
     GiveUp,
-    JobNumber,
-    Node,
-    NodeId,
+    Recall,
     Requeued,
     RunBatch,
 )
+from dispy.scheduling.explaining import explain
+from dispy.scheduling.invariants import check_invariants
+from dispy.scheduling.placement import Placement
+from dispy.scheduling.recalls import Recalls, recall
+from dispy.scheduling.records import (
+    Allocation,
+    Cluster,
+    ClusterId,
+    JobNumber,
+    Node,
+    NodeId,
+    Story,
+)
 
-PREFETCH_SECONDS = 0.05  # of work that may wait on a node for each slot (DESIGN section 6)
-PREFETCH_JOBS = 4096  # for each slot, however short: bounds what a lost node gives back
-SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was measured
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
+STORY_LINES = 5  # the last ones, of each job
+STORIES = 10_000  # jobs of a cluster of which one is kept
 
 
 class Scheduling:
@@ -37,32 +46,29 @@ class Scheduling:
     def __init__(self) -> None:
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
-        self._dirty: set[ClusterId] = set()
-        # One heap a cluster: (load, node id, version of the node); stale entries are skipped.
-        self._least_loaded: dict[ClusterId, list[tuple[float, NodeId, int]]] = {}
+        self._recalls = Recalls()
+        self._placement = Placement(self._recalls)
+        self._joined = 0
 
     # -- events of clusters and their jobs
 
     def cluster_opened(self, cluster: Cluster) -> None:
-        """Take in a new cluster; nodes are offered to it by `cluster_ready_on`."""
+        """Take in a new cluster; nodes are offered to it by `cluster_allocated`."""
         self.clusters[cluster.cluster_id] = cluster
-        self._least_loaded[cluster.cluster_id] = []
 
     def cluster_closed(self, cluster_id: ClusterId) -> list[Action]:
         """Forget a cluster with all its jobs; what is on nodes is to be dropped there."""
-        if self.clusters.pop(cluster_id, None) is None:
+        cluster = self.clusters.pop(cluster_id, None)
+        if cluster is None:
             return []  # closed by its user and by its program's end
-        del self._least_loaded[cluster_id]
-        self._dirty.discard(cluster_id)
         actions: list[Action] = []
-        for node in self.nodes.values():
-            node.clusters.discard(cluster_id)
-            jobs = tuple(job for job, owner in node.jobs.items() if owner == cluster_id)
-            if jobs:
-                for job in jobs:
-                    del node.jobs[job]
-                self._changed(node)
-                actions.append(Drop(node.node_id, jobs))
+        for allocation in list(cluster.allocations.values()):
+            if allocation.jobs:
+                actions.append(Drop(allocation.node.node_id, tuple(allocation.jobs)))
+                allocation.jobs.clear()
+            self._placement.forget(allocation)
+        self._placement.forget_cluster(cluster)
+        self._recalls.forget_cluster(cluster_id)
         return actions
 
     def jobs_submitted(self, cluster_id: ClusterId, jobs: Sequence[JobNumber]) -> None:
@@ -70,69 +76,148 @@ class Scheduling:
         cluster = self.clusters[cluster_id]
         cluster.queue.extend(jobs)
         cluster.queued.update(jobs)
-        self._dirty.add(cluster_id)
+        self._placement.queue_grew(cluster)
 
-    def jobs_finished(self, node_id: NodeId, jobs: Sequence[JobNumber], seconds: float) -> set[int]:
-        """Take the final results of `jobs`, whose mean run time was `seconds`.
+    def jobs_pinned(
+        self, cluster_id: ClusterId, jobs: Sequence[JobNumber], node_id: NodeId
+    ) -> list[Action]:
+        """Queue new jobs for that node alone, before what is queued for any."""
+        cluster = self.clusters[cluster_id]
+        allocation = cluster.allocations.get(node_id)
+        if allocation is None or allocation.refusal is not None:
+            why = "its node is gone" if allocation is None else allocation.refusal
+            return [GiveUp(cluster_id, tuple(jobs), f"cancelled: {why}", Status.Cancelled)]
+        allocation.pinned.extend(jobs)
+        allocation.pinned_waiting += len(jobs)
+        cluster.pinned.update(dict.fromkeys(jobs, allocation))
+        self._placement.offer(allocation)
+        return []
+
+    def results_arrived(self, node_id: NodeId, sequence: int) -> bool:
+        """Say whether results with this number are new; a node repeats what it is not told of."""
+        node = self.nodes.get(node_id)
+        if node is None or sequence <= node.results_seen:
+            return False
+        node.results_seen = sequence
+        return True
+
+    def jobs_finished(
+        self,
+        node_id: NodeId,
+        cluster_id: ClusterId,
+        jobs: Sequence[JobNumber],
+        seconds: float | None,
+        now: float,
+    ) -> list[JobNumber]:
+        """Take the final results of `jobs`, whose mean run time was `seconds`, None if none ran.
 
         Return those that count; the others were final already or given to another node.
         """
-        node = self.nodes.get(node_id)
-        if node is None:
-            return set()  # a result that crossed the loss of its node
-        counted: set[int] = set()
-        touched: set[ClusterId] = set()
-        for job in jobs:
-            cluster_id = node.jobs.pop(job, None)
-            if cluster_id is not None:
-                counted.add(job)
-                touched.add(cluster_id)
-                self.clusters[cluster_id].out -= 1
-        for cluster_id in touched:
-            cluster = self.clusters[cluster_id]
-            before = cluster.duration
-            cluster.duration = (
-                seconds if before is None else before + SMOOTHING * (seconds - before)
-            )
-        if counted:
-            self._changed(node)
+        cluster = self.clusters.get(cluster_id)
+        allocation = cluster.allocations.get(node_id) if cluster is not None else None
+        if cluster is None or allocation is None:
+            return []  # a result that crossed the loss of its node, or the cluster's end
+        there, placed = allocation.jobs, cluster.placed
+        counted = [job for job in jobs if there.pop(job, None) is not None]
+        if not counted:
+            return counted
+        for job in counted:
+            del placed[job]
+        if cluster.pinned or cluster.stories:
+            _forget(cluster, counted)
+        if seconds is not None:
+            before = cluster.duration or seconds
+            cluster.duration = before + SMOOTHING * (seconds - before)
+        allocation.progress, allocation.stalled = now, False
+        if not there:
+            allocation.sent_ahead = False
+        self._placement.changed(allocation)
         return counted
 
-    def cancel(self, cluster_id: ClusterId, job: JobNumber, node_id: NodeId | None) -> list[Action]:
-        """Cancel a job; `node_id` is where its owner last saw it, None for the queue.
+    def is_queued(self, cluster_id: ClusterId, job: JobNumber) -> bool:
+        """Whether a job waits here, on no node."""
+        cluster = self.clusters.get(cluster_id)
+        return cluster is not None and (
+            job in cluster.queued or (job in cluster.pinned and job not in cluster.placed)
+        )
 
-        An empty list means: it was queued and is final now, or it is not known any more.
+    def cancel(self, cluster_id: ClusterId, job: JobNumber) -> list[Action]:
+        """Cancel a job: final at once when it was queued, and the owner is to ask its node else.
+
+        An empty list means that it is not known any more: its result crossed the cancel.
         """
         cluster = self.clusters.get(cluster_id)
-        if cluster is not None and job in cluster.queued:
-            cluster.queued.discard(job)  # its place in the queue is skipped later
+        if cluster is None:
             return []
-        node = self.nodes.get(node_id) if node_id is not None else None
-        if node is None or job not in node.jobs:
-            return []  # its result crossed the cancel
-        return [CancelOnNode(node.node_id, job)]
+        allocation = cluster.placed.get(job)
+        if allocation is not None:
+            return [CancelOnNode(allocation.node.node_id, cluster_id, job)]
+        if job in cluster.queued:
+            cluster.queued.discard(job)  # its place in the queue is passed over later
+        elif job in cluster.pinned:
+            cluster.pinned[job].pinned_waiting -= 1
+        else:
+            return []
+        return [self._give_up(cluster, [job], "cancelled before its start", Status.Cancelled)]
 
     # -- events of nodes
 
     def node_joined(self, node: Node) -> None:
         """Take in a node that is new to this scheduler."""
         assert node.node_id not in self.nodes, "the owner settles a reconnection first"
+        self._joined += 1
+        node.order = self._joined
         self.nodes[node.node_id] = node
 
-    def cluster_ready_on(self, node_id: NodeId, cluster_id: ClusterId) -> None:
-        """Let a cluster use a node on which its computation is set up."""
-        node = self.nodes.get(node_id)
-        if node is None or cluster_id not in self.clusters:
-            return  # the node was lost, or the cluster closed, while it was being set up
-        node.clusters.add(cluster_id)
-        self._changed(node)
+    def cluster_allocated(self, node_id: NodeId, cluster_id: ClusterId, limit: int) -> list[Action]:
+        """Let a cluster use `limit` slots of a node; 0: no new jobs, and none that has not begun.
 
-    def node_shared(self, node_id: NodeId, slots: int) -> None:
-        """Take the node's word on how many slots are this owner's now."""
+        The first time it waits for `cluster_ready_on`.
+        """
+        node, cluster = self.nodes.get(node_id), self.clusters.get(cluster_id)
+        if node is None or cluster is None:
+            return []  # the node was lost, or the cluster closed, while it was being decided
+        allocation = cluster.allocations.get(node_id)
+        if allocation is None:
+            allocation = Allocation(cluster, node, limit)
+            cluster.allocations[node_id] = node.allocations[cluster_id] = allocation
+            return []
+        allocation.limit = limit
+        self._placement.changed(allocation)
+        return self._empty(allocation)
+
+    def cluster_ready_on(self, node_id: NodeId, cluster_id: ClusterId) -> None:
+        """Place a cluster's jobs on a node on which its computation is set up."""
         node = self.nodes.get(node_id)
-        if node is not None:
-            node.slots = max(1, slots)
-            self._changed(node)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is None:
+            return  # the node was lost, or the cluster closed, while it was being set up
+        allocation.ready, allocation.refusal = True, None
+        self._placement.changed(allocation)
+
+    def cluster_refused_on(
+        self, node_id: NodeId, cluster_id: ClusterId, reason: str
+    ) -> list[Action]:
+        """Give a cluster's jobs to other nodes: its computation cannot be used on this one.
+
+        Jobs that are there are the node's still, until it has returned or finished them.
+        """
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        return [] if allocation is None else self._refuse(allocation, reason)
+
+    def node_shared(self, node_id: NodeId, slots: int, owners: int, now: float) -> None:
+        """Take the node's word on how many slots are this owner's now, of how many owners'."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        fewer = slots < node.slots
+        node.slots, node.owners = max(1, slots), owners
+        for allocation in list(node.allocations.values()):
+            if fewer and allocation.jobs:
+                allocation.sent_ahead = True  # some of them may have lost their slot
+                self._recalls.watch(allocation, now)
+            self._placement.changed(allocation)
 
     def node_silent(self, node_id: NodeId) -> None:
         """Give a node nothing until `node_settled` or `node_lost`: its link is broken."""
@@ -140,148 +225,175 @@ class Scheduling:
         if node is not None:
             node.settled = False
 
-    def node_settled(self, node_id: NodeId, held: Iterable[JobNumber]) -> list[Action]:
+    def node_settled(self, node_id: NodeId, held: Iterable[JobNumber], now: float) -> list[Action]:
         """Compare with what a reconnected node holds, after its owed results were taken.
 
         Jobs that never arrived wait again, at the head; strangers are dropped there.
         """
         node = self.nodes[node_id]
         node.settled = True
-        there = set(held)
-        missing = [job for job in node.jobs if job not in there]
-        actions = self._requeue(node, missing, f"it never reached node {node.name}")
-        strangers = tuple(sorted(there - node.jobs.keys()))
+        strangers = set(held)
+        actions: list[Action] = []
+        for allocation in list(node.allocations.values()):
+            allocation.recalling = 0  # its answer would have come before
+            missing = [job for job in allocation.jobs if job not in strangers]
+            strangers.difference_update(allocation.jobs)
+            actions += self._requeue(allocation, missing, f"it never reached {node.name}", now)
+            self._placement.changed(allocation)
+            actions += self._empty(allocation)
         if strangers:
-            actions.append(Drop(node_id, strangers))
-        self._changed(node)
+            actions.append(Drop(node_id, tuple(sorted(strangers))))
         return actions
 
-    def jobs_returned(self, node_id: NodeId, jobs: Sequence[JobNumber]) -> list[Action]:
-        """Take back jobs that a node did not begin and gave up."""
+    def jobs_returned(
+        self,
+        node_id: NodeId,
+        cluster_id: ClusterId,
+        jobs: Sequence[JobNumber],
+        reason: str | None,
+        now: float,
+    ) -> list[Action]:
+        """Take back jobs that a node did not begin: it was asked to, or `reason` says why.
+
+        A node that gives back unasked gets nothing more of this cluster, else both would spin.
+        """
         node = self.nodes.get(node_id)
-        if node is None:
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if node is None or allocation is None:
             return []
-        actions = self._requeue(node, jobs, f"node {node.name} gave it back before its start")
-        self._changed(node)
+        actions: list[Action] = []
+        why = f"called back from {node.name}, which had not begun it"
+        if reason is not None or not allocation.recalling:
+            reason = reason or "it gave back jobs that it was not asked for"
+            actions += self._refuse(allocation, reason)
+            why = f"node {node.name} gave it back: {reason}"
+        else:
+            allocation.recalling -= 1
+            allocation.sent_ahead = len(allocation.jobs) - len(jobs) > allocation.cap
+        back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
+        actions += self._requeue(allocation, back, why, now)
+        self._placement.changed(allocation)
         return actions
 
-    def node_lost(self, node_id: NodeId, reason: str) -> list[Action]:
+    def node_lost(self, node_id: NodeId, reason: str, now: float) -> list[Action]:
         """Take a node out; its jobs run elsewhere or, if they must not, are given up."""
         node = self.nodes.pop(node_id, None)
         if node is None:
             return []  # the same loss, reported by the link and by its silence
-        by_cluster: dict[ClusterId, list[JobNumber]] = {}
-        for job, cluster_id in node.jobs.items():
-            by_cluster.setdefault(cluster_id, []).append(job)
+        node.settled = False
         actions: list[Action] = []
-        for cluster_id, jobs in by_cluster.items():
-            why = f"node {node.name} was lost: {reason}"
-            if self.clusters[cluster_id].reentrant:
-                actions += self._requeue(node, jobs, why)
-            else:
-                self.clusters[cluster_id].out -= len(jobs)
-                actions.append(GiveUp(cluster_id, tuple(jobs), why))
+        why = f"node {node.name} was lost: {reason}"
+        for allocation in list(node.allocations.values()):
+            cluster = allocation.cluster
+            stay = list(allocation.jobs)
+            if cluster.reentrant:
+                moved = [job for job in stay if job not in cluster.pinned]
+                stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
+                actions += self._requeue(allocation, moved, why, now)
+            self._tell(cluster, stay, why, now)
+            for job in stay:
+                del cluster.placed[job], allocation.jobs[job]
+            if stay:
+                actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
+            actions += self._cancel_pinned(allocation, why)
+            self._placement.forget(allocation)
+        self._placement.forget_node(node)
         return actions
 
-    # -- placement
+    # -- time and placement
 
     @property
     def is_dirty(self) -> bool:
         """Whether `place` has anything to look at."""
-        return bool(self._dirty)
+        return self._placement.is_dirty
 
-    def place(self) -> list[RunBatch]:
+    def place(self, now: float) -> list[RunBatch]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
-        batches: list[RunBatch] = []
-        for cluster_id in sorted(self._dirty, key=lambda c: (self.clusters[c].out, c)):
-            self._fill(self.clusters[cluster_id], batches)
-        self._dirty.clear()
-        return batches
+        return self._placement.place(now)
 
-    def _fill(self, cluster: Cluster, batches: list[RunBatch]) -> None:
-        heap = self._least_loaded[cluster.cluster_id]
-        while cluster.queued and heap:
-            load, node_id, version = heap[0]
-            node = self.nodes.get(node_id)
-            if node is None or node.version != version or (room := self.room(cluster, node)) <= 0:
-                heapq.heappop(heap)  # void, or full: a node's next change brings it back
-                continue
-            even_part = -(-len(cluster.queued) // max(1, len(heap)))
-            jobs = self._take(cluster, min(room, even_part))
-            node.jobs.update(dict.fromkeys(jobs, cluster.cluster_id))
-            cluster.out += len(jobs)
-            self._changed(node)
-            batches.append(RunBatch(node_id, cluster.cluster_id, tuple(jobs)))
+    @property
+    def due(self) -> float | None:
+        """The second at which `time_passed` has something to look at."""
+        return self._recalls.due
 
-    def room(self, cluster: Cluster, node: Node) -> int:
-        """How many more jobs of `cluster` may be sent to `node` now; `explain` asks this too."""
-        if not node.settled or cluster.cluster_id not in node.clusters:
-            return 0
-        if node.idle or cluster.duration is None:
-            return node.idle
-        window = min(PREFETCH_JOBS, int(PREFETCH_SECONDS / max(cluster.duration, SHORTEST)))
-        return window * node.slots - (len(node.jobs) - node.slots)
+    def time_passed(self, now: float) -> list[Recall]:
+        """Call back jobs from nodes that fall behind, where others idle; call after `place`."""
+        return self._recalls.time_passed(now, self._placement.has_idle)
 
-    def _take(self, cluster: Cluster, count: int) -> list[JobNumber]:
-        """Take the first `count` jobs of the queue, passing over cancelled ones."""
-        jobs: list[JobNumber] = []
-        while len(jobs) < count and cluster.queued:
-            job = cluster.queue.popleft()
-            if job in cluster.queued:
-                cluster.queued.discard(job)
-                jobs.append(job)
-        return jobs
+    def explain(self, cluster_id: ClusterId, job: JobNumber, now: float) -> list[str]:
+        """Say why a job waits, one line for each node, or where it is; and what befell it."""
+        return explain(self.clusters.get(cluster_id), self.nodes.values(), job, now)
 
-    def _requeue(self, node: Node, jobs: Iterable[JobNumber], reason: str) -> list[Action]:
-        """Put jobs of `node` back at the head of their queues, in the order they were sent."""
-        by_cluster: dict[ClusterId, list[JobNumber]] = {}
+    # -- what events have in common
+
+    def _empty(self, allocation: Allocation) -> list[Action]:
+        """Call everything back from an allocation that may not run anything any more."""
+        if allocation.limit or not allocation.jobs or not allocation.node.settled:
+            return []
+        return [recall(allocation, len(allocation.jobs))]
+
+    def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
+        allocation.refusal = allocation.refusal or reason  # the first says most
+        self._placement.offer(allocation)
+        return self._cancel_pinned(allocation, f"{allocation.node.name} cannot run it: {reason}")
+
+    def _cancel_pinned(self, allocation: Allocation, why: str) -> list[Action]:
+        """Cancel what is queued for a node alone that will not run it."""
+        cluster = allocation.cluster
+        jobs = [job for job in allocation.pinned if cluster.pinned.get(job) is allocation]
+        allocation.pinned.clear()
+        allocation.pinned_waiting = 0
+        if not jobs:
+            return []
+        return [self._give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
+
+    def _give_up(
+        self, cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: Status
+    ) -> GiveUp:
+        """Return the last word on jobs that are nowhere any more, with their stories."""
+        stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
+        _forget(cluster, jobs)
+        return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
+
+    def _requeue(
+        self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
+    ) -> list[Action]:
+        """Put jobs of a node back at the head of their queue, in the order they were sent."""
+        if not jobs:
+            return []
+        cluster = allocation.cluster
         for job in jobs:
-            cluster_id = node.jobs.pop(job, None)
-            if cluster_id is not None:
-                by_cluster.setdefault(cluster_id, []).append(job)
-        actions: list[Action] = []
-        for cluster_id, back in by_cluster.items():
-            cluster = self.clusters[cluster_id]
-            cluster.queue.extendleft(reversed(back))
-            cluster.queued.update(back)
-            cluster.out -= len(back)
-            self._dirty.add(cluster_id)
-            actions.append(Requeued(cluster_id, tuple(back), reason))
+            del cluster.placed[job], allocation.jobs[job]
+        self._tell(cluster, jobs, reason, now)
+        actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
+        pinned = [job for job in jobs if job in cluster.pinned]
+        if pinned:
+            jobs = [job for job in jobs if job not in cluster.pinned]
+            allocation.pinned.extendleft(reversed(pinned))
+            allocation.pinned_waiting += len(pinned)
+            if allocation.refusal is not None:
+                actions += self._cancel_pinned(allocation, allocation.refusal)
+        cluster.queue.extendleft(reversed(jobs))
+        cluster.queued.update(jobs)
+        self._placement.queue_grew(cluster)
         return actions
 
-    def _changed(self, node: Node) -> None:
-        """Offer a node anew to its clusters; O(clusters on it x log nodes)."""
-        node.version += 1
-        for cluster_id in node.clusters:
-            heap = self._least_loaded[cluster_id]
-            heapq.heappush(heap, (node.load, node.node_id, node.version))
-            if len(heap) > 64 + 4 * len(self.nodes):
-                heap[:] = [e for e in heap if self._is_current(e)]
-                heapq.heapify(heap)
-            if self.clusters[cluster_id].queued:
-                self._dirty.add(cluster_id)
-
-    def _is_current(self, entry: tuple[float, NodeId, int]) -> bool:
-        node = self.nodes.get(entry[1])
-        return node is not None and node.version == entry[2]
+    def _tell(self, cluster: Cluster, jobs: Sequence[JobNumber], what: str, now: float) -> None:
+        """Remember what befell jobs; plain jobs have no story, which costs nothing."""
+        for job in jobs:
+            if job in cluster.stories or len(cluster.stories) < STORIES:
+                before: Story = cluster.stories.get(job, ())
+                cluster.stories[job] = (*before[1 - STORY_LINES :], (now, what))
 
     # -- for tests
 
     def check_invariants(self) -> None:
-        """Raise AssertionError where the state contradicts itself; tests call it after each event.
+        """Raise AssertionError where the state contradicts itself; valid after `place`."""
+        check_invariants(self.clusters.values(), self.nodes.values())
 
-        Valid after `place`: then no slot idles while a job that could use it waits.
-        """
-        out = dict.fromkeys(self.clusters, 0)
-        places: list[JobNumber] = [job for c in self.clusters.values() for job in c.queued]
-        for node in self.nodes.values():
-            places.extend(node.jobs)
-            for cluster_id in node.jobs.values():
-                out[cluster_id] += 1
-        assert len(places) == len(set(places)), "a job is in two places"
-        for cluster in self.clusters.values():
-            assert cluster.out == out[cluster.cluster_id], "the count of jobs out is wrong"
-            assert cluster.queued <= set(cluster.queue), "a queued job has lost its place"
-            if cluster.queued:
-                idle = [n.name for n in self.nodes.values() if n.idle and self.room(cluster, n)]
-                assert not idle, f"{idle} idle while jobs of {cluster.name} wait"
+
+def _forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
+    """Drop what is known of final jobs."""
+    for job in jobs:
+        cluster.pinned.pop(job, None)
+        cluster.stories.pop(job, None)

@@ -1,8 +1,10 @@
 """Any order of events keeps the node's promises."""
 
 import random
+import sys
 
 from dispy.execution.core import ACTIVE_SECONDS, Execution
+from dispy.execution.ledger import Ledger
 from dispy.execution.records import Feed, Report, StartWorker, TellShare
 
 
@@ -10,6 +12,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
     for seed in range(80):
         chance = random.Random(seed)
         core, now, given, final = Execution(chance.randint(1, 4)), 0.0, {}, set()
+        gone = set()  # given back, or dropped because nobody wants them
         keys = [(owner, number) for owner in "abc" for number in (1, 2)]
         for key in keys:
             core.computation_opened(key)
@@ -26,7 +29,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
             now += chance.random()
             key = chance.choice(keys)
             busy = [w for w in core.workers.values() if w.jobs]
-            match chance.randrange(8):
+            match chance.randrange(10):
                 case 0 | 1:
                     jobs = range(len(given[key]), len(given[key]) + chance.choice((1, 7, 90)))
                     given[key].extend(jobs)
@@ -49,7 +52,26 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                     take(core.time_passed(now))
                     if given[key]:
                         take(core.cancel(key, chance.choice(given[key])))
+                case 8:
+                    take(core.computation_limited(key, chance.randint(0, 3)))
+                    asked = given[key][-5:]
+                    gone.update((key, job) for job in core.jobs_recalled(key, asked))
+                case 9 if chance.random() < 0.3:
+                    back, actions = core.computation_failed(key, "its nursery ended")
+                    take(actions)
+                    gone.update((key, job) for job in back)
+                    if key not in core.computations:
+                        core.computation_opened(key)
+                case 9 if given[key]:
+                    numbers = chance.sample(given[key], min(3, len(given[key])))
+                    # Numbers of one owner: a job of its other computation may have the same.
+                    dropped, actions = core.jobs_dropped(key[0], numbers)
+                    take(actions)
+                    gone.update(dropped)
             core.check_invariants()
+            for worker in core.workers.values():
+                computation = worker.computation
+                assert computation is core.computations[worker.key]
             held = [
                 (key, job)
                 for owner in "abc"
@@ -57,7 +79,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                 for job in jobs
             ]
             everything = [(key, job) for key, jobs in given.items() for job in jobs]
-            assert sorted([*held, *final]) == sorted(everything), "a job is lost"
+            assert sorted([*held, *final, *gone]) == sorted(everything), "a job is lost"
 
 
 def two_owners(slots: int) -> Execution:
@@ -101,3 +123,63 @@ def test_a_dead_worker_takes_only_the_job_it_ran() -> None:
     assert isinstance(ended[1], StartWorker)
     assert isinstance(ended[2], Feed)
     assert ended[2].jobs[0] == 2
+
+
+def test_a_computation_keeps_to_its_limit() -> None:
+    core = two_owners(slots=4)
+    core.computation_limited(("a", 1), 1)
+    core.jobs_received(("a", 1), range(9), 0.0)
+    assert [worker.key[0] for worker in core.workers.values()] == ["a"]
+    core.jobs_received(("b", 1), range(9), 0.0)
+    assert core.busy == 4
+    core.computation_limited(("b", 1), 0)
+    for worker in [w for w in core.workers.values() if w.key[0] == "b"]:
+        core.jobs_done(worker.worker_id, list(worker.jobs), 1.0, 0.0)
+    assert core.busy == 1, "a limit of nothing lets nothing new begin"
+
+
+def test_a_repeated_batch_runs_once() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), [1, 2, 2, 3], 0.0)
+    core.jobs_received(("a", 1), [1, 2, 4], 0.0)
+    assert core.held("a") == {("a", 1): [1, 2, 3, 4]}
+    core.check_invariants()
+
+
+def test_a_dropped_job_is_not_reported_and_can_come_again() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), [1, 2], 0.0)
+    gone, actions = core.jobs_dropped("a", [1, 2, 99])
+    assert gone == [(("a", 1), 1), (("a", 1), 2)]
+    assert not [action for action in actions if isinstance(action, Report)]
+    core.jobs_received(("a", 1), [1], 0.0)
+    assert core.held("a") == {("a", 1): [1]}
+
+
+def test_cancel_recall_and_results_cost_the_same_however_much_waits() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), range(100_000), 0.0)
+    assert core.cancel(("a", 1), 99_999)
+    steps = []
+    tracer = sys.gettrace()
+    sys.settrace(lambda *_: steps.append(1) or (lambda *_: steps.append(1)))
+    try:
+        core.cancel(("a", 1), 50_000)
+        core.jobs_recalled(("a", 1), [70_000, 70_001])
+        core.jobs_done(1, [0], 1.0, 0.0)
+    finally:
+        sys.settrace(tracer)
+    assert len(steps) < 1000
+    core.check_invariants()
+
+
+def test_a_ledger_gives_again_what_was_not_acknowledged() -> None:
+    ledger: Ledger[str] = Ledger()
+    for batch in "abc":
+        ledger.owe(ledger.next_number(), batch)
+    ledger.acknowledged(1)
+    assert list(ledger.owed()) == ["b", "c"]
+    ledger.acknowledged(1)  # the same again, as after a broken link
+    ledger.acknowledged(99)
+    assert list(ledger.owed()) == []
+    assert ledger.next_number() == 4

@@ -1,0 +1,45 @@
+"""What always holds between two events of a node's core; tests ask after each event."""
+
+from typing import TYPE_CHECKING
+
+from dispy.execution.records import Computation, Owner
+
+if TYPE_CHECKING:
+    from dispy.execution.core import Execution
+
+
+def check_invariants(core: "Execution") -> None:
+    """Raise AssertionError where the state contradicts itself; costs O(jobs)."""
+    for computation in core.computations.values():
+        _check_computation(core, computation)
+    for owner in core.owners.values():
+        _check_owner(owner)
+    assert core.busy == sum(o.busy for o in core.owners.values()), "busy is miscounted"
+    assert core.busy <= core.slots, "more workers run than there are slots"
+
+
+def _check_computation(core: "Execution", computation: Computation) -> None:
+    waiting = {job for job, worker in computation.jobs.items() if worker is None}
+    assert waiting <= set(computation.waiting), "a waiting job has lost its place"
+    assert len(waiting) == computation.waiting_count, "waiting jobs are miscounted"
+    with_workers = [job for worker in computation.workers.values() for job in worker.jobs]
+    assert len(with_workers) == len(set(with_workers)), "a job is with two workers"
+    for worker in computation.workers.values():
+        assert core.workers[worker.worker_id] is worker
+        assert all(computation.jobs[job] is worker for job in worker.jobs)
+        assert bool(worker.jobs) != (worker.worker_id in computation.idle)
+    assert len(waiting) + len(with_workers) == len(computation.jobs), "a job is in two places"
+    busy = sum(bool(worker.jobs) for worker in computation.workers.values())
+    assert busy == computation.busy, "busy is miscounted"
+    assert not computation.wants or core.busy == core.slots, "a slot idles while jobs wait"
+
+
+def _check_owner(owner: Owner) -> None:
+    computations = owner.computations.values()
+    assert owner.jobs == sum(len(c.jobs) for c in computations), "an owner's jobs are miscounted"
+    assert owner.busy == sum(c.busy for c in computations), "an owner's busy is miscounted"
+    wanting = [computation for computation in computations if computation.wants]
+    assert owner.turns.wanting == len(wanting), "turns are miscounted"
+    first = owner.turns.first()
+    assert (first is None) == (not wanting)
+    assert first is None or first.busy == min(c.busy for c in wanting), "a turn is passed over"

@@ -1,0 +1,43 @@
+"""What a node owes an owner: final results, until the owner has acknowledged them.
+
+Each batch of results has a number. A link is mortal, the ledger is the truth: after each
+connection the owner gets the batches that it has not acknowledged, in order, then the numbers of
+all jobs that have no result yet. So a result is never lost, and the owner, who takes each number
+once (`Scheduling.results_arrived`), never takes one twice. Pure: knows nothing of links.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Batch = TypeVar("Batch")
+
+
+class Ledger(Generic[Batch]):
+    """The batches owed to one owner, in order."""
+
+    def __init__(self) -> None:
+        self._owed: deque[tuple[int, Batch]] = deque()
+        self._number = 0
+
+    def next_number(self) -> int:
+        """Return the number of the next batch, to be put into it."""
+        self._number += 1
+        return self._number
+
+    def owe(self, number: int, batch: Batch) -> None:
+        """Keep a batch until its number is acknowledged."""
+        assert not self._owed or self._owed[-1][0] < number, "batches are owed in order"
+        self._owed.append((number, batch))
+
+    def acknowledged(self, number: int) -> None:
+        """Forget all batches up to `number`; numbers that were never used change nothing more."""
+        while self._owed and self._owed[0][0] <= number:
+            self._owed.popleft()
+
+    def owed(self) -> Iterator[Batch]:
+        """Yield what is to be sent again, the oldest first."""
+        return (batch for _, batch in self._owed)
+
+    def __len__(self) -> int:
+        return len(self._owed)

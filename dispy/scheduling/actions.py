@@ -1,0 +1,64 @@
+"""The orders that come out of the scheduler's decisions; its owner carries them out."""
+
+from dataclasses import dataclass, field
+
+from dispy.model.statuses import Status
+from dispy.scheduling.records import ClusterId, JobNumber, NodeId, Story
+
+
+@dataclass(frozen=True, slots=True)
+class RunBatch:
+    """Send these jobs to that node, in this order, in one message."""
+
+    node_id: NodeId
+    cluster_id: ClusterId
+    jobs: tuple[JobNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Tell that node to stop or forget these jobs; nobody wants their results."""
+
+    node_id: NodeId
+    jobs: tuple[JobNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Ask that node to give back those of these jobs that it has not begun."""
+
+    node_id: NodeId
+    cluster_id: ClusterId
+    jobs: tuple[JobNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOnNode:
+    """Ask that node to cancel this job; its final result says how it ended."""
+
+    node_id: NodeId
+    cluster_id: ClusterId
+    job: JobNumber
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """These jobs are final, Abandoned or Cancelled, for this reason."""
+
+    cluster_id: ClusterId
+    jobs: tuple[JobNumber, ...]
+    reason: str
+    status: Status = Status.Abandoned
+    stories: dict[JobNumber, Story] = field(default_factory=dict)  # of those that have one
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """These jobs, which were on a node, wait again (status Created), for this reason."""
+
+    cluster_id: ClusterId
+    jobs: tuple[JobNumber, ...]
+    reason: str
+
+
+Action = RunBatch | Drop | Recall | CancelOnNode | GiveUp | Requeued
