@@ -10,8 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dispy.client.waiting import make_event, start_thread
+from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
+
+END_SECONDS = 5.0  # that the thread may take to end
 Result = TypeVar("Result")
 
 
@@ -22,6 +25,8 @@ class Hub:
         self._calls: deque[Callable[[], Any]] = deque()
         self._wake: Any = None
         self._awake = True  # until the loop runs
+        self._stopped = False
+        self._ended = make_event()
         start_thread(self._run, "dispy-hub")
 
     def _run(self) -> None:
@@ -32,11 +37,15 @@ class Hub:
         hub.print_exception = _log_exception
         self._wake = hub.loop.async_()
         self._wake.start(self._take_calls)
+        self._over = Event()
         self._take_calls()
-        Event().wait()  # for as long as the program lives
+        self._over.wait()  # for as long as the program lives
+        self._ended.set()
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""
+        if self._stopped:
+            return
         self._calls.append(call)
         if not self._awake:
             self._awake = True
@@ -53,7 +62,12 @@ class Hub:
                 logger.exception("a call on the hub failed")
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Run a function in a greenlet of the hub, where it may wait; return its result."""
+        """Run a function in a greenlet of the hub, where it may wait; return its result.
+
+        Raises DispyError where the hub was stopped.
+        """
+        if self._stopped:
+            raise DispyError("dispy has ended with its program; nothing can be asked of it now")
         done = make_event()
         outcome: list[Any] = [None, None]
 
@@ -71,6 +85,17 @@ class Hub:
             raise outcome[1]
         result: Result = outcome[0]
         return result
+
+    def stop(self) -> None:
+        """End the thread, and return when it has. Later posts are ignored.
+
+        A thread that still switches greenlets while the interpreter ends crashes the program:
+        CPython unwinds its stack, and that of a greenlet cannot be unwound.
+        """
+        if not self._stopped:
+            self.post(lambda: self._over.set())
+            self._stopped = True  # whoever posts in this moment posts to a loop that ends
+            self._ended.wait(END_SECONDS)
 
 
 def _spawn(run: Callable[[], None]) -> None:
