@@ -66,15 +66,16 @@ class JobCluster:
 
         computation: a function, or the path of a program (looked for in PATH too).
         nodes: hosts (names, addresses, patterns with `*`), `(host, port)` tuples, NodeAllocate
-            objects; without a pattern, exactly those. None: any.
+            objects; without a pattern, exactly those. None: any that answer.
         callback, job_status: called with each job that has a provisional or final result.
         cluster_status: called as (status, node or None, job or None).
         loglevel: of dispy's own messages (INFO).
-        ping_interval: seconds between searches for nodes (1 to 1000).
+        ping_interval: seconds between searches for nodes (1 to 1000); None: searched for once,
+            and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
         reentrant: whether jobs of a lost node may run again elsewhere.
-        node_port: where nodes listen that are named without a port (51348).
+        node_port: of nodes whose port is not named (51348); a pattern then means that one alone.
         insecure: use nodes of other machines without a secret (no).
         local_node: start a node of our own if none is found (yes).
 
@@ -113,9 +114,9 @@ class JobCluster:
         self._open = True
         if self.job_status or self.cluster_status:
             self._session.callbacks.start()
-        find_nodes(
-            self._session, self.allocations,
-            chosen["node_port"], chosen["insecure"], chosen["local_node"],
+        self._search = find_nodes(
+            self._session, self._number, self.allocations, chosen["node_port"],
+            chosen["insecure"], chosen["local_node"], chosen["broadcast"], self.ping_interval,
         )  # fmt: skip
         self._session.hub.call(self._session.open, self, settings, content)
 
@@ -295,6 +296,16 @@ class JobCluster:
         else:
             self.close(timeout=0, terminate=True)
 
+    def discover_nodes(self, nodes: Any = None) -> int:
+        """Search at once for these hosts and patterns; None: any. Returns 0.
+
+        Which nodes the cluster may use stays as its `nodes` say. Nodes that answer join it
+        soon after. Raises DispyError as the constructor does.
+        """
+        allocations = parse_nodes(nodes)
+        self._session.hub.post(lambda: self._session.discovery.ask_now(self._number, allocations))
+        return 0
+
     # -- what is going on
 
     def status(self) -> ClusterStatus:
@@ -314,7 +325,11 @@ class JobCluster:
 
     def _allocate(self, node: Any) -> int:
         """Ask the allocations, in order, how many processors of a node to use."""
+        if not self._search.wanted.trusts(node.ip_addr):
+            return 0  # it was found for another cluster, which was told that this is fine
         for allocation in self.allocations:
+            if not self._search.wanted.fits(allocation, node.ip_addr, node.port):
+                continue
             try:
                 cpus = allocation.allocate(
                     self, node.ip_addr, node.name, node.cpus, None, node.hello.platform

@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
@@ -28,6 +28,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
+    from dispy.client.discovery import Discovery
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
@@ -50,6 +51,7 @@ class Session:
         self._unseen: deque[int] = deque()  # tokens of shared results that nobody looks at
         self._local_socket: Any = None  # our end of its socket, once the hub has it
         self._scheduler: Scheduler | None = None
+        self._discovery: Discovery | None = None
         self.ended = False
         atexit.register(self._at_exit)
 
@@ -62,6 +64,15 @@ class Session:
             name = f"{socket.gethostname()}, process {os.getpid()}"
             self._scheduler = Scheduler(self, secrets.token_hex(16), name)
         return self._scheduler
+
+    @property
+    def discovery(self) -> "Discovery":
+        """The search for nodes; only for calls on the hub."""
+        if self._discovery is None:
+            from dispy.client.discovery import Discovery
+
+            self._discovery = Discovery(self)
+        return self._discovery
 
     # -- clusters; on the hub
 
@@ -79,6 +90,7 @@ class Session:
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
         self.clusters.pop(cluster._number, None)
+        self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
 
     def adopt(self, local: LocalNode) -> None:
@@ -106,6 +118,12 @@ class Session:
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus = cluster._allocate(node)
         self.hub.post(lambda: self.scheduler.allocate(cluster._number, node.node_id, cpus))
+
+    def search_lines(self, cluster: "JobCluster") -> list[str]:
+        """Say what the search for a cluster's nodes has met, and what to do, line by line."""
+        nodes = self.scheduler.nodes.values()
+        connected = [(node.ip_addr, node.port) for node in nodes if node.link is not None]
+        return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
 
     def why(self, cluster: "JobCluster", job: DispyJob) -> str:
         """Say why a job waits, or where it is."""
@@ -272,11 +290,13 @@ class Session:
         with contextlib.suppress(KeyboardInterrupt):
             if self._scheduler is not None or self.local_node is not None:
                 self.hub.call(self._end_links)
+            self.hub.stop()
             if self.local_node is not None:
                 self.local_node.wait()
 
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
+        self.discovery.close()
         self.scheduler.stop()
         if self._local_socket is not None:
             with contextlib.suppress(OSError):  # closed with its link
