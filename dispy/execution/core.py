@@ -23,7 +23,6 @@ from dispy.execution.records import (
     Report,
     StartWorker,
     Stop,
-    TellCrowded,
     TellShare,
     Worker,
     WorkerId,
@@ -38,8 +37,6 @@ ALONE_SECONDS = (
 )
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
-CROWDED_SECONDS = 1.0  # that jobs wait for those of other owners before their owner is told
-CROWDED_OWNERS = 10  # of these are named
 ACTIVE_SECONDS = 0.5  # after its last job an owner still counts: shares must not flap
 
 
@@ -82,6 +79,12 @@ class Execution:
         computation.limit = max(0, workers)
         self._wants_changed(computation)
         return self._fill()
+
+    def computation_unready(self, key: Key) -> None:
+        """Hold its jobs back until it is ready again: its nursery was lost."""
+        computation = self.computations[key]
+        computation.ready = False
+        self._wants_changed(computation)
 
     def computation_closed(self, key: Key) -> list[Action]:
         """Forget a computation; its workers are stopped and nobody wants their results."""
@@ -239,16 +242,20 @@ class Execution:
             self._rest(worker)
         return self._fill()
 
-    def worker_died(self, worker_id: WorkerId, reason: str, cancelled: bool) -> list[Action]:
-        """End the job that a dead worker ran; those behind it were not begun and wait again."""
+    def worker_died(
+        self, worker_id: WorkerId, done: int, began: bool, reason: str, cancelled: bool
+    ) -> list[Action]:
+        """Take out a dead worker: its first `done` jobs left their results; then end the one
+        that it had begun, if any; the others wait again."""
         worker = self.workers.get(worker_id)
         if worker is None:
             return []  # its computation was closed
         actions: list[Action] = []
         if worker.jobs:
-            ran = worker.jobs.popleft()
-            self._drop(worker.computation, [ran])
-            actions.append(Report(worker.key, (ran,), cancelled, reason))
+            ended = [worker.jobs.popleft() for _ in range(done + began)]
+            self._drop(worker.computation, ended)
+            if began:
+                actions.append(Report(worker.key, (ended[-1],), cancelled, reason))
             self._leave(worker, was_busy=True)
         else:
             self._leave(worker, was_busy=False)
@@ -275,9 +282,7 @@ class Execution:
         return len(self._active)
 
     def time_passed(self, now: float) -> list[Action]:
-        """Call a few times a second: owners that went quiet give up their share, and those
-        whose jobs wait for others' are told."""
-        told = [action for owner in self._active.values() for action in self._crowd(owner, now)]
+        """Call about every ACTIVE_SECONDS: owners that went quiet give up their share."""
         quiet = [
             owner for owner in self._active.values()
             if now - owner.last_active > ACTIVE_SECONDS and not owner.jobs
@@ -287,20 +292,7 @@ class Execution:
             del self._active[owner.owner_id]
             if not owner.computations:
                 del self.owners[owner.owner_id]
-        return told + (self._share() if quiet else [])
-
-    def _crowd(self, owner: Owner, now: float) -> list[Action]:
-        if not owner.is_starved:
-            owner.starved_since, was = None, owner.crowded
-            owner.crowded = False
-            return [TellCrowded(owner.owner_id, ())] if was else []
-        if owner.starved_since is None:
-            owner.starved_since = now
-        if owner.crowded or now - owner.starved_since < CROWDED_SECONDS:
-            return []
-        owner.crowded = True
-        others = [(other.owner_id, other.busy) for other in self.owners.values() if other.busy]
-        return [TellCrowded(owner.owner_id, tuple(others[:CROWDED_OWNERS]))]
+        return self._share() if quiet else []
 
     def _note_active(self, owner: Owner, now: float) -> list[Action]:
         owner.last_active = now

@@ -3,9 +3,9 @@
 import random
 import sys
 
-from dispy.execution.core import ACTIVE_SECONDS, CROWDED_SECONDS, Execution
+from dispy.execution.core import ACTIVE_SECONDS, Execution
 from dispy.execution.ledger import Ledger
-from dispy.execution.records import Feed, Report, StartWorker, TellCrowded, TellShare
+from dispy.execution.records import Feed, Report, StartWorker, TellShare
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
@@ -45,7 +45,10 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                 case 6 if busy:
                     worker = chance.choice(busy)
                     if chance.random() < 0.5:
-                        take(core.worker_died(worker.worker_id, "killed", cancelled=False))
+                        done = list(worker.jobs)[: chance.randint(0, len(worker.jobs))]
+                        final.update((worker.key, job) for job in done)
+                        began = len(done) < len(worker.jobs) and chance.random() < 0.5
+                        take(core.worker_died(worker.worker_id, len(done), began, "killed", False))
                     else:
                         take(core.jobs_given_back(worker.worker_id, list(worker.jobs)[1:]))
                 case 7:
@@ -118,7 +121,7 @@ def test_a_dead_worker_takes_only_the_job_it_ran() -> None:
     core.jobs_received(("a", 1), [0], 0.0)
     core.jobs_done(1, [0], 1e-6, 0.0)
     core.jobs_received(("a", 1), range(1, 50), 0.0)
-    ended = core.worker_died(1, "killed by SIGKILL", cancelled=False)
+    ended = core.worker_died(1, 0, True, "killed by SIGKILL", cancelled=False)
     assert ended[0] == Report(("a", 1), (1,), False, "killed by SIGKILL")
     assert isinstance(ended[1], StartWorker)
     assert isinstance(ended[2], Feed)
@@ -183,16 +186,3 @@ def test_a_ledger_gives_again_what_was_not_acknowledged() -> None:
     ledger.acknowledged(99)
     assert list(ledger.owed()) == []
     assert ledger.next_number() == 4
-
-
-def test_an_owner_whose_jobs_wait_for_anothers_is_told_whose_and_when_that_is_over() -> None:
-    core = two_owners(slots=1)
-    core.jobs_received(("a", 1), [0], 0.0)
-    core.jobs_received(("b", 1), [0], 0.0)
-    core.time_passed(0.1)
-    assert core.time_passed(0.2) == [], "it is told before a second has passed"
-    assert core.time_passed(0.1 + CROWDED_SECONDS) == [TellCrowded("b", (("a", 1),))]
-    assert core.time_passed(0.2 + CROWDED_SECONDS) == [], "it is told once"
-    (worker,) = core.workers.values()
-    core.jobs_done(worker.worker_id, [0], 1.0, 2.0)
-    assert TellCrowded("b", ()) in core.time_passed(2.0)
