@@ -10,6 +10,7 @@ import resource
 import socket
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 
 from dispy.protocol.frames import (
     Buffer,
@@ -21,6 +22,7 @@ from dispy.protocol.frames import (
     encode_head,
 )
 from dispy.system.memory import blank
+from dispy.system.processes import yield_processor
 from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
 
 READ_SIZE = 256 * 1024  # bytes; a packet of small jobs in one read
@@ -57,10 +59,23 @@ class Channel:
         except OSError as error:
             raise EndOfChannel(str(error)) from None
 
-    def receive(self) -> Frame:
-        """Return the next frame; raises EndOfChannel."""
+    def receive(self, awake: float = 0.0) -> Frame:
+        """Return the next frame; raises EndOfChannel.
+
+        For `awake` seconds it is waited for without sleeping, as long as no other process
+        wants this processor: waking up costs 20 to 30 us, a tenth of a round trip.
+        """
+        until = monotonic() + awake if awake else 0.0
         while (frame := self._decoder.next_frame()) is None:
-            self._read(0)
+            if not until:
+                self._read(0)
+                continue
+            try:
+                self._read(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                yield_processor()
+                if monotonic() > until:
+                    until = 0.0
         if frame.buffers:
             attach_sources(frame, self.descriptors)
         return frame
