@@ -14,11 +14,14 @@ from dispy.client.waiting import make_event, start_thread
 logger = logging.getLogger("dispy.client")
 Result = TypeVar("Result")
 
+LOOK_AGAIN_SECONDS = 0.5
+
 
 class Hub:
     """Owns the thread; `call` from any thread, never from the hub itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_again: Callable[[], None]) -> None:
+        self._look_again = look_again  # called now and then, in case a wake-up was cut short
         self._calls: deque[Callable[[], Any]] = deque()
         self._wake: Any = None
         self._awake = True  # until the loop runs
@@ -26,14 +29,16 @@ class Hub:
 
     def _run(self) -> None:
         import gevent
-        from gevent.event import Event
 
         hub = gevent.get_hub()
         hub.print_exception = _log_exception
         self._wake = hub.loop.async_()
         self._wake.start(self._take_calls)
-        self._take_calls()
-        Event().wait()  # for as long as the program lives
+        while True:
+            # A Ctrl-C in `post` may hit between the two lines that wake the hub.
+            self._take_calls()
+            self._look_again()
+            gevent.sleep(LOOK_AGAIN_SECONDS)
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""

@@ -38,9 +38,12 @@ class LocalNode:
         self.descriptor: int = ours.detach()
 
     def wait(self) -> None:
-        """Wait until the process has ended, after its socket was closed."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        """Wait until the process has ended, after its socket was closed; end it by force."""
+        try:
             self.process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its own processes end with it
+            self.process.wait()
 
     def forget(self) -> None:
         """In a forked child: close the socket without a word, so that only its owner keeps it."""

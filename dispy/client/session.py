@@ -9,8 +9,10 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
@@ -18,9 +20,12 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
+from dispy.client.failures import Failures
 from dispy.client.hub import Hub
-from dispy.client.job import DispyJob, copy_job
+from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
+from dispy.client.waiting import make_lock
+from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
 from dispy.shipping.sharing import give_back, mapped
@@ -34,12 +39,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dispy.client")
 
 
+EXIT_PATIENCE_SECONDS = 2.0  # with jobs of a program that has ended, before it says so
+
+
 class Session:
     """Owns the hub, the scheduler on it, and the local node; one for each process."""
 
     def __init__(self) -> None:
-        self.hub = Hub()
+        self.hub = Hub(self._look_again)
         self.callbacks = Callbacks()
+        self.failures = Failures()
+        # Two threads that open clusters must not each start a local node. Not `make_lock`:
+        # whoever holds this waits, in a patched program cooperatively.
+        self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
@@ -51,6 +63,8 @@ class Session:
         self._local_socket: Any = None  # our end of its socket, once the hub has it
         self._scheduler: Scheduler | None = None
         self.ended = False
+        self.process = os.getpid()
+        self.forked = False  # this is a copy in a child process, without any of our threads
         atexit.register(self._at_exit)
 
     @property
@@ -63,7 +77,20 @@ class Session:
             self._scheduler = Scheduler(self, secrets.token_hex(16), name)
         return self._scheduler
 
+    def check_process(self) -> None:
+        """Raise DispyError in a process that was forked from the one that this belongs to."""
+        if self.forked:
+            raise DispyError(
+                f"this cluster belongs to process {self.process}, from which this process was "
+                f"forked; its jobs cannot be used here. Create a JobCluster of its own"
+            )
+
     # -- clusters; on the hub
+
+    def _look_again(self) -> None:
+        """Take jobs whose announcement was cut short by a Ctrl-C."""
+        for cluster in list(self.clusters.values()):
+            cluster._take_fresh()
 
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
@@ -72,6 +99,10 @@ class Session:
             cluster._number, cluster.name, settings, content, cluster.reentrant,
             cluster.pulse_interval,
         )  # fmt: skip
+        self.offer_known(cluster)
+
+    def offer_known(self, cluster: "JobCluster") -> None:
+        """Offer a cluster the nodes that are there already."""
         for node in list(self.scheduler.nodes.values()):
             if node.settled:
                 self._offer(cluster, node)
@@ -168,6 +199,9 @@ class Session:
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
+        if extras:
+            failed = [job for job in done if job.status == Status.Terminated]
+            self.failures.add(cluster.name, failed)
         cluster._done(done, view)
         for event in waited:
             event.set()
@@ -204,7 +238,7 @@ class Session:
             return  # it overtook nothing: the job was cancelled or given up meanwhile
         found._packed = value
         found.status = Status.ProvisionalResult
-        cluster._report_interim(copy_job(found), cluster._node(node))
+        cluster._report_interim(found, cluster._node(node))
 
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
@@ -257,12 +291,25 @@ class Session:
 
     def _at_exit(self) -> None:
         """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C."""
-        failed = getattr(sys, "last_value", None) is not None and not hasattr(sys, "ps1")
-        with contextlib.suppress(KeyboardInterrupt):
-            if not failed:
-                for cluster in list(self.clusters.values()):
-                    cluster.close()
+        interrupted = False
+        try:
+            if not _ends_at_once():
+                self._wait_for_all()
+        except KeyboardInterrupt:
+            interrupted = True
         self.end()
+        self.failures.tell()
+        if interrupted:
+            _die_of_interrupt(self._at_exit)
+
+    def _wait_for_all(self) -> None:
+        for cluster in list(self.clusters.values()):
+            if not cluster.wait(EXIT_PATIENCE_SECONDS) and cluster._pending:
+                logger.info(
+                    "the program has ended and waits for %d jobs of %s; Ctrl-C ends it at once",
+                    cluster._pending, cluster.name,
+                )  # fmt: skip
+            cluster.close()
 
     def end(self) -> None:
         """End links and the local node; returns when that is done or has taken too long."""
@@ -286,24 +333,34 @@ class Session:
 
 
 _session: Session | None = None
+_making = make_lock()
 
 
 def get_session() -> Session:
     """Return this process's session, made when first asked for."""
     global _session
-    if _session is None:
-        _session = Session()
-    return _session
+    with _making:  # nothing waits in here
+        if _session is None:
+            _session = Session()
+        return _session
 
 
 def _forget_after_fork() -> None:
     """A forked child has neither our threads nor our jobs; what it holds of ours is closed."""
-    global _session
+    global _session, _making
+    _making = make_lock()
     before, _session = _session, None
-    if before is not None:
-        atexit.unregister(before._at_exit)
-        if before.local_node is not None:
-            before.local_node.forget()
+    if before is None:
+        return
+    atexit.unregister(before._at_exit)
+    before.forked = True
+    for cluster in before.clusters.values():
+        cluster._guard = make_lock()  # whoever held the old one does not run here
+        cluster._open = False
+    if before._scheduler is not None:
+        before._scheduler.forget()
+    if before.local_node is not None:
+        before.local_node.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,10 +4,15 @@ The embedding program may be patched by gevent: its `threading.Event` then block
 and must be set from another thread through the waiting hub's own loop.
 """
 
+import contextlib
+import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+logger = logging.getLogger("dispy.client")
 
 
 def is_patched() -> bool:
@@ -38,12 +43,51 @@ def make_lock() -> Any:
     return threading.Lock()
 
 
-def make_event() -> threading.Event:
+def thread_number() -> int:
+    """Return a number of the calling thread of the operating system, whatever greenlet runs."""
+    if is_patched():
+        from gevent import monkey
+
+        number: int = monkey.get_original("_thread", "get_ident")()
+        return number
+    return threading.get_ident()
+
+
+def make_event() -> "JobEvent":
     """Return an event that any thread may set and any thread or greenlet may wait for."""
-    return _CrossThreadEvent() if is_patched() else threading.Event()
+    return _CrossThreadEvent() if is_patched() else JobEvent()
 
 
-class _CrossThreadEvent(threading.Event):
+class JobEvent(threading.Event):
+    """An event that can also call: `then` is for those who must not wait, as in asyncio."""
+
+    _calls: "deque[Callable[[], object]] | None" = None
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Have `call` run once, in the thread that sets the event or, if it is set, here."""
+        if self._calls is None:
+            self._calls = deque()
+        self._calls.append(call)
+        if self.is_set():
+            self._run_calls()
+
+    def set(self) -> None:
+        """Wake all who wait."""
+        super().set()
+        self._run_calls()
+
+    def _run_calls(self) -> None:
+        calls = self._calls
+        while calls:
+            with contextlib.suppress(IndexError):  # the other side was faster
+                call = calls.popleft()
+                try:
+                    call()
+                except Exception:  # it is the event that must go on
+                    logger.exception("a call at a job's end failed")
+
+
+class _CrossThreadEvent(JobEvent):
     """For patched programs: each waiting greenlet is woken through its own hub's loop."""
 
     def __init__(self) -> None:
@@ -63,6 +107,7 @@ class _CrossThreadEvent(threading.Event):
             wakers, self._wakers = self._wakers, []
             for waker in wakers:
                 waker.send()
+        self._run_calls()
 
     def clear(self) -> None:
         self._done = False

@@ -305,6 +305,11 @@ class Link:
                 watcher.close()
             self._sock.close()
 
+    def forget(self) -> None:
+        """In a forked child: free its copy of the descriptor, so that only the parent keeps it."""
+        with contextlib.suppress(OSError):
+            plain_socket.close(self._sock.detach())
+
 
 def _is_plain(piece: bytes | memoryview) -> bool:
     return type(piece) is not _WithDescriptors

@@ -466,6 +466,11 @@ class Scheduler:
             if node.link is not None:
                 node.link.close()
 
+    def forget(self) -> None:
+        """In a forked child: close the links' descriptors without a word to the nodes."""
+        for node in self.nodes.values():
+            if node.link is not None:
+                node.link.forget()
 
 def _tell(action: GiveUp) -> str:
     """Return the reason, with what befell the first of the jobs before."""

@@ -1,0 +1,43 @@
+"""What a user may say about the nodes of a cluster while it runs."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dispy.client.job import DispyJob
+from dispy.client.nodes import NodeAllocate, parse_nodes
+from dispy.client.reporting import Reporting
+from dispy.model.errors import DispyError
+from dispy.model.statuses import Status
+
+logger = logging.getLogger("dispy.client")
+
+
+class Steering(Reporting):
+    """Asks about nodes and adds them; from any thread."""
+
+    _find: Callable[[Sequence[NodeAllocate]], None]  # looks for nodes on the cluster's terms
+
+    def node_jobs(self, node: Any, from_node: bool = False) -> list[DispyJob]:
+        """Return the jobs that a node has: a DispyNode, an address or a name.
+
+        `from_node` asked the node itself in dispy 4; what is known here is as good.
+        """
+        addresses = {view.ip_addr for _, view in self._named(node)}
+        return [
+            job for job in self._unfinished()
+            if type(job) is DispyJob and job.status != Status.Created and job.ip_addr in addresses
+        ]  # fmt: skip
+
+    def allocate_node(self, node: Any) -> int:
+        """Let the cluster use further nodes, named as in `nodes=`; 0, or -1 if that is invalid."""
+        try:
+            new = parse_nodes(node if isinstance(node, list) else [node])
+            self.allocations += new
+            with self._session.finding:
+                self._find(new)
+        except DispyError as error:
+            logger.error("allocate_node: %s", error)
+            return -1
+        self._session.hub.call(self._session.offer_known, self)
+        return 0
