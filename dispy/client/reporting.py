@@ -184,6 +184,8 @@ class Reporting:
     def _allocate(self, node: Any) -> int:
         """Ask the allocations, in order, how many processors of a node to use."""
         for allocation in list(self.allocations):
+            if not allocation.matches(node.ip_addr):
+                continue  # a list of hosts means those, whatever a user's `allocate` would say
             try:
                 cpus = allocation.allocate(
                     self, node.ip_addr, node.name, node.cpus, None, node.hello.platform

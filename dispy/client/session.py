@@ -46,7 +46,6 @@ class Session:
     """Owns the hub, the scheduler on it, and the local node; one for each process."""
 
     def __init__(self) -> None:
-        self.hub = Hub(self._look_again)
         self.callbacks = Callbacks()
         self.failures = Failures()
         # Two threads that open clusters must not each start a local node. Not `make_lock`:
@@ -65,6 +64,7 @@ class Session:
         self.ended = False
         self.process = os.getpid()
         self.forked = False  # this is a copy in a child process, without any of our threads
+        self.hub = Hub(self._look_again)  # last: its thread looks at us at once
         atexit.register(self._at_exit)
 
     @property
