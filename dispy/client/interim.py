@@ -8,6 +8,7 @@ from typing import Any
 
 from dispy.client.job import DispyJob
 from dispy.client.waiting import JobEvent
+from dispy.protocol.messages import Payload
 
 
 class InterimJob(DispyJob):
@@ -15,7 +16,7 @@ class InterimJob(DispyJob):
 
     __slots__ = ("_job", "_sent")
     _job: DispyJob
-    _sent: bytes | None  # the provisional value as it came
+    _sent: Payload | None  # the provisional value as it came
 
     def __init__(self, job: DispyJob) -> None:
         self._job, self._sent = job, job._packed
