@@ -15,6 +15,7 @@ logger = logging.getLogger("dispy.client")
 Result = TypeVar("Result")
 
 LOOK_AGAIN_SECONDS = 0.5
+END_SECONDS = 2.0
 
 
 class Hub:
@@ -25,20 +26,39 @@ class Hub:
         self._calls: deque[Callable[[], Any]] = deque()
         self._wake: Any = None
         self._awake = True  # until the loop runs
-        start_thread(self._run, "dispy-hub")
+        self._over: Any = None  # of the hub's own kind of events
+        self._ended = make_event()
+        self._thread = start_thread(self._run, "dispy-hub")
 
     def _run(self) -> None:
-        import gevent
+        try:
+            self._serve()
+        finally:
+            self._ended.set()
 
+    def _serve(self) -> None:
+        import gevent
+        from gevent.event import Event
+
+        self._over = Event()
         hub = gevent.get_hub()
         hub.print_exception = _log_exception
         self._wake = hub.loop.async_()
         self._wake.start(self._take_calls)
-        while True:
+        while not self._over.is_set():
             # A Ctrl-C in `post` may hit between the two lines that wake the hub.
             self._take_calls()
             self._look_again()
-            gevent.sleep(LOOK_AGAIN_SECONDS)
+            self._over.wait(timeout=LOOK_AGAIN_SECONDS)
+        self._wake.close()
+        hub.destroy()
+
+    def end(self) -> None:
+        """End the thread: one inside the loop while Python itself is taken down may crash it."""
+        self.post(lambda: self._over.set())
+        self._ended.wait(END_SECONDS)
+        if self._thread is not None:
+            self._thread.join(END_SECONDS)
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""

@@ -16,7 +16,7 @@ from dispy.system.interpreter import own_command, own_environment
 from dispy.system.processes import widen
 
 PATH_VARIABLE = "DISPY_WORKER_PATH"  # module search path of this program, for its workers
-END_SECONDS = 5.0
+END_SECONDS = 3.0  # that the local node may take to end before it is killed
 
 
 class LocalNode:

@@ -9,9 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
+from dispy.client.ending import die_of_interrupt, ends_at_once, wait_for_all
 from dispy.client.failures import Failures
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
-
-
-EXIT_PATIENCE_SECONDS = 2.0  # with jobs of a program that has ended, before it says so
 
 
 class Session:
@@ -95,6 +91,8 @@ class Session:
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
         self.clusters[cluster._number] = cluster
+        if cluster.pulse_interval is not None:
+            settings = {**settings, "pulse": cluster.pulse_interval}
         self.scheduler.open_cluster(
             cluster._number, cluster.name, settings, content, cluster.reentrant,
             cluster.pulse_interval,
@@ -215,6 +213,8 @@ class Session:
         reason: str,
     ) -> None:
         """End jobs that cannot go on; `node` had them, or None had."""
+        if self.ended:
+            return  # the program is leaving its nodes, and nobody is there to be told
         cluster = self.clusters[cluster_id]
         view = cluster._node(node) if node is not None else None
         if view is not None:
@@ -293,23 +293,14 @@ class Session:
         """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C."""
         interrupted = False
         try:
-            if not _ends_at_once():
-                self._wait_for_all()
+            if not ends_at_once():
+                wait_for_all(list(self.clusters.values()))
         except KeyboardInterrupt:
             interrupted = True
-        self.end()
         self.failures.tell()
+        self.end()
         if interrupted:
-            _die_of_interrupt(self._at_exit)
-
-    def _wait_for_all(self) -> None:
-        for cluster in list(self.clusters.values()):
-            if not cluster.wait(EXIT_PATIENCE_SECONDS) and cluster._pending:
-                logger.info(
-                    "the program has ended and waits for %d jobs of %s; Ctrl-C ends it at once",
-                    cluster._pending, cluster.name,
-                )  # fmt: skip
-            cluster.close()
+            die_of_interrupt(self._at_exit)
 
     def end(self) -> None:
         """End links and the local node; returns when that is done or has taken too long."""
@@ -317,10 +308,12 @@ class Session:
             return
         self.ended = True
         with contextlib.suppress(KeyboardInterrupt):
-            if self._scheduler is not None or self.local_node is not None:
+            local = self.local_node
+            if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
-            if self.local_node is not None:
-                self.local_node.wait()
+            self.hub.end()
+            if local is not None:
+                local.wait()
 
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""

@@ -21,14 +21,19 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def start_thread(run: Callable[[], None], name: str) -> None:
-    """Run `run` on a thread of the operating system, also in a patched program."""
+def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
+    """Run `run` on a thread of the operating system, also in a patched program.
+
+    A patched program's own kind of Thread is a greenlet, so that there is none to return.
+    """
     if is_patched():
         from gevent import monkey
 
         monkey.get_original("_thread", "start_new_thread")(run, ())
-    else:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        return None
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def make_lock() -> Any:

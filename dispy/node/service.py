@@ -42,6 +42,7 @@ logger = logging.getLogger("dispy.node")
 
 ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
 PULSE_SECONDS = 5.0  # between signs of life, where the owner wants none more often
+PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
 SUPERVISION_SECONDS = 0.01
 OUTPUT_SECONDS = 0.1
 FLUSH_SECONDS = 2.0  # that a farewell may take
@@ -64,6 +65,7 @@ class Node:
         self._spare: NurseryProcess | None = None
         self._work = Event()
         self.stopping = False
+        self._sooner = Event()  # somebody wants signs of life sooner than the next one comes
         self._supervisor = gevent.spawn(self._supervise)
         self._pulse = gevent.spawn(self._beat)
         self.prepare()
@@ -81,8 +83,8 @@ class Node:
         if owner is None:
             owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
             logger.info("client %s connected", owner.name)
-        with contextlib.suppress(TypeError, ValueError):  # a peer's nonsense means no opinion
-            owner.pulse_seconds = max(0.0, float(hello.details.get("pulse", 0)))
+        owner.pulse_seconds = 0.0
+        self._wants_pulse(owner, hello.details)
         held = self._core.held(owner.owner_id)
         owner.connected(
             link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
@@ -101,6 +103,15 @@ class Node:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
                 gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
         return end.reason
+
+    def _wants_pulse(self, owner: Owner, table: dict[str, Any]) -> None:
+        """Take an owner's word on how often it wants to hear from us, if it is more often."""
+        with contextlib.suppress(TypeError, ValueError):  # a peer's nonsense means no opinion
+            asked = float(table.get("pulse") or 0)
+            seconds = max(PULSE_LEAST_SECONDS, asked)
+            if asked > 0 and not 0 < owner.pulse_seconds <= seconds:
+                owner.pulse_seconds = seconds
+                self._sooner.set()
 
     def _give_up(self, owner: Owner, gone_since: float) -> None:
         if owner.gone_since == gone_since and self._owners.get(owner.owner_id) is owner:
@@ -146,6 +157,7 @@ class Node:
         self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
     ) -> None:
         key = (owner.owner_id, number)
+        self._wants_pulse(owner, settings)
         if key in self._computations:
             self._tell_if_ready(owner, key)
             return
@@ -312,7 +324,7 @@ class Node:
     def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
         self._workers.pop(worker.worker_id, None)
         if key not in self._computations or self.stopping:
-            return
+            return  # nothing of it is fed any more
         reason = f"the worker process {worker.ended} while it ran this job on node {self.name}"
         if worker.interrupted is not None:
             reason = f"cancelled; the worker process {worker.ended}"
@@ -377,7 +389,8 @@ class Node:
         """Give every connected owner a sign of life in time."""
         while True:
             wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
-            gevent.sleep(min([PULSE_SECONDS, *wanted]) / 2)
+            self._sooner.clear()
+            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
             now = monotonic()
             for owner in self._owners.values():
                 pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)

@@ -57,6 +57,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, str(path), *arguments],
             cwd=path.parent,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -70,6 +71,12 @@ class Program:
         line = self.process.stdout.readline()
         self.output += line
         return line
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
     def end(self) -> int:
         """Return its exit status once it has ended by itself."""
