@@ -242,7 +242,9 @@ class JobCluster(Steering):
 
         Chunks grow to about 10 ms of measured work unless `chunksize` says how many items
         each has. An item that failed raises its exception at its place; `next` then goes on
-        behind it. Chunks are sent as the results are consumed.
+        behind it. Chunks are sent as the results are consumed, and cancelled when the iterator
+        is dropped before its end. Where a worker dies, the items of its chunk fail with the
+        reason, or are tried again one by one if the cluster is `reentrant`.
         """
         return map_calls(self, iterable, chunksize)
 
@@ -274,6 +276,11 @@ class JobCluster(Steering):
         self._cancelling.add(number)
         self._session.scheduler.cancel(self._number, number)
         return 0
+
+    def _cancel_all(self, jobs: Sequence[DispyJob]) -> None:
+        """On the hub: cancel what nobody waits for any more."""
+        for job in jobs:
+            self._cancel(job._number)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for all jobs and their callbacks; False if `timeout` seconds were not enough.

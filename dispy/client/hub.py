@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dispy.client.waiting import make_event, start_thread
+from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
 Result = TypeVar("Result")
@@ -50,6 +51,7 @@ class Hub:
             self._take_calls()
             self._look_again()
             self._over.wait(timeout=LOOK_AGAIN_SECONDS)
+        self._awake = True  # nobody need wake it any more
         self._wake.close()
         hub.destroy()
 
@@ -78,7 +80,13 @@ class Hub:
                 logger.exception("a call on the hub failed")
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Run a function in a greenlet of the hub, where it may wait; return its result."""
+        """Run a function in a greenlet of the hub, where it may wait; return its result.
+
+        Raises DispyError once the hub has ended.
+        """
+        if self._ended.is_set():
+            raise DispyError("this program has ended its clusters; nothing more can be done here")
+
         done = make_event()
         outcome: list[Any] = [None, None]
 

@@ -312,6 +312,7 @@ class Session:
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
+            self._abandon_rest()
             if local is not None:
                 local.wait()
 
@@ -323,6 +324,15 @@ class Session:
                 self._local_socket.shutdown(socket.SHUT_RDWR)
         elif self.local_node is not None:
             self.local_node.forget()
+
+    def _abandon_rest(self) -> None:
+        """Free whoever still waits, such as exit functions that run after ours."""
+        for cluster in self.clusters.values():
+            cluster._open = False
+        for job in list(self.jobs.values()):
+            job.exception, job.status = "its program has ended", Status.Abandoned
+            if job._finish is not None:
+                job._finish.set()
 
 
 _session: Session | None = None
