@@ -38,11 +38,15 @@ class Hub:
             self._ended.set()
 
     def _serve(self) -> None:
-        import gevent
         from gevent.event import Event
+        from gevent.hub import Hub as GeventHub
+        from gevent.hub import set_hub
 
+        # Not the default loop, although gevent takes this thread for the main one if it was first
+        # imported here: a child forked meanwhile would find that loop in the middle of a run.
+        hub = GeventHub(default=False)
+        set_hub(hub)
         self._over = Event()
-        hub = gevent.get_hub()
         hub.print_exception = _log_exception
         self._wake = hub.loop.async_()
         self._wake.start(self._take_calls)

@@ -13,7 +13,7 @@ class _WhereNobodyListens(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         others = [handler for handler in LOGGER.handlers if handler is not self]
         if not others and not logging.root.handlers and sys.stderr is not None:
-            print(self.format(record), file=sys.stderr)
+            sys.stderr.write(f"{self.format(record)}\n")  # at once: other processes write too
 
 
 def set_level(level: int, given: bool) -> None:

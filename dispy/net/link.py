@@ -38,6 +38,7 @@ from dispy.protocol.frames import (
 from dispy.protocol.handshake import HELLO_SECONDS, Hello, accept_hello, hello_decoder
 from dispy.protocol.messages import Kind, check
 from dispy.system.memory import blank
+from dispy.system.processes import disconnect
 from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
 
 READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
@@ -306,9 +307,9 @@ class Link:
             self._sock.close()
 
     def forget(self) -> None:
-        """In a forked child: free its copy of the descriptor, so that only the parent keeps it."""
-        with contextlib.suppress(OSError):
-            plain_socket.close(self._sock.detach())
+        """In a forked child: give up its copy of the connection, which is the parent's alone."""
+        if not self._released:
+            disconnect(self._sock.fileno())
 
 
 def _is_plain(piece: bytes | memoryview) -> bool:
