@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dispy.client.waiting import make_event, start_thread
+from dispy.client.waiting import is_patched, make_event, start_thread
 from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
@@ -29,6 +29,8 @@ class Hub:
         self._awake = True  # until the loop runs
         self._over: Any = None  # of the hub's own kind of events
         self._ended = make_event()
+        if is_patched():
+            _import_everything()
         self._thread = start_thread(self._run, "dispy-hub")
 
     def _run(self) -> None:
@@ -108,6 +110,21 @@ class Hub:
             raise outcome[1]
         result: Result = outcome[0]
         return result
+
+
+def _import_everything() -> None:
+    """Import here what the hub will import, and have gevent import what it does on its first use.
+
+    The locks of imports are gevent's own in a patched program. A thread that has to wait for one
+    while it makes its hub makes another hub for that wait, and neither is ever done.
+    """
+    import gevent
+
+    import dispy.scheduler.service  # noqa: F401
+
+    hub = gevent.get_hub()
+    assert hub.resolver is not None
+    assert hub.threadpool is not None
 
 
 def _spawn(run: Callable[[], None]) -> None:
