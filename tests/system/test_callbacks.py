@@ -7,10 +7,9 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from system.conftest import DEADLINE, Gate, hold
 
 from dispy import DispyJob, DispyNode, JobCluster
-
-from .conftest import DEADLINE, Gate, hold
 
 Open = Callable[..., JobCluster]
 

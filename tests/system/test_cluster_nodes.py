@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from system.conftest import DEADLINE, Gate, hold
 
 from dispy import DispyJob, DispyNode, JobCluster, NodeAllocate
-
-from .conftest import DEADLINE, Gate, hold
 
 Open = Callable[..., JobCluster]
 

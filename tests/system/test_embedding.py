@@ -5,8 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
-from .conftest import DEADLINE
+from system.conftest import DEADLINE
 
 # -- a notebook's kernel
 

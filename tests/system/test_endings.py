@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from .conftest import DEADLINE
+from system.conftest import DEADLINE
 
 PROLOGUE = """
 import os, signal, sys, threading, time

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from system.conftest import DEADLINE, Gate, hold
 
 import dispy
 from dispy import DispyJob, JobCluster, JobFailed, RemoteTraceback
-
-from .conftest import DEADLINE, Gate, hold
 
 Open = Callable[..., JobCluster]
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from system.conftest import DEADLINE, Gate, hold
 
 from dispy import DispyError, DispyJob, JobCluster, JobFailed, RemoteTraceback
 from dispy.client.mapping import CHUNKS_AHEAD
 from dispy.shipping.payloads import CannotPack
-
-from .conftest import DEADLINE, Gate, hold
 
 Open = Callable[..., JobCluster]
 
