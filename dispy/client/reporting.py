@@ -40,6 +40,7 @@ class Reporting:
         self.cluster_status: StatusCallback | None = None
         self.end_time = 0.0  # when the last job ended; seconds since the epoch
         self._nodes: dict[str, DispyNode] = {}
+        self._granted: dict[str, int] = {}  # node -> how many of its processors are ours to use
         self._listeners: list[Callable[[Sequence[DispyJob]], None]] = []
         self._cancelling: set[int] = set()
         self._guard = make_lock()  # of what follows; nobody waits while holding it
@@ -182,7 +183,19 @@ class Reporting:
     # -- nodes
 
     def _allocate(self, node: Any) -> int:
-        """Ask the allocations, in order, how many processors of a node to use."""
+        """Decide how many processors of a node to use."""
+        cpus = self._ask(node)
+        self._grant(node.node_id, cpus)
+        return cpus
+
+    def _grant(self, node_id: str, cpus: int) -> None:
+        self._granted[node_id] = cpus
+        view = self._nodes.get(node_id)
+        if view is not None:
+            view.cpus, view.update_time = cpus, time()
+
+    def _ask(self, node: Any) -> int:
+        """Ask the allocations, in order; the first that wants some of it wins."""
         for allocation in list(self.allocations):
             if not allocation.matches(node.ip_addr):
                 continue  # a list of hosts means those, whatever a user's `allocate` would say
@@ -201,6 +214,7 @@ class Reporting:
         view = self._nodes.get(node.node_id)
         if view is None:
             view = self._nodes[node.node_id] = DispyNode(node.ip_addr, node.name, node.cpus)
+            view.cpus = self._granted.get(node.node_id, node.cpus)
         return view
 
     def _node_id(self, node: Any) -> str | None:
@@ -226,7 +240,7 @@ class Reporting:
         view.update_time = time()
         if status == Status.Closed:
             view.cpus = view.busy = 0
-        elif not view.cpus:
-            view.cpus = node.cpus  # it was lost, and is back
+        else:
+            view.cpus = self._granted.get(node.node_id, node.cpus)  # it may have been lost before
         if self.cluster_status is not None:
             self._session.callbacks.put(self._call_cluster_status, status, view, None)

@@ -134,7 +134,11 @@ class Session:
 
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus = cluster._allocate(node)
-        self.hub.post(lambda: self.scheduler.allocate(cluster._number, node.node_id, cpus))
+        self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus))
+
+    def allocate(self, cluster: "JobCluster", node_id: str, cpus: int) -> None:
+        """Let a cluster use `cpus` processors of a node from now on."""
+        self.scheduler.allocate(cluster._number, node_id, cpus)
 
     def why(self, cluster: "JobCluster", job: DispyJob) -> str:
         """Say why a job waits, or where it is."""

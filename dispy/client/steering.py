@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispy.client.job import DispyJob
-from dispy.client.nodes import NodeAllocate, parse_nodes
+from dispy.client.nodes import DispyNode, NodeAllocate, parse_nodes
 from dispy.client.reporting import Reporting
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
@@ -41,3 +41,33 @@ class Steering(Reporting):
             return -1
         self._session.hub.call(self._session.offer_known, self)
         return 0
+
+    def deallocate_node(self, node: Any) -> int:
+        """Give a node no more jobs of this cluster, and let it end those it has; 0 or -1.
+
+        `allocate_node` brings it back.
+        """
+        return 0 if self._limit(node, lambda view: 0) is not None else -1
+
+    def set_node_cpus(self, node: Any, cpus: int) -> int:
+        """Let this cluster use so many processors of a node; negative: all but so many.
+
+        Return how many that is, -1 for a node that the cluster does not have. Running jobs go on.
+        """
+        if isinstance(cpus, bool) or not isinstance(cpus, int):
+            raise DispyError(f"cpus is a whole number, not {cpus!r}")
+
+        def count(view: DispyNode) -> int:
+            return max(0, min(cpus, view.avail_cpus) if cpus >= 0 else view.avail_cpus + cpus)
+
+        changed = self._limit(node, count)
+        return -1 if changed is None else changed
+
+    def _limit(self, node: Any, count: Callable[[DispyNode], int]) -> int | None:
+        for node_id, view in self._named(node):
+            if node_id in self._session.scheduler.nodes:
+                cpus = count(view)
+                self._grant(node_id, cpus)
+                self._session.hub.call(self._session.allocate, self, node_id, cpus)
+                return cpus
+        return None

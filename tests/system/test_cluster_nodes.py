@@ -101,6 +101,51 @@ def test_a_node_can_be_added_later(open_cluster: Open, start_node: Callable) -> 
     assert {view.ip_addr for view in cluster.status().nodes} == {first.host, second.host}
 
 
+def test_a_job_for_one_node_runs_there(open_cluster: Open, start_node: Callable) -> None:
+    nodes = [start_node("--name=first"), start_node("--name=second")]
+    cluster = open_cluster(double, nodes=[node.host for node in nodes])
+    while len(cluster.status().nodes) < 2:
+        time.sleep(0.005)
+    for _ in range(10):
+        for node in nodes:
+            job = cluster.submit_node(node.host, 3)
+            assert (job(), job.ip_addr) == (6, node.host)
+    view = next(view for view in cluster.status().nodes if view.name == "second")
+    assert cluster.submit_node("first", 1).wait(DEADLINE)
+    job = cluster.submit_job_id_node("mine", view, 4)
+    assert (job(), job.ip_addr, job.id) == (8, nodes[1].host, "mine")
+    assert cluster.submit_node("10.1.2.3", 1) is None
+
+
+def test_the_processors_of_a_node_are_limited_taken_and_given_back(
+    open_cluster: Open, start_node: Callable, gate: Gate
+) -> None:
+    node = start_node("--cpus=3")
+    cluster = open_cluster(hold, nodes=[(node.host, None, 2)])
+    jobs = [cluster.submit(str(gate)) for _ in range(5)]
+    while sum(job.status == DispyJob.Running for job in jobs) < 2:
+        time.sleep(0.005)
+    (view,) = cluster.status().nodes
+    assert (view.cpus, view.avail_cpus) == (2, 3)
+    assert cluster.set_node_cpus(node.host, -2) == 1
+    assert cluster.set_node_cpus(view, 9) == 3
+    while sum(job.status == DispyJob.Running for job in jobs) < 3:
+        time.sleep(0.005)
+    assert cluster.set_node_cpus("10.1.2.3", 1) == cluster.deallocate_node("nobody") == -1
+    assert cluster.deallocate_node(view) == 0
+    gate.open(3)
+    while sum(job.done for job in jobs) < 3:
+        time.sleep(0.005)
+    left = [job for job in jobs if not job.done]
+    assert [job.status for job in left] == [DispyJob.Created] * 2
+    assert not left[0].wait(0.1)
+    assert view.cpus == 0
+    assert left[0].why()
+    assert cluster.allocate_node(node.host) == 0
+    gate.open(2)
+    assert cluster.wait(DEADLINE)
+
+
 def test_a_cluster_is_told_when_it_loses_a_node(open_cluster: Open, start_node: Callable) -> None:
     events: list[object] = []
     node = start_node()
