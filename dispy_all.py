@@ -6,7 +6,7 @@ embed a client, as a user's program does, and must meet what that meets.
 
 import sys
 
-_PLAIN = {"worker", "demo", "bench"}
+_PLAIN = {"worker", "demo", "bench", "doctor"}
 
 
 def main() -> None:

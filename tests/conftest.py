@@ -1,6 +1,10 @@
-"""Settings for every test: no test depends on a wall-clock speed."""
+"""Settings for every test: no test depends on a wall-clock speed, or on who else is there."""
+
+import os
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dispy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dispy")
+
+os.environ["DISPY_BROADCAST"] = "0"  # tests stay inside this machine; tests/netns has its own net

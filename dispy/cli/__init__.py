@@ -9,6 +9,7 @@ Commands:
   bench   measure how fast dispy is here, and compare it with its budget
   demo    see it work: digests and word counts of many files, on all processors
   node    offer this machine's processors to dispy clients
+  doctor  check this machine, its networks, and the way to other hosts
 
 Options:
   -h, --help  print this text; `dispy <command> --help` says more
@@ -27,7 +28,7 @@ from docopt import DocoptExit, docopt
 from dispy import __version__
 from dispy.model.errors import DispyError
 
-COMMANDS = ("bench", "demo", "node")
+COMMANDS = ("bench", "demo", "doctor", "node")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,9 +23,13 @@ Options:
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
 
-What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME and
-DISPY_DEST_PATH_PREFIX, then from the table [node] of ~/.config/dispy/config.toml or
-/etc/dispy/config.toml.
+Clients of its network find the node by broadcast on the same (UDP) port number, and those of
+other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside this machine.
+`dispy doctor` checks all of it.
+
+What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
+DISPY_DEST_PATH_PREFIX and DISPY_BROADCAST, then from the table [node] of
+~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed.
@@ -56,6 +60,7 @@ from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
 from dispy.system.memory import keep_freed_memory
+from dispy.system.network import own_address
 from dispy.system.processes import processors
 
 logger = logging.getLogger("dispy.node")
@@ -103,9 +108,9 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
-    node = Node(name, cpus, root, host)
+    node = Node(name, cpus, root, own_address(host))
     try:
-        listener = Listener(node, host, port)
+        listener = Listener(node, host, port, settings["broadcast"].value)
     except OSError as error:
         node.stop("it could not start")
         raise DispyError(
@@ -115,7 +120,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     told = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, told.set)
-    logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, port)
+    logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, listener.port)
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()

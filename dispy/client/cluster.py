@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from time import time
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -79,16 +78,17 @@ class JobCluster(Steering):
 
         computation: a function, or the path of a program (looked for in PATH too).
         nodes: hosts (names, addresses, patterns with `*`), `(host, port)` tuples, NodeAllocate
-            objects; without a pattern, exactly those. None: any.
+            objects; without a pattern, exactly those. None: any that answer.
         callback, job_status: called with each job that has a provisional or final result.
         cluster_status: called as (status, node or None, job or None).
         loglevel: of dispy's own messages (INFO, unless the program has set one).
-        ping_interval: seconds between searches for nodes (1 to 1000).
+        ping_interval: seconds between searches for nodes (1 to 1000); None: searched for once,
+            and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
         reentrant: whether jobs of a lost node may run again elsewhere.
-        node_port: where nodes listen that are named without a port (51348); dispy_port: the
-            number before it.
+        node_port: of nodes whose port is not named (51348); a pattern then means that one
+            alone. dispy_port: the number before it.
         insecure: use nodes of other machines without a secret (no).
         local_node: start a node of our own if none is found (yes).
 
@@ -138,12 +138,11 @@ class JobCluster(Steering):
         self._open = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
-        self._find = partial(
-            find_nodes, session, node_port=chosen["node_port"], insecure=chosen["insecure"],
-            local_node=chosen["local_node"],
-        )  # fmt: skip
         with session.finding:
-            self._find(self.allocations)
+            self._search = find_nodes(
+                session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
+                chosen["local_node"], chosen["broadcast"], self.ping_interval,
+            )  # fmt: skip
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, settings, content)
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,21 @@ def wait_for_all(clusters: "Sequence[JobCluster]") -> None:
                 cluster.status().jobs_pending, cluster.name,
             )  # fmt: skip
         cluster.close()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C for the seconds that an end may take: half of one crashes the program."""
+    before = None
+    try:
+        with contextlib.suppress(ValueError):  # not the main thread, which alone is interrupted
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        yield
+    except KeyboardInterrupt:
+        logger.debug("interrupted at the very end")
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def die_of_interrupt(this: Callable[[], None]) -> None:

@@ -1,20 +1,22 @@
-"""How a client comes to its nodes: those it names, those that answer, or one of its own.
+"""How a cluster comes to its first nodes: those it names, those that answer, or one of its own.
 
 Looked for with plain sockets before gevent is imported, so that a local node starts while this
-process still imports.
+process still imports. What takes longer is left to `dispy.client.discovery`, on the hub.
 """
 
-import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from dispy.client.local_node import LocalNode
 from dispy.client.nodes import NodeAllocate
+from dispy.client.search import INSECURE, Search, Wanted
 from dispy.client.settings import resolve_here
 from dispy.model.errors import DispyError
 from dispy.model.settings import processors_to_offer
+from dispy.system.network import LOOPBACK, Network, networks
 from dispy.system.processes import processors
 
 if TYPE_CHECKING:
@@ -23,41 +25,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dispy.client")
 
 PROBE_SECONDS = 0.5  # for a loopback connection, which answers or refuses at once
+ANSWER_SECONDS = 0.15  # that answers to pings are waited for before a local node is started
 
 
 def find_nodes(
     session: "Session",
+    number: int,
     allocations: Sequence[NodeAllocate],
-    node_port: int,
+    node_port: int | None,
     insecure: bool,
     local_node: bool,
-) -> None:
-    """Have the session connect to the nodes that a new cluster may use.
+    broadcast: bool,
+    interval: float | None,
+) -> Search:
+    """Begin the search for the nodes that cluster `number` may use; returns its record.
 
     Raises DispyError where all of them are on other machines and nothing was said about
     security.
     """
-    addresses = [
-        (a.ip_addr, a.port or node_port) for a in allocations if not a.is_pattern and a.ip_addr
-    ]
-    refused = [host for host, _ in addresses if not insecure and not _is_loopback(host)]
-    if refused:
-        complaint = (
-            f"nodes of other machines ({', '.join(refused)}) would be used without encryption, "
-            f"and anybody could pretend to be one. If that is fine in your network, say "
-            f"JobCluster(..., insecure=True) or set DISPY_INSECURE=1"
-        )
-        if len(refused) == len(addresses) and not any(a.is_pattern for a in allocations):
-            raise DispyError(complaint)
-        logger.error("%s", complaint)
-    for host, port in addresses:
-        if host not in refused:
-            session.hub.post(_connect(session, host, port))
-    if any(a.is_pattern and a.matches("127.0.0.1") for a in allocations):
-        if _answers("127.0.0.1", node_port):
-            session.hub.post(_connect(session, "127.0.0.1", node_port))
-        elif local_node and session.local_node is None:
-            start_local_node(session)
+    search = Search(Wanted(allocations, node_port, insecure, local_node, broadcast))
+    _refuse_listed(search)
+    takes_local = search.wanted.covers("127.0.0.1", 0)
+    if takes_local and session.local_node is None and not _finds_one(search):
+        start_local_node(session)
+    session.hub.post(lambda: session.discovery.begin(number, search, interval))
+    return search
+
+
+def _refuse_listed(search: Search) -> None:
+    """Say once that hosts of other machines are not used, if nothing was said about security."""
+    wanted = search.wanted
+    refused = [host for host, _ in wanted.listed if not wanted.trusts(host)]
+    if not refused:
+        return
+    search.refused_listed(refused)
+    complaint = f"{', '.join(refused)}: {INSECURE}"
+    if len(refused) == len(wanted.listed) and not wanted.patterns:
+        raise DispyError(complaint)
+    logger.error("%s", complaint)
 
 
 def start_local_node(session: "Session") -> None:
@@ -69,17 +74,64 @@ def start_local_node(session: "Session") -> None:
     session.hub.post(lambda: session.adopt(local))
 
 
-def _connect(session: "Session", host: str, port: int):  # type: ignore[no-untyped-def]
-    return lambda: session.scheduler.connect(host, port)
+def _finds_one(search: Search) -> bool:
+    """Say whether a usable node answers at once; `search.met` has it.
+
+    The system itself knows whether a program of this machine listens, so nothing is waited
+    for where none does; answers of other machines are waited for only if they may be used.
+    """
+    ports = {search.wanted.port_of(allocation) for allocation in search.wanted.patterns}
+    for port in ports:
+        if search.wanted.covers(LOOPBACK.address, port) and _connects(search, port):
+            search.met.append(((LOOPBACK.address, port), ""))
+            return True
+    targets = [
+        (network, port)
+        for network in _worth_asking(search)
+        for port in ports
+        if not network.is_loopback or _hears_broadcasts(port)
+    ]
+    return bool(targets) and _one_answers(search, targets)
 
 
-def _answers(host: str, port: int) -> bool:
+def _connects(search: Search, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
-    except OSError:
+        socket.create_connection((LOOPBACK.address, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        search.tried(LOOPBACK.address, port, (error.strerror or str(error)).lower())
         return False
     return True
 
 
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host.split("%")[0]).is_loopback
+def _worth_asking(search: Search) -> list[Network]:
+    others = search.wanted.insecure and search.wanted.broadcast
+    reachable = networks() if others else [LOOPBACK]
+    return [network for network in reachable if search.wanted.may_meet(network)]
+
+
+def _hears_broadcasts(port: int) -> bool:
+    """Say whether a program of this machine hears what is broadcast on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((LOOPBACK.broadcast, port))
+        except OSError:
+            return True  # it is in use; or this system cannot say, and is asked
+    return False
+
+
+def _one_answers(search: Search, targets: Sequence[tuple[Network, int]]) -> bool:
+    """Ping networks; wait for the first node that may be used, ANSWER_SECONDS at most."""
+    # Late: a program that starts its own node has it import msgpack at the same time.
+    from dispy.client.asking import Asker
+
+    wanted = search.wanted
+    with Asker() as asker:
+        for network, port in targets:
+            error = asker.ask(network.broadcast, port, wanted.node_port or 0)
+            search.asked(network.broadcast, port, monotonic(), network, error)
+        for here, address in asker.answers(ANSWER_SECONDS):
+            search.answered(here, address)
+            if wanted.covers(address, here.port) and wanted.trusts(address):
+                search.met.append(((address, here.port), here.identity))
+                return True
+    return False

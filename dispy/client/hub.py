@@ -13,10 +13,11 @@ from dispy.client.waiting import is_patched, make_event, start_thread
 from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
+
 Result = TypeVar("Result")
 
 LOOK_AGAIN_SECONDS = 0.5
-END_SECONDS = 2.0
+END_SECONDS = 5.0  # that the thread may take to end
 
 
 class Hub:
@@ -62,7 +63,11 @@ class Hub:
         hub.destroy()
 
     def end(self) -> None:
-        """End the thread: one inside the loop while Python itself is taken down may crash it."""
+        """End the thread, and return when it has; later posts are ignored.
+
+        A thread that still switches greenlets while the interpreter ends crashes the program:
+        CPython unwinds its stack, and that of a greenlet cannot be unwound.
+        """
         self.post(lambda: self._over.set())
         self._ended.wait(END_SECONDS)
         if self._thread is not None:
@@ -70,6 +75,8 @@ class Hub:
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""
+        if self._ended.is_set():
+            return
         self._calls.append(call)
         if not self._awake:
             self._awake = True
@@ -120,6 +127,8 @@ def _import_everything() -> None:
     """
     import gevent
 
+    import dispy.client.asking
+    import dispy.client.discovery
     import dispy.scheduler.service  # noqa: F401
 
     hub = gevent.get_hub()

@@ -63,8 +63,19 @@ class NodeAllocate:
         self.host = host
         self.port, self.cpus = _whole(port, "port"), _whole(cpus, "cpus") or 0
         self.depends, self.setup_args = depends or [], setup_args
-        self.ip_addr = host if "*" in host else _resolve(host)
+        self.error: str | None = None  # why its name has no address
+        self.ip_addr = host if "*" in host else self._resolve()
         self.ip_rex = re.escape(self.ip_addr or "").replace(r"\*", ".*")
+
+    def _resolve(self) -> str | None:
+        try:
+            found = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self.error = getattr(error, "strerror", None) or str(error)
+            logger.warning("node %r is left out: %s", self.host, self.error)
+            return None
+        found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # nodes listen there by default
+        return str(found[0][4][0])
 
     @property
     def is_pattern(self) -> bool:
@@ -113,8 +124,8 @@ def parse_nodes(nodes: Any) -> list[NodeAllocate]:
         nodes = [nodes]
     if not isinstance(nodes, (list, tuple)):
         raise DispyError(f'"nodes" argument is invalid: a list of hosts, not {nodes!r}')
-    allocations = [a for a in map(_parse_node, nodes) if a.ip_addr is not None]
-    if not allocations:
+    allocations = [_parse_node(node) for node in nodes]  # one without an address matches none
+    if all(allocation.ip_addr is None for allocation in allocations):
         raise DispyError(f'"nodes" argument is invalid: none of {nodes!r} can be resolved')
     return sorted(allocations, key=lambda a: (a.is_pattern, -len(a.host)))
 
@@ -131,14 +142,6 @@ def _parse_node(node: Any) -> NodeAllocate:
     if isinstance(node, (list, tuple)) and node:
         return NodeAllocate(*node)
     raise DispyError(f'"nodes" argument is invalid: {node!r} is not a host')
-
-
-def _resolve(host: str) -> str | None:
-    try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        logger.warning("node %r is left out: %s", host, error.strerror or error)
-        return None
 
 
 def _whole(value: Any, what: str) -> int | None:

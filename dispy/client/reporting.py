@@ -18,6 +18,7 @@ from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 
 if TYPE_CHECKING:
+    from dispy.client.search import Search
     from dispy.client.session import Session
 
 logger = logging.getLogger("dispy.client")
@@ -33,6 +34,7 @@ class Reporting:
 
     name: str
     allocations: list[NodeAllocate]
+    _search: "Search"
 
     def __init__(self, session: "Session", number: int) -> None:
         self._session, self._number = session, number
@@ -196,8 +198,10 @@ class Reporting:
 
     def _ask(self, node: Any) -> int:
         """Ask the allocations, in order; the first that wants some of it wins."""
+        if not self._search.wanted.trusts(node.ip_addr):
+            return 0  # it was found for another cluster, which was told that this is fine
         for allocation in list(self.allocations):
-            if not allocation.matches(node.ip_addr):
+            if not self._search.wanted.fits(allocation, node.ip_addr, node.port):
                 continue  # a list of hosts means those, whatever a user's `allocate` would say
             try:
                 cpus = allocation.allocate(

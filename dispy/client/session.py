@@ -14,11 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
-from dispy.client.ending import die_of_interrupt, ends_at_once, wait_for_all
+from dispy.client.ending import die_of_interrupt, ends_at_once, undisturbed, wait_for_all
 from dispy.client.failures import Failures
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
@@ -32,6 +32,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
+    from dispy.client.discovery import Discovery
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
@@ -57,6 +58,7 @@ class Session:
         self._unseen: deque[int] = deque()  # tokens of shared results that nobody looks at
         self._local_socket: Any = None  # our end of its socket, once the hub has it
         self._scheduler: Scheduler | None = None
+        self._discovery: Discovery | None = None
         self.ended = False
         self.process = os.getpid()
         self.forked = False  # this is a copy in a child process, without any of our threads
@@ -80,6 +82,15 @@ class Session:
                 f"this cluster belongs to process {self.process}, from which this process was "
                 f"forked; its jobs cannot be used here. Create a JobCluster of its own"
             )
+
+    @property
+    def discovery(self) -> "Discovery":
+        """The search for nodes; only for calls on the hub."""
+        if self._discovery is None:
+            from dispy.client.discovery import Discovery
+
+            self._discovery = Discovery(self)
+        return self._discovery
 
     # -- clusters; on the hub
 
@@ -108,6 +119,7 @@ class Session:
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
         self.clusters.pop(cluster._number, None)
+        self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
 
     def adopt(self, local: LocalNode) -> None:
@@ -139,6 +151,12 @@ class Session:
     def allocate(self, cluster: "JobCluster", node_id: str, cpus: int) -> None:
         """Let a cluster use `cpus` processors of a node from now on."""
         self.scheduler.allocate(cluster._number, node_id, cpus)
+
+    def search_lines(self, cluster: "JobCluster") -> list[str]:
+        """Say what the search for a cluster's nodes has met, and what to do, line by line."""
+        nodes = self.scheduler.nodes.values()
+        connected = [(node.ip_addr, node.port) for node in nodes if node.link is not None]
+        return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
 
     def why(self, cluster: "JobCluster", job: DispyJob) -> str:
         """Say why a job waits, or where it is."""
@@ -301,8 +319,9 @@ class Session:
                 wait_for_all(list(self.clusters.values()))
         except KeyboardInterrupt:
             interrupted = True
-        self.failures.tell()
-        self.end()
+        with undisturbed():
+            self.failures.tell()
+            self.end()
         if interrupted:
             die_of_interrupt(self._at_exit)
 
@@ -311,7 +330,7 @@ class Session:
         if self.ended:
             return
         self.ended = True
-        with contextlib.suppress(KeyboardInterrupt):
+        with undisturbed():
             local = self.local_node
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
@@ -322,6 +341,7 @@ class Session:
 
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
+        self.discovery.close()
         self.scheduler.stop()
         if self._local_socket is not None:
             with contextlib.suppress(OSError):  # closed with its link
@@ -365,7 +385,7 @@ def _forget_after_fork() -> None:
         cluster._guard = make_lock()  # whoever held the old one does not run here
         cluster._open = False
     if before._scheduler is not None:
-        before._scheduler.forget()
+        before._scheduler.disown()
     if before.local_node is not None:
         before.local_node.forget()
 

@@ -1,12 +1,13 @@
 """What a user may say about the nodes of a cluster while it runs."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from dispy.client.job import DispyJob
-from dispy.client.nodes import DispyNode, NodeAllocate, parse_nodes
+from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.reporting import Reporting
+from dispy.client.search import INSECURE
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 
@@ -15,8 +16,6 @@ logger = logging.getLogger("dispy.client")
 
 class Steering(Reporting):
     """Asks about nodes and adds them; from any thread."""
-
-    _find: Callable[[Sequence[NodeAllocate]], None]  # looks for nodes on the cluster's terms
 
     def node_jobs(self, node: Any, from_node: bool = False) -> list[DispyJob]:
         """Return the jobs that a node has: a DispyNode, an address or a name.
@@ -29,16 +28,30 @@ class Steering(Reporting):
             if type(job) is DispyJob and job.status != Status.Created and job.ip_addr in addresses
         ]  # fmt: skip
 
+    def discover_nodes(self, nodes: Any = None) -> int:
+        """Search at once for these hosts and patterns; None: any. Returns 0.
+
+        Which nodes the cluster may use stays as its `nodes` say. Nodes that answer join it
+        soon after. Raises DispyError as the constructor does.
+        """
+        allocations = parse_nodes(nodes)
+        self._session.hub.post(lambda: self._session.discovery.ask_now(self._number, allocations))
+        return 0
+
     def allocate_node(self, node: Any) -> int:
         """Let the cluster use further nodes, named as in `nodes=`; 0, or -1 if that is invalid."""
         try:
             new = parse_nodes(node if isinstance(node, list) else [node])
-            self.allocations += new
-            with self._session.finding:
-                self._find(new)
         except DispyError as error:
             logger.error("allocate_node: %s", error)
             return -1
+        trusts = self._search.wanted.trusts
+        refused = [a.ip_addr for a in new if a.ip_addr and not (a.is_pattern or trusts(a.ip_addr))]
+        if refused:
+            logger.error("allocate_node: %s: %s", ", ".join(refused), INSECURE)
+            return -1
+        self.allocations += new  # the search looks at this very list
+        self._session.hub.call(self._session.discovery.widen, self._number, new)
         self._session.hub.call(self._session.offer_known, self)
         return 0
 

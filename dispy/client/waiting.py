@@ -18,7 +18,9 @@ logger = logging.getLogger("dispy.client")
 def is_patched() -> bool:
     """Say whether this program's `threading` was patched by gevent."""
     monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
+    # Without the function it is being imported at this moment, by the hub's thread.
+    patched = getattr(monkey, "is_module_patched", None)
+    return patched is not None and bool(patched("threading"))
 
 
 def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:

@@ -29,9 +29,12 @@ from dispy.execution.records import (
 )
 from dispy.execution.turns import Turns
 
-PACKET_SECONDS = 0.001  # of work in one packet for a worker, by measured duration
+PACKET_SECONDS = 0.004  # of work in one packet for a worker, by measured duration
 PACKET_JOBS = 256  # however short they are: what one packet may delay
 PACKETS_AHEAD = 2  # so that a worker never waits for the node
+ALONE_SECONDS = (
+    0.008  # below the node's POKE_SECONDS; longer jobs are worth waiting 0.2 ms for the next
+)
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 ACTIVE_SECONDS = 0.5  # after its last job an owner still counts: shares must not flap
@@ -337,12 +340,11 @@ class Execution:
 
     def _feed(self, worker: Worker) -> list[Action]:
         """Send a worker its next packet; a single job while durations are unknown."""
-        computation = worker.computation
-        packet = 1
-        if computation.duration is not None:
-            packet = int(PACKET_SECONDS / max(computation.duration, SHORTEST))
-        packet = max(1, min(PACKET_JOBS, packet))
-        ahead = packet * PACKETS_AHEAD if packet > 1 else 1
+        computation, ahead = worker.computation, 1
+        duration = computation.duration
+        if duration is not None and duration < ALONE_SECONDS:
+            packet = int(PACKET_SECONDS / max(duration, SHORTEST))
+            ahead = max(1, min(PACKET_JOBS, packet)) * PACKETS_AHEAD
         waits = computation.waiting_count
         share = -(-waits // max(1, self.slots))  # leave some to the others
         size = min(ahead - len(worker.jobs), max(share, 1), waits)

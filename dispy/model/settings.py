@@ -134,14 +134,23 @@ _TABLE = (
         "reaches it can run any program here",
     ),
     Setting(
-        room="client", name="node_port", kind=int, default=51348, low=1, high=65535,
+        room="node", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
+        help="be found by other machines of the network, where the address lets them in",
+    ),
+    Setting(
+        room="client", name="node_port", kind=int, low=1, high=65535,
         argument=True, variable="DISPY_NODE_PORT",
-        help="port at which nodes listen, where a node is named without one",
+        help="port of nodes that are named without one, 51348 by default; a pattern then means "
+        "nodes of that port alone",
     ),
     Setting(
         room="client", name="insecure", kind=bool, default=False,
         argument=True, variable="DISPY_INSECURE",
         help="use nodes of other machines without encryption",
+    ),
+    Setting(
+        room="client", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
+        help="ask other machines of the network for nodes, where they are not named one by one",
     ),
     Setting(
         room="client", name="local_node", kind=bool, default=True,

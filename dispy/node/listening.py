@@ -1,17 +1,24 @@
-"""A node's open port: takes connections, asks who is there, hands owners to the node."""
+"""A node's open port: takes connections, asks who is there, hands owners to the node.
+
+Clients find it by the beacon that answers on the same port number.
+"""
 
 import logging
+from time import time
 
 import gevent
 from gevent import socket
 from gevent.pool import Pool
 
 from dispy.net.dialing import listen
+from dispy.net.discovery import Beacon
 from dispy.net.link import Link
 from dispy.node.service import Node
+from dispy.protocol.discovery import Here
 from dispy.protocol.frames import FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.system.network import LOOPBACK, networks
 
 logger = logging.getLogger("dispy.node")
 
@@ -20,16 +27,23 @@ CONNECTIONS = 4096  # at once, known or not: what descriptors and memory of a sm
 
 def node_hello(node: Node) -> Hello:
     """Return what a node says of itself."""
-    return Hello("node", node.identity, node.name, details={"cpus": node.cpus})
+    return Hello("node", node.identity, node.name, details={"cpus": node.cpus, "time": time()})
 
 
 class Listener:
-    """Owns the listening socket and a greenlet for each connection."""
+    """Owns the listening socket, a greenlet for each connection, and the beacon."""
 
-    def __init__(self, node: Node, host: str, port: int) -> None:
-        """Bind the port; raises OSError."""
+    def __init__(self, node: Node, host: str, port: int, broadcast: bool = True) -> None:
+        """Bind the port, 0: any that is free; raises OSError.
+
+        broadcast: be found by other machines, where `host` lets them in.
+        """
         self._node = node
         self._socket = listen(host, port)
+        self.address, self.port = self._socket.getsockname()[:2]
+        hello = node_hello(node)
+        here = Here(node.identity, node.name, self.port, version=hello.version, python=hello.python)
+        self._beacon = Beacon(here, self.address, networks() if broadcast else [LOOPBACK])
         self._pool = Pool(CONNECTIONS)
         self._accepting = gevent.spawn(self._accept)
 
@@ -53,7 +67,9 @@ class Listener:
         try:
             hello = link.exchange_hello(node_hello(self._node), "client")
         except FrameRefused as error:
-            logger.warning("refused %s: %s", peer, error)
+            # Who comes and goes without a word only looked whether somebody is here.
+            level = logging.WARNING if link.received_bytes else logging.DEBUG
+            logger.log(level, "refused %s: %s", peer, error)
             link.send(Kind.REFUSE, [str(error)])
             link.close()
         except OSError as error:
@@ -63,6 +79,7 @@ class Listener:
             self._node.serve(link, hello)
 
     def close(self) -> None:
-        """Take no more connections; those that are open go on."""
+        """Take no more connections, and say so; those that are open go on."""
+        self._beacon.close()
         self._accepting.kill()
         self._socket.close()

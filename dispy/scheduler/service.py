@@ -15,11 +15,11 @@ from gevent import get_hub
 from gevent.socket import socket
 
 from dispy.model.statuses import Status
-from dispy.net.dialing import connect
-from dispy.net.link import Link
+from dispy.net.link import Link, LinkEnd
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, join_payloads, split_payloads
+from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.actions import (
     Action,
@@ -35,14 +35,11 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
-CONNECT_SECONDS = 5.0
-RETRY_SECONDS = 0.1, 2.0  # between attempts: the first pause, and the longest
 PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
 BEAT_SECONDS = 0.5  # between looks at all links
 SILENT_PULSES = 5  # that a node may miss, as in dispy 4
-REFUSED_SECONDS = 2.0  # how long a node whose machine says "no such port" may be restarting
+STOP_SECONDS = 2.0  # that greenlets may take to end
 ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
-STOP_SECONDS = 1.0  # that the greenlets may take to end
 BATCH_BYTES = 1024 * 1024  # of payloads in one frame
 
 
@@ -99,8 +96,9 @@ class Scheduler:
         self.nodes: dict[str, RemoteNode] = {}
         self._opening: dict[int, tuple[str, dict[str, Any], bytes]] = {}
         self._pulses: dict[int, float] = {}
-        self._keepers: dict[tuple[str, int], gevent.Greenlet[..., None]] = {}
-        self.unreachable: dict[tuple[str, int], str] = {}  # address -> what the last attempt said
+        self.keepers = Keepers(
+            self.nodes, self._serve_node, self._lost, lambda: self.pulse_seconds * SILENT_PULSES
+        )
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
@@ -188,51 +186,29 @@ class Scheduler:
 
     # -- nodes
 
-    def connect(self, host: str, port: int) -> None:
-        """Keep a link to the node at this address from now on."""
-        if (host, port) not in self._keepers:
-            self._keepers[host, port] = gevent.spawn(self._keep, host, port)
+    def connect(self, host: str, port: int, found: bool = False) -> None:
+        """Keep a link to the node at this address from now on; `found`: nobody named it."""
+        self.keepers.keep(host, port, found)
+
+    def forget(self, host: str, port: int) -> None:
+        """Let an address go; a node that is connected there stays until it is lost."""
+        self.keepers.forget(host, port)
 
     def adopt(self, sock: socket) -> str:
         """Serve a node on a socket that is connected already; returns how it ended."""
-        node, reason = self._serve(Link(sock, shares_memory=True), "127.0.0.1", 0, None)
+        node, end = self._serve(Link(sock, shares_memory=True), "127.0.0.1", 0, None)
         if node is not None:
-            self._lost(node, reason)
-        return reason
+            self._lost(node, end.reason)
+        return end.reason
 
-    def _keep(self, host: str, port: int) -> None:
-        """Dial an address for as long as the scheduler lives; pauses grow to seconds."""
-        node: RemoteNode | None = None
-        pause, lost_at = RETRY_SECONDS[0], 0.0
-        while True:
-            refused = False
-            try:
-                sock = connect(host, port, CONNECT_SECONDS)
-            except OSError as error:
-                reason = f"no answer: {error.strerror or error}"
-                refused = isinstance(error, ConnectionRefusedError)
-            else:
-                served, reason = self._serve(Link(sock), host, port, node)
-                if served is not None:
-                    node, lost_at, pause = served, monotonic(), RETRY_SECONDS[0]
-            self.unreachable[host, port] = reason
-            if node is not None and node.node_id not in self.nodes:
-                node = None  # it said goodbye
-            if node is not None:
-                patience = REFUSED_SECONDS if refused else self.pulse_seconds * SILENT_PULSES
-                if monotonic() - lost_at > patience:
-                    self._lost(node, reason)
-                    node = None
-            gevent.sleep(pause)
-            pause = min(pause * 1.5, RETRY_SECONDS[1])
+    def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
+        return self._serve(Link(sock), host, port, before)
 
-    def _serve(
-        self, link: Link, host: str, port: int, before: RemoteNode | None
-    ) -> tuple[RemoteNode | None, str]:
+    def _serve(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
         """Speak with a node until its link ends; return it, and how that ended."""
         if self._stopped:
             link.close()
-            return None, "the scheduler has ended"
+            return None, LinkEnd("the scheduler has ended")
         self._links.add(link)
         try:
             return self._speak(link, host, port, before)
@@ -240,9 +216,7 @@ class Scheduler:
             self._links.discard(link)
             link.close()
 
-    def _speak(
-        self, link: Link, host: str, port: int, before: RemoteNode | None
-    ) -> tuple[RemoteNode | None, str]:
+    def _speak(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
         told_pulse = self.pulse_seconds
         ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
         # A node that we know has no longer to say hello than it would have to say anything.
@@ -252,13 +226,17 @@ class Scheduler:
                 hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
-            return None, str(error)
+            # One that closes without a word is ending or full, and soon there again.
+            refused = isinstance(error, FrameRefused) and link.received_bytes > 0
+            return None, LinkEnd(str(error), refused)
         if before is not None and before.node_id != hello.identity:
             self._lost(before, "it was restarted")
         node = self.nodes.get(hello.identity)
         if node is not None and node.link is not None and not node.link.closed:
             link.close()
-            return None, f"it is node {node.name}, which is connected already"
+            self.keepers.elsewhere[host, port] = node.node_id
+            there = f"it is node {node.name}, which is connected at {node.ip_addr} already"
+            return None, LinkEnd(there)
         if node is None:
             said = hello.details.get("cpus")
             cpus = said if type(said) is int else 1  # a peer's nonsense means one
@@ -269,12 +247,12 @@ class Scheduler:
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
         node.pulse_seconds, node.pulse_since = told_pulse, 0.0
         node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
-        self.unreachable.pop((host, port), None)
+        self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             node.link, node.settled = None, False
             self._core.node_silent(node.node_id)
-        return node, end.reason
+        return node, end
 
     def _lost(self, node: RemoteNode, reason: str) -> None:
         if self.nodes.pop(node.node_id, None) is None:
@@ -484,13 +462,13 @@ class Scheduler:
         self._stopped = True
         for link in list(self._links):
             link.close()
-        ending = [self._beat, *self._keepers.values()]
+        self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:
-            ending.append(self._watching)
-        gevent.killall(ending, timeout=STOP_SECONDS)
+            self._watching.kill(timeout=STOP_SECONDS)
+        self.keepers.stop(STOP_SECONDS)
 
-    def forget(self) -> None:
-        """In a forked child: close the links' descriptors without a word to the nodes."""
+    def disown(self) -> None:
+        """In a forked child: give up the links without a word to the nodes."""
         for link in self._links:
             link.forget()
 

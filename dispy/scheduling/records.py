@@ -123,13 +123,15 @@ class Allocation:
         """Jobs that may be sent to wait there, so that no worker waits for the network.
 
         Either behind own jobs, bounded by measured duration; or beside another cluster's jobs
-        that wait there, one for each slot at least, because those slots never look idle.
+        that wait there, one for each slot at least, because those slots never look idle. Topped
+        up by halves: a frame for each short job that ends would cost more than the job.
         """
         window = self.cluster.window
         if self.stalled or self.recalling or not self.cap:
             return 0
         if self.node.ahead or (window and self.jobs):
-            return max(0, self.cap * (1 + window) - len(self.jobs))
+            room = self.cap * (1 + window) - len(self.jobs)
+            return room if room > 0 and room >= self.cap * window // 2 else 0
         return 0
 
     @property

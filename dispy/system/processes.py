@@ -116,6 +116,22 @@ def widen(sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, UNIX_BUFFER)
 
 
+def descriptor_limit() -> int | None:
+    """Return how many descriptors a process may have; None: no such limit here."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def forbids_execution(path: str) -> bool:
+    """Say whether programs in this directory cannot be run (mounted noexec)."""
+    noexec = getattr(os, "ST_NOEXEC", None)
+    return noexec is not None and bool(os.statvfs(path).f_flag & noexec)
+
+
 def processors() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):

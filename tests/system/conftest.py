@@ -73,7 +73,7 @@ class Program:
         return line
 
     def say(self, line: str) -> None:
-        """Write a line to its standard input."""
+        """Give it a line to read."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()

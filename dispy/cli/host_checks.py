@@ -1,0 +1,135 @@
+"""What `dispy doctor` looks at on the way to another host."""
+
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+
+from dispy import __version__
+from dispy.cli.checks import OK, PROBLEM, WARNING, Check
+from dispy.cli.greeting import Greeting, greet
+from dispy.client.asking import Asker
+from dispy.client.search import is_loopback
+from dispy.client.settings import resolve_here
+from dispy.model.errors import DispyError
+from dispy.protocol.frames import FrameRefused
+
+CONNECT_SECONDS = 3.0  # a lost first packet is sent again after one
+PING_SECONDS = 1.0
+PINGS = 3  # within that: a datagram may be lost
+CLOCK_SECONDS = 1.0  # by which clocks may differ before job times look odd
+
+
+def check_host(host: str, port: int) -> Iterator[Check]:
+    """Check the way to the node on a host, until something makes the rest pointless."""
+    subject = f"host {host}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        advice = "Is the name right? Its address may be used instead"
+        yield Check(PROBLEM, subject, f"has no address: {reason}", advice)
+        return
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    address = addresses[0]
+    yield Check(OK, subject, f"has address {', '.join(addresses)}")
+    pinged = _check_ping(subject, address, port)
+    try:
+        greeting = greet(address, port, CONNECT_SECONDS)
+    except (OSError, FrameRefused) as error:
+        yield _unreachable(subject, host, port, error)
+        if pinged.verdict == OK:
+            advice = f"Let TCP port {port} through the firewall of {host}"
+            yield Check(WARNING, subject, f"a node answers pings (UDP {port}), not TCP", advice)
+        return
+    yield _who(subject, port, greeting)
+    yield from _versions(subject, greeting)
+    yield pinged
+    yield _clock(subject, greeting)
+    yield _trust(subject, address)
+
+
+def _unreachable(subject: str, host: str, port: int, error: OSError | FrameRefused) -> Check:
+    start = f"dispy node --host=ADDRESS --port={port}"
+    if isinstance(error, ConnectionRefusedError):
+        advice = f"Run `{start}` there, with an address by which this machine reaches it"
+        return Check(PROBLEM, subject, f"nothing listens on TCP port {port}", advice)
+    if isinstance(error, TimeoutError):
+        finding = f"TCP port {port} did not answer in {CONNECT_SECONDS:g} s"
+        advice = f"Is {host} up, and does no firewall stop TCP and UDP port {port}?"
+        return Check(PROBLEM, subject, finding, advice)
+    if isinstance(error, FrameRefused):
+        advice = f"If it is a dispy node, run the same version on both: dispy {__version__}"
+        finding = f"what listens on TCP port {port} is no node that we understand: {error}"
+        return Check(PROBLEM, subject, finding, advice)
+    finding = f"TCP port {port} cannot be reached: {error.strerror or error}"
+    return Check(PROBLEM, subject, finding, "Is this machine in a network with a way to it?")
+
+
+def _who(subject: str, port: int, greeting: Greeting) -> Check:
+    hello = greeting.hello
+    cpus = hello.details.get("cpus")
+    offers = f", {cpus} processors" if isinstance(cpus, int) else ""
+    finding = f"node {hello.name} listens on TCP port {port} ({hello.platform}{offers})"
+    return Check(OK, subject, finding)
+
+
+def _versions(subject: str, greeting: Greeting) -> Iterator[Check]:
+    hello = greeting.hello
+    if hello.version == __version__:
+        yield Check(OK, subject, f"runs dispy {hello.version}, as this machine")
+    else:
+        finding = f"runs dispy {hello.version}, this machine {__version__}"
+        yield Check(WARNING, subject, finding, f"Install one: pip install dispy=={__version__}")
+    ours = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
+    theirs = f"{hello.implementation} {hello.python}"
+    if ours == theirs:
+        yield Check(OK, subject, f"runs Python {hello.python}, as this machine")
+    else:
+        finding = f"runs {theirs}, this machine {ours}, so that functions cannot be sent there"
+        yield Check(WARNING, subject, finding, f"Run the node with {ours}; programs are no matter")
+    system = platform.platform().split("-")[0]
+    if hello.platform.split("-")[0] != system:
+        finding = f"is another kind of system than this ({platform.platform()})"
+        yield Check(WARNING, subject, finding, "Programs must be made for it; functions run")
+
+
+def _check_ping(subject: str, address: str, port: int) -> Check:
+    if ":" in address:
+        return Check(OK, subject, "was not pinged: pings are for IPv4")
+    with Asker() as asker:
+        for _ in range(PINGS):
+            error = asker.ask(address, port, port)
+            for here, _source in asker.answers(PING_SECONDS / PINGS):
+                return Check(OK, subject, f"node {here.name} answers pings (UDP port {port})")
+    reason = f": {error}" if error else ""
+    finding = f"no answer to pings (UDP port {port}){reason}"
+    advice = "Patterns with * may not find it; programs that name it do. A firewall may stop UDP"
+    return Check(WARNING, subject, finding, advice)
+
+
+def _clock(subject: str, greeting: Greeting) -> Check:
+    ahead = greeting.clock_ahead()
+    if ahead is None:
+        return Check(OK, subject, "does not tell its clock")
+    way = "ahead of" if ahead > 0 else "behind"
+    if abs(ahead) - greeting.delay / 2 <= CLOCK_SECONDS:
+        return Check(OK, subject, f"its clock and ours agree to {CLOCK_SECONDS:g} s")
+    finding = f"its clock is {abs(ahead):.1f} s {way} ours, and with it the times of jobs"
+    return Check(
+        WARNING, subject, finding, "Run a time service (chrony, systemd-timesyncd) on both"
+    )
+
+
+def _trust(subject: str, address: str) -> Check:
+    if is_loopback(address):
+        return Check(OK, subject, "is this machine: its node may be used as it is")
+    try:
+        insecure = resolve_here("client", {})["insecure"]
+    except DispyError as error:
+        return Check(PROBLEM, subject, f"whether its node may be used is not known: {error}")
+    if insecure.value:
+        return Check(OK, subject, f"its node may be used without a secret: {insecure.source}")
+    advice = "If that is fine in your network: JobCluster(..., insecure=True) or DISPY_INSECURE=1"
+    return Check(WARNING, subject, "its node would be used without encryption", advice)

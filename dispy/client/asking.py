@@ -1,0 +1,55 @@
+"""Pings with plain sockets, for whoever has no hub: a cluster that opens, and `dispy doctor`."""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from time import monotonic
+
+from dispy.protocol.discovery import (
+    NONCE_BYTES,
+    PACKET_BYTES,
+    Here,
+    PacketRefused,
+    Ping,
+    decode_packet,
+    encode_packet,
+)
+
+
+class Asker:
+    """Owns a UDP socket while its `with` block lasts."""
+
+    def __enter__(self) -> "Asker":
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, address: str, port: int, wanted: int = 0) -> str | None:
+        """Ping an IPv4 address or a broadcast; return why that could not be sent.
+
+        wanted: the port of nodes that are to answer; 0: any.
+        """
+        try:
+            self._socket.sendto(encode_packet(Ping(self._nonce, wanted)), (address, port))
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    def answers(self, seconds: float) -> Iterator[tuple[Here, str]]:
+        """Yield each answer and its address as it comes, for so long at most."""
+        deadline = monotonic() + seconds
+        while (left := deadline - monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                data, (address, _) = self._socket.recvfrom(PACKET_BYTES + 1)
+                packet = decode_packet(data)
+            except (PacketRefused, ConnectionError):
+                continue
+            except OSError:  # most often a timeout
+                return
+            if isinstance(packet, Here) and packet.nonce == self._nonce:
+                yield packet, address
