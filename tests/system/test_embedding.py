@@ -75,8 +75,9 @@ def test_a_notebook_runs_what_its_cells_define(notebook: Notebook) -> None:
     # interrupted, it goes on
     notebook.run("def sleep():\n    import time\n    time.sleep(3600)")
     shown = notebook.run(
-        "sleeping = dispy.JobCluster(sleep)\nprint('start' + 'ed', flush=True)\n"
-        "sleeping.submit()()",
+        "job = dispy.JobCluster(sleep).submit()\n"
+        "while job.status == dispy.DispyJob.Created: pass\n"
+        "print('start' + 'ed', flush=True); job()",
         interrupt_at="started",
     )
     assert "KeyboardInterrupt" in shown
