@@ -154,8 +154,8 @@ def _print_speed(spread: Run, alone: Run, ready: float, processors: int) -> None
     share = alone.cpu_seconds / alone.seconds
     if share < BUSY_SHARE:
         print(
-            f"Other programs kept this machine busy: one process got {share:.0%} of a processor. "
-            f"The speed-up\nsays little then; try again when it is idle."
+            f"Other programs kept this machine busy: one process got {share:.0%} of a "
+            f"processor.\nThe speed-up says little then; try again when it is idle."
         )
     elif times < 1:
         print("Too little work for sending it to pay: try more files, or larger ones.")

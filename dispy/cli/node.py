@@ -32,7 +32,7 @@ DISPY_DEST_PATH_PREFIX and DISPY_BROADCAST, then from the table [node] of
 ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
-ones are stopped, files are removed.
+ones are stopped, files are removed. A second one ends it at once.
 """
 
 import fcntl
@@ -118,8 +118,14 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
             f"run there; see `dispy doctor`, or choose --port or --host"
         ) from None
     told = Event()
+
+    def tell() -> None:
+        if told.is_set():
+            os._exit(130)  # once more: at once; what is left ends with the node's sockets
+        told.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, told.set)
+        gevent.signal_handler(number, tell)
     logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, listener.port)
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from dispy.client.job import DispyJob, JobFailed, RemoteTraceback
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
-from dispy.shipping.payloads import CannotPack, Failure, pack_items, unpack
+from dispy.shipping.failures import Failure
+from dispy.shipping.payloads import CannotPack, pack_items, unpack
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster

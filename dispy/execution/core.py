@@ -80,6 +80,12 @@ class Execution:
         self._wants_changed(computation)
         return self._fill()
 
+    def computation_unready(self, key: Key) -> None:
+        """Hold its jobs back until it is ready again: its nursery was lost."""
+        computation = self.computations[key]
+        computation.ready = False
+        self._wants_changed(computation)
+
     def computation_closed(self, key: Key) -> list[Action]:
         """Forget a computation; its workers are stopped and nobody wants their results."""
         computation = self.computations.pop(key, None)
@@ -236,16 +242,20 @@ class Execution:
             self._rest(worker)
         return self._fill()
 
-    def worker_died(self, worker_id: WorkerId, reason: str, cancelled: bool) -> list[Action]:
-        """End the job that a dead worker ran; those behind it were not begun and wait again."""
+    def worker_died(
+        self, worker_id: WorkerId, done: int, began: bool, reason: str, cancelled: bool
+    ) -> list[Action]:
+        """Take out a dead worker: its first `done` jobs left their results; then end the one
+        that it had begun, if any; the others wait again."""
         worker = self.workers.get(worker_id)
         if worker is None:
             return []  # its computation was closed
         actions: list[Action] = []
         if worker.jobs:
-            ran = worker.jobs.popleft()
-            self._drop(worker.computation, [ran])
-            actions.append(Report(worker.key, (ran,), cancelled, reason))
+            ended = [worker.jobs.popleft() for _ in range(done + began)]
+            self._drop(worker.computation, ended)
+            if began:
+                actions.append(Report(worker.key, (ended[-1],), cancelled, reason))
             self._leave(worker, was_busy=True)
         else:
             self._leave(worker, was_busy=False)

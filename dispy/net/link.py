@@ -123,11 +123,11 @@ class Link:
         head.descriptors = [buffer.source.descriptor for buffer in shared]
         return buffers, head
 
-    def send_descriptor(self, kind: int, body: object, descriptor: int) -> None:
-        """Send a small frame with a descriptor over a Unix socket that nothing is queued for."""
-        assert not self.unsent, "a descriptor travels with its frame's first byte"
+    def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
+        """Send a small frame with descriptors over a Unix socket that nothing is queued for."""
+        assert not self.unsent, "descriptors travel with their frame's first byte"
         with contextlib.suppress(OSError):  # the reader learns of it too
-            plain_socket.send_fds(self._sock, [encode_head(kind, body)], [descriptor])
+            plain_socket.send_fds(self._sock, [encode_head(kind, body)], list(descriptors))
 
     def _write(self) -> None:
         """Write all there is; come back when the kernel takes more."""

@@ -1,5 +1,6 @@
 """What a node keeps for one owner: the link to it, and the ledger of what it is owed."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from dispy.execution.records import OwnerId
 from dispy.net.link import Link
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
+
+EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
 
 
 class Owner:
@@ -18,6 +21,9 @@ class Owner:
         self.link: Link | None = None
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
         self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
+        # Cancels of jobs that are not here: done, or still on their way behind large arguments,
+        # which a cancel overtakes.
+        self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
         self.ledger: Ledger[tuple[list[Any], Sequence[Buffer]]] = Ledger()
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:

@@ -5,24 +5,29 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import gevent
 from gevent import socket, subprocess
+from gevent.event import Event
 
 from dispy.net.link import Link
-from dispy.protocol.frames import Buffer, Frame
-from dispy.protocol.messages import Kind, Payload
+from dispy.protocol.frames import Buffer, Frame, FrameRefused
+from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.interpreter import own_command, own_environment
 from dispy.system.processes import free_beyond, memory_files, widen
+from dispy.worker.journal import make_journal, read_journal
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
 
 logger = logging.getLogger("dispy.node")
 
 POKE_SECONDS = 0.01  # of silence, with jobs behind the one that runs
+# After a SIGINT: one that came just before a system call is noticed by Python with the next signal.
+NUDGE_SECONDS = 0.1
 TERMINATE_SECONDS = 6.0  # after a cancel's SIGINT: dispy 4's own figures
 KILL_SECONDS = 8.0
 LAST_WORDS_SECONDS = 1.0  # how long a dead worker's socket may hold what it sent before
@@ -58,14 +63,19 @@ class NurseryProcess:
         """Give it its computation; LOADED comes back on the link."""
         self.link.send(Kind.LOAD, [name, settings], [content])
 
-    def fork(self, worker_id: int) -> Link:
+    def fork(self, worker_id: int, journal: int) -> Link:
         """Have a worker forked; return the link to it. FORKED comes on the nursery's link."""
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link.send_descriptor(Kind.FORK, [worker_id], theirs.fileno())
+        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
         theirs.close()
         return Link(ours, shares_memory=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether somebody else has ended it."""
+        return self._process is not None and self._process.poll() is not None
 
     def end(self, seconds: float = 5.0) -> None:
         """End it with all its workers; returns when the process is gone."""
@@ -83,12 +93,16 @@ class NurseryProcess:
 class WorkerProcess:
     """One worker: its link, what is known of its process, and how far a cancel has gone."""
 
-    def __init__(self, worker_id: int, link: Link) -> None:
+    def __init__(self, worker_id: int, link: Link, journal: int) -> None:
         self.worker_id, self.link = worker_id, link
+        self.reader: gevent.Greenlet[..., None] | None = None  # ends when all is read
+        self._journal = journal  # descriptor
         self.pid: int | None = None  # None until its nursery has forked it
         self.ended: str | None = None  # how, once the nursery has said so
+        self.has_ended = Event()
         self.cancelling: set[int] = set()  # jobs to cancel once it is known which one runs
         self.interrupted: float | None = None  # monotonic second of a cancel's SIGINT
+        self.dropped: set[int] = set()  # the job that this was for
         self.stopped = False  # killed on purpose; its end is no news
         self.last_heard = monotonic()
         self._signalled = 0
@@ -98,7 +112,10 @@ class WorkerProcess:
         """Poke, press on with a cancel, bound the output; call while it has jobs."""
         if self.pid is None:
             return
-        if (behind or self.cancelling) and now - self.last_heard > POKE_SECONDS:
+        silent = now - self.last_heard
+        if (silent > POKE_SECONDS and (behind or self.cancelling)) or (
+            silent > NUDGE_SECONDS and self.interrupted is not None
+        ):
             self.last_heard = now
             self.signal(signal.SIGURG)
         if self.interrupted is not None:
@@ -117,10 +134,50 @@ class WorkerProcess:
         for path in self._outputs:
             free_beyond(path, OUTPUT_LIMIT)
 
-    def interrupt(self, now: float) -> None:
-        """Begin to cancel the job that it runs, and nothing else."""
+    def interrupt(self, job: int, now: float) -> None:
+        """Begin to cancel the only job that it has; it may have begun it, or not yet."""
         if self.interrupted is None:
             self.interrupted = now
+            self.dropped.add(job)
+            self.link.send(Kind.CANCEL, [0, [job]])  # it has one computation only
+            self.signal_group(signal.SIGINT)
+
+    def last_words(self, fed: Collection[int]) -> tuple[int | None, Frame]:
+        """Return the job that it ran when it died, and a DONE of the `fed` jobs that it had
+        done and not told of."""
+        running, columns = read_journal(self._journal)
+        numbers, *_, extras = columns
+        told = next((at for at, number in enumerate(numbers) if number in fed), len(numbers))
+        for column in columns[:-1]:
+            del column[:told]
+        extras[:] = [[at - told, extra] for at, extra in extras if at >= told]
+        frame = Frame(Kind.DONE, columns)
+        try:
+            if numbers != list(islice(fed, len(numbers))):
+                raise FrameRefused("it names jobs that the worker was not given")
+            return running, check(frame)
+        except FrameRefused as error:  # a job wrote there
+            logger.warning("the journal of worker %s makes no sense: %s", self.worker_id, error)
+            return None, Frame(Kind.DONE, [[], [], [], [], []])
+
+    def release(self) -> None:
+        """Free its descriptors; the process is gone."""
+        self.link.close()
+        os.close(self._journal)
+
+    def told_ended(self, how: str) -> None:
+        """Take the news that its process is gone."""
+        self.ended = self.ended or how
+        self.has_ended.set()
+        # What a job's own child still holds open must not keep us waiting for the last words.
+        gevent.spawn_later(LAST_WORDS_SECONDS, self.link.close)
+
+    def forked(self, pid: int) -> None:
+        """Take the news that it runs; catch up with what it could not be told before."""
+        self.pid = pid
+        if self.stopped:
+            self.kill()
+        elif self.interrupted is not None:
             self.signal_group(signal.SIGINT)
 
     def kill(self) -> None:
@@ -145,41 +202,60 @@ class WorkerProcess:
 class ComputationProcesses:
     """A computation on this node: its directory, its nursery, its workers, its payloads.
 
-    `died` is called with a worker once its process is gone and its last words were read.
+    `loaded` is called with None or with what failed, `lost` when somebody else ended the nursery,
+    `died` with a worker once its process is gone and its last words were read.
     """
 
     def __init__(
         self,
-        nursery: NurseryProcess,
         directory: Path,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None], None],
+        lost: Callable[[str], None],
         died: Callable[[WorkerProcess], None],
     ) -> None:
         self.directory = directory
         self.payloads: dict[int, Payload] = {}
         self.workers: dict[int, WorkerProcess] = {}
-        self._nursery, self._handle, self._loaded, self._died = nursery, handle, loaded, died
-        self._reader = gevent.spawn(self._read_nursery)
+        self.was_ready = False  # its code has been loaded once
+        self.broken: str | None = None  # why no job can run here any more
+        self.fruitless = 0  # processes that ended, one after the other, without a job done
+        self._handle, self._loaded, self._lost, self._died = handle, loaded, lost, died
+        self._nursery: NurseryProcess
+        self._reader: gevent.Greenlet[..., None]
         self.ended = False
 
-    def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
-        """Have the nursery load the code; `loaded` is called with None or with what failed."""
-        self._nursery.load(name, {**settings, "directory": str(self.directory)}, content)
+    def load(
+        self, nursery: NurseryProcess, name: str, settings: dict[str, Any], content: Buffer
+    ) -> None:
+        """Have a nursery load the code, now and whenever one has been lost."""
+        self._load = (name, {**settings, "directory": str(self.directory)}, content)
+        self.load_again(nursery)
+
+    def load_again(self, nursery: NurseryProcess) -> None:
+        """Replace the nursery."""
+        self._nursery = nursery
+        nursery.load(*self._load)
+        self._reader = gevent.spawn(self._read_nursery)
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
-        worker = WorkerProcess(worker_id, self._nursery.fork(worker_id))
+        journal = make_journal()
+        worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
         self.workers[worker_id] = worker
-        gevent.spawn(self._read_worker, worker)
+        worker.reader = gevent.spawn(self._read_worker, worker)
         return worker
 
     def _read_nursery(self) -> None:
         end = self._nursery.link.read(self._from_nursery)
-        if not self.ended:
-            self._loaded(f"the process that loads it ended: {end.reason}")
+        if self.ended:
+            return
+        self._lost(f"the process that loads it ended: {end.reason}")
         for worker in list(self.workers.values()):
-            self._has_died(worker, "lost its nursery process")
+            worker.signal_group(
+                signal.SIGKILL
+            )  # it dies with its nursery; what it started does not
+            worker.told_ended("was killed with its nursery process")
 
     def _from_nursery(self, frame: Frame) -> None:
         if frame.kind == Kind.LOADED:
@@ -187,38 +263,32 @@ class ComputationProcesses:
         elif frame.kind == Kind.FORKED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.pid = frame.body[1]
-                if worker.stopped:
-                    worker.kill()
+                worker.forked(frame.body[1])
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.ended = frame.body[1]
-                # What a job's own child still holds open must not keep us waiting.
-                gevent.spawn_later(LAST_WORDS_SECONDS, worker.link.close)
+                worker.told_ended(frame.body[1])
 
     def _read_worker(self, worker: WorkerProcess) -> None:
-        worker.link.read(lambda frame: self._handle(worker, frame))
-        deadline = monotonic() + LAST_WORDS_SECONDS
-        while worker.ended is None and worker.worker_id in self.workers:
-            if monotonic() > deadline and not worker.stopped:
-                logger.info("worker %s closed its connection; it is ended", worker.worker_id)
-                worker.kill()
-            gevent.sleep(0.002)
-        self._has_died(worker, worker.ended or "ended")
-
-    def _has_died(self, worker: WorkerProcess, how: str) -> None:
-        if self.workers.pop(worker.worker_id, None) is not None:
-            worker.ended = worker.ended or how
-            worker.link.close()
-            self._died(worker)
+        end = worker.link.read(lambda frame: self._handle(worker, frame))
+        if end.refused:
+            logger.warning("worker %s is ended: %s", worker.worker_id, end.reason)
+            worker.signal_group(signal.SIGKILL)
+        # A job may close all descriptors and go on: its end is the end of the process.
+        worker.has_ended.wait()
+        self.workers.pop(worker.worker_id, None)
+        self._died(worker)
+        worker.release()
 
     def end(self) -> None:
         """End all processes and remove the directory; returns when they are gone."""
         self.ended = True
-        for worker in self.workers.values():
+        workers = list(self.workers.values())
+        for worker in workers:
             worker.kill()
             worker.link.close()
         self._nursery.end()
         self._reader.join(timeout=1)
+        for worker in workers:
+            worker.told_ended("was ended with its computation")
         shutil.rmtree(self.directory, ignore_errors=True)

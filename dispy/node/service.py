@@ -10,7 +10,6 @@ import logging
 import secrets
 import shutil
 import signal
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 import gevent
-from gevent.event import Event
+from gevent.pool import Group
 
 from dispy.execution.core import Execution
 from dispy.execution.records import (
@@ -32,8 +31,10 @@ from dispy.execution.records import (
 )
 from dispy.model.statuses import Status
 from dispy.net.link import Link
+from dispy.node.offer import why_not
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, NurseryProcess, WorkerProcess
+from dispy.node.watching import Watch
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Shared
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
@@ -41,11 +42,9 @@ from dispy.protocol.messages import Kind, join_payloads, split_payloads
 logger = logging.getLogger("dispy.node")
 
 ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
-PULSE_SECONDS = 5.0  # between signs of life, where the owner wants none more often
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
-SUPERVISION_SECONDS = 0.01
-OUTPUT_SECONDS = 0.1
 FLUSH_SECONDS = 2.0  # that a farewell may take
+FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
 
 
 class Node:
@@ -63,17 +62,25 @@ class Node:
         self._workers: dict[int, WorkerProcess] = {}
         self._lent: dict[int, WorkerProcess] = {}  # segments with results that are looked at
         self._spare: NurseryProcess | None = None
-        self._work = Event()
+        self._ending = Group()  # processes that are being ended
         self.stopping = False
-        self._sooner = Event()  # somebody wants signs of life sooner than the next one comes
-        self._supervisor = gevent.spawn(self._supervise)
-        self._pulse = gevent.spawn(self._beat)
+        self._begun: dict[str, list[int]] = {}  # owner -> jobs that its end has stopped
+        self._watch = Watch(self._core, self._workers, self._owners, self._perform)
         self.prepare()
 
     def prepare(self) -> None:
         """Keep one nursery warm: a new computation starts without waiting for Python."""
+        if self._spare is not None and self._spare.ended:
+            self._ending.spawn(self._spare.end)
+            self._spare = None
         if self._spare is None and not self.stopping:
             self._spare = NurseryProcess()
+
+    def _take_nursery(self) -> NurseryProcess:
+        self.prepare()
+        nursery, self._spare = self._spare, None
+        assert nursery is not None, "a node that is stopping opens nothing"
+        return nursery
 
     # -- owners
 
@@ -111,7 +118,7 @@ class Node:
             seconds = max(PULSE_LEAST_SECONDS, asked)
             if asked > 0 and not 0 < owner.pulse_seconds <= seconds:
                 owner.pulse_seconds = seconds
-                self._sooner.set()
+                self._watch.beat_sooner()
 
     def _give_up(self, owner: Owner, gone_since: float) -> None:
         if owner.gone_since == gone_since and self._owners.get(owner.owner_id) is owner:
@@ -137,7 +144,8 @@ class Node:
             self._close((owner.owner_id, body[0]))
         elif frame.kind == Kind.CANCEL:
             for job in body[1]:
-                self._cancel((owner.owner_id, body[0]), job)
+                if not self._cancel((owner.owner_id, body[0]), job):
+                    owner.early_cancels.append(job)
         elif frame.kind == Kind.DROP:
             dropped, actions = self._core.jobs_dropped(owner.owner_id, body[0])
             for key, job in dropped:
@@ -161,20 +169,17 @@ class Node:
         if key in self._computations:
             self._tell_if_ready(owner, key)
             return
-        refusal = self._why_not(name, settings)
+        refusal = why_not(self.name, name, settings)
         if refusal is not None:
             owner.tell(Kind.READY, [number, refusal])
             return
         directory = self._directory / owner.owner_id[:12] / str(number)
         directory.mkdir(parents=True)
-        self.prepare()
-        nursery, self._spare = self._spare, None
-        assert nursery is not None
         processes = ComputationProcesses(
-            nursery,
             directory,
             handle=lambda worker, frame: self._from_worker(key, worker, frame),
             loaded=lambda error: self._loaded(owner, key, error),
+            lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._worker_died(key, worker),
         )
         self._computations[key] = processes
@@ -192,22 +197,19 @@ class Node:
             "path": self._path,
             "shares_memory": shares,
         }
-        processes.load(name, settings, content)
-
-    def _why_not(self, name: str, settings: dict[str, Any]) -> str | None:
-        """Say why a computation cannot run here; None when it can."""
-        ours = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
-        theirs = f"{settings.get('implementation')} {settings.get('python')}"
-        if settings.get("program") or ours == theirs:
-            return None
-        return (
-            f"node {self.name} runs {ours}, the program that sends {name!r} {theirs}. Functions "
-            f"travel only between equal Python versions: run the node with {theirs}"
-        )
+        processes.load(self._take_nursery(), name, settings, content)
 
     def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
-        if key not in self._computations:
+        processes = self._computations.get(key)
+        if processes is None:
             return  # closed while it was loading
+        if processes.was_ready:  # a nursery was replaced; the owner need not know
+            if error is None:
+                self._perform(self._core.computation_ready(key))
+            else:
+                self._break(key, error)
+            return
+        processes.was_ready = error is None
         if error is not None:
             given, actions = self._core.computation_failed(key, f"the computation ended: {error}")
             self._perform(actions)
@@ -217,6 +219,33 @@ class Node:
         if error is None:
             self._perform(self._core.computation_ready(key))
         gevent.spawn_later(0.05, self.prepare)
+
+    def _nursery_lost(self, owner: Owner, key: Key, reason: str) -> None:
+        """Load a computation again whose nursery somebody killed; its jobs go on then."""
+        processes = self._computations.get(key)
+        if processes is None or self.stopping:
+            return
+        if not processes.was_ready:
+            self._loaded(owner, key, reason)
+            return
+        self._core.computation_unready(key)
+        processes.fruitless += 1
+        if processes.fruitless > FRUITLESS:
+            self._break(key, reason)
+            return
+        logger.warning("the nursery of a computation of %s is replaced: %s", owner.name, reason)
+        processes.load_again(self._take_nursery())
+
+    def _break(self, key: Key, reason: str) -> None:
+        """Give up a computation that ran before; each job of it ends with the reason."""
+        self._computations[key].broken = f"node {self.name} cannot run it any more: {reason}"
+        self._refuse(key, self._core.not_begun(key))
+
+    def _refuse(self, key: Key, jobs: list[int]) -> None:
+        """End jobs that wait for a computation which is broken."""
+        self._core.jobs_recalled(key, jobs)
+        reason = self._computations[key].broken or ""
+        self._report(Report(key, tuple(jobs), cancelled=False, reason=reason), Status.Terminated)
 
     def _tell_if_ready(self, owner: Owner, key: Key) -> None:
         if self._core.computations[key].ready:
@@ -229,17 +258,24 @@ class Node:
         for worker_id in processes.workers:
             self._workers.pop(worker_id, None)
         self._perform(self._core.computation_closed(key))
-        gevent.spawn(processes.end)
+        self._ending.spawn(processes.end)
 
     def _run(self, owner: Owner, key: Key, jobs: list[int], frame: Frame) -> None:
         processes = self._computations.get(key)
+        if self.stopping:
+            return  # its farewell tells the owner that they were not begun
         if processes is None:
             self._return(owner, key, jobs, "the computation is closed there, or cannot be loaded")
             return
         payloads = join_payloads(frame.body[2], frame.buffers)
         processes.payloads.update(zip(jobs, payloads, strict=True))
         self._perform(self._core.jobs_received(key, jobs, monotonic()))
-        self._work.set()
+        if processes.broken is not None:
+            self._refuse(key, jobs)
+        if owner.early_cancels:
+            for job in set(jobs).intersection(owner.early_cancels):
+                self._cancel(key, job)
+        self._watch.wake()
 
     def _return(self, owner: Owner, key: Key, jobs: Sequence[int], why: str | None) -> None:
         """Give jobs that were not begun back to their owner: `why`, or None as it asked."""
@@ -250,8 +286,10 @@ class Node:
         if jobs or why is None:  # who asked gets an answer
             owner.tell(Kind.RETURNED, [key[1], list(jobs), why])
 
-    def _cancel(self, key: Key, job: int) -> None:
-        for action in self._core.cancel(key, job):
+    def _cancel(self, key: Key, job: int) -> bool:
+        """Begin to cancel a job; False when it is not here."""
+        actions = self._core.cancel(key, job)
+        for action in actions:
             if isinstance(action, Report):
                 self._report(action, Status.Cancelled)
             elif isinstance(action, Stop) and action.worker_id in self._workers:
@@ -260,8 +298,16 @@ class Node:
                     worker.cancelling.add(job)  # which one runs is known after a poke
                     worker.signal(signal.SIGURG)
                 else:
-                    worker.interrupt(monotonic())
-        self._work.set()
+                    worker.interrupt(job, monotonic())
+        self._watch.wake()
+        return bool(actions)
+
+    def _cancel_pending(self, key: Key, worker: WorkerProcess) -> None:
+        """Look again at cancels that wait until it is known which job the worker runs, and at
+        those of jobs that it will not run any more."""
+        cancelling, worker.cancelling = worker.cancelling | worker.dropped, set()
+        for job in cancelling:
+            self._cancel(key, job)
 
     def _report(self, action: Report, status: Status) -> None:
         """Make jobs final that no worker answers for."""
@@ -280,26 +326,12 @@ class Node:
         owner, processes = self._owners.get(key[0]), self._computations.get(key)
         if owner is None or processes is None:
             return  # closed; what it still says is of no use
-        worker.last_heard = now = monotonic()
+        worker.last_heard = monotonic()
         if frame.kind == Kind.DONE:
-            jobs, starts, ends = frame.body[:3]
-            fed = self._core.workers[worker.worker_id].jobs
-            if not jobs or jobs != list(islice(fed, len(jobs))):
-                raise FrameRefused("a worker answered for jobs that it was not given")
-            for job in jobs:
-                del processes.payloads[job]
-            worker.interrupted = None
-            worker.cancelling.difference_update(jobs)
-            if frame.buffers:
-                self._lend(worker, frame)
-            owner.owe(key[1], frame.body, frame.buffers)
-            mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
-            self._perform(self._core.jobs_done(worker.worker_id, jobs, mean, now))
+            self._done(owner, key, worker, frame)
         elif frame.kind == Kind.GIVEN_BACK:
             self._perform(self._core.jobs_given_back(worker.worker_id, frame.body[0]))
-            cancelling, worker.cancelling = worker.cancelling, set()
-            for job in cancelling:
-                self._cancel(key, job)
+            self._cancel_pending(key, worker)
         elif frame.kind == Kind.INTERIM:
             owner.tell(Kind.PROVISIONAL, [key[1], *frame.body], frame.buffers)
         elif frame.kind == Kind.RETIRE:
@@ -307,6 +339,7 @@ class Node:
             worker.stopped = True
             self._perform(self._core.worker_retired(worker.worker_id))
             worker.link.close()
+            self._cancel_pending(key, worker)
 
     def _lend(self, worker: WorkerProcess, frame: Frame) -> None:
         """Remember whose segments an owner is about to look at."""
@@ -321,17 +354,61 @@ class Node:
             if worker is not None:
                 worker.link.send(Kind.RELEASE, [[token]])
 
+    def _done(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        """Take the results of a worker's next jobs; raises FrameRefused for any other."""
+        jobs, starts, ends = frame.body[:3]
+        if not jobs:
+            raise FrameRefused("a worker answered for no jobs")
+        self._pass_on(owner, key, worker, frame)
+        mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
+        self._perform(self._core.jobs_done(worker.worker_id, jobs, mean, monotonic()))
+        if worker.cancelling:
+            self._cancel_pending(key, worker)
+
+    def _pass_on(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        """Give results to their owner, unopened."""
+        jobs = frame.body[0]
+        fed = self._core.workers[worker.worker_id].jobs
+        if jobs != list(islice(fed, len(jobs))):
+            raise FrameRefused("a worker answered for jobs that it was not given")
+        processes = self._computations[key]
+        for job in jobs:
+            del processes.payloads[job]
+        processes.fruitless = 0
+        worker.interrupted = None
+        worker.cancelling.difference_update(jobs)
+        worker.dropped.clear()
+        if frame.buffers:
+            self._lend(worker, frame)
+        owner.owe(key[1], frame.body, frame.buffers)
+
     def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
+        """Report what a dead worker had done; blame its end on the job that ran, if any."""
         self._workers.pop(worker.worker_id, None)
-        if key not in self._computations or self.stopping:
-            return  # nothing of it is fed any more
-        reason = f"the worker process {worker.ended} while it ran this job on node {self.name}"
-        if worker.interrupted is not None:
-            reason = f"cancelled; the worker process {worker.ended}"
-        actions = self._core.worker_died(worker.worker_id, reason, worker.interrupted is not None)
-        self._perform(actions)
-        for job in worker.cancelling:
-            self._cancel(key, job)
+        known, processes = self._core.workers.get(worker.worker_id), self._computations.get(key)
+        if processes is None or known is None:
+            return  # stopped or retired before
+        interrupted = worker.interrupted is not None
+        running, done = worker.last_words(known.jobs)
+        if done.body[0]:
+            self._pass_on(self._owners[key[0]], key, worker, done)
+        left = list(islice(known.jobs, len(done.body[0]), None))
+        began = bool(left) and left[0] == running
+        if self.stopping:
+            self._begun.setdefault(key[0], []).extend(left[:1] if began else [])
+            return
+        if not began and not done.body[0]:
+            processes.fruitless += 1
+        reason = f"the worker process {worker.ended}"
+        if processes.fruitless > FRUITLESS and left:
+            began, reason = True, f"{reason}, as did those before it"
+        if interrupted:
+            reason = f"cancelled; {reason}"
+        reason = f"{reason}, while it ran this job on node {self.name}"
+        self._perform(
+            self._core.worker_died(worker.worker_id, len(done.body[0]), began, reason, interrupted)
+        )
+        self._cancel_pending(key, worker)
 
     def _perform(self, actions: Sequence[Action]) -> None:
         """Carry out the core's orders, in order."""
@@ -359,65 +436,44 @@ class Node:
         worker.last_heard = monotonic()
         worker.link.send(Kind.JOBS, [action.jobs, column], buffers)
 
-    # -- watching over it all
-
-    def _supervise(self) -> None:
-        """Look at busy workers now and then; sleeps while there is nothing to look at."""
-        output_at = share_at = monotonic()
-        while True:
-            self._work.wait()
-            gevent.sleep(SUPERVISION_SECONDS)
-            now = monotonic()
-            bound = now - output_at > OUTPUT_SECONDS
-            busy = False
-            for worker_id, worker in list(self._workers.items()):
-                jobs = len(self._core.workers[worker_id].jobs)
-                if jobs:
-                    busy = True
-                    worker.supervise(now, behind=jobs > 1)
-                    if bound:
-                        worker.bound_output()
-            if bound:
-                output_at = now
-            if now - share_at > OUTPUT_SECONDS:
-                share_at = now
-                self._perform(self._core.time_passed(now))
-            if not busy and not self._core.active_owners:
-                self._work.clear()
-
-    def _beat(self) -> None:
-        """Give every connected owner a sign of life in time."""
-        while True:
-            wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
-            self._sooner.clear()
-            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
-            now = monotonic()
-            for owner in self._owners.values():
-                pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
-                if owner.link is not None and now - owner.link.spoke > pause / 2:
-                    owner.tell(Kind.PULSE, [])
+    # -- the end
 
     def stop(self, reason: str) -> None:
         """Give jobs back, end every process, remove every file; returns when that is done."""
         if self.stopping:
             return
         self.stopping = True
-        for greenlet in (self._supervisor, self._pulse):
-            greenlet.kill()
+        self._watch.stop()
+        begun = self._stop_jobs()
         for owner in self._owners.values():
-            for key in self._core.held(owner.owner_id):
-                self._return(owner, key, self._core.not_begun(key), reason)
-            owner.tell(Kind.GOODBYE, [reason])
+            owner.tell(Kind.GOODBYE, [reason, begun[owner.owner_id]])
+        # An owner closes when it has read that. If we closed first, what it still sends would
+        # make the kernel throw away what it has not read.
         deadline = monotonic() + FLUSH_SECONDS
-        while monotonic() < deadline and any(
-            owner.link is not None and owner.link.unsent for owner in self._owners.values()
-        ):
-            gevent.sleep(0.01)
-        ending = [gevent.spawn(processes.end) for processes in self._computations.values()]
+        while monotonic() < deadline and any(o.link is not None for o in self._owners.values()):
+            gevent.sleep(0.005)
+        for processes in self._computations.values():
+            self._ending.spawn(processes.end)
         if self._spare is not None:
-            ending.append(gevent.spawn(self._spare.end))
-        gevent.joinall(ending)
+            self._ending.spawn(self._spare.end)
+        self._ending.join()  # also those that were closed just before
         for owner in self._owners.values():
             if owner.link is not None:
                 owner.link.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _stop_jobs(self) -> dict[str, list[int]]:
+        """End all workers and report what they have done; return what they had begun, by owner.
+
+        From now on nothing begins. Owners run elsewhere what is neither done nor in this list,
+        and what is in it only if they may.
+        """
+        self._core.slots = 0
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.kill()
+        gevent.joinall([worker.reader for worker in workers], timeout=FLUSH_SECONDS)
+        for worker in self._workers.values():  # the kernel has not ended them so far
+            known = self._core.workers[worker.worker_id]
+            self._begun.setdefault(known.key[0], []).extend(known.jobs)
+        return {owner: self._begun.get(owner, []) for owner in self._owners}

@@ -85,7 +85,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.SHARE: (_WHOLE, _WHOLE),  # slots of this owner, owners that share
     Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value
     Kind.STATUS: (_TABLE,),
-    Kind.GOODBYE: (_TEXT,),  # why
+    Kind.GOODBYE: (_TEXT, _NUMBERS),  # why; jobs that it had begun and has no result of
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT,),  # why it cannot be used

@@ -286,9 +286,18 @@ class Scheduler:
             value = join_payloads([body[2]], frame.buffers)[0]
             self._owner.provisional(body[0], node, body[1], value)
         elif frame.kind == Kind.GOODBYE:
-            self._lost(node, body[0])
+            self._said_goodbye(node, *body)
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
+
+    def _said_goodbye(self, node: RemoteNode, reason: str, begun: list[int]) -> None:
+        """Take out a node that ends; what it had not begun, or never got, is safe to run."""
+        for cluster_id, allocation in list(self._core.nodes[node.node_id].allocations.items()):
+            jobs = [job for job in allocation.jobs if job not in begun]
+            self._perform(
+                self._core.jobs_returned(node.node_id, cluster_id, jobs, reason, monotonic()), node
+            )
+        self._lost(node, reason)
 
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""

@@ -7,8 +7,6 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 
 import pickle
 import threading
-import traceback
-from dataclasses import dataclass
 from typing import Any
 
 from dispy.model.errors import DispyError
@@ -130,24 +128,3 @@ def unpack(packed: Payload | Memory, skip: int = 0) -> Any:
     if isinstance(packed, Bulk):
         return pickle.loads(memoryview(packed.pickled)[skip:], buffers=packed.beside)
     return pickle.loads(memoryview(packed)[skip:] if skip else packed)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How one call failed: the traceback as text, and the exception itself where it packs."""
-
-    text: str
-    error: bytes | None
-
-
-def describe_failure(error: BaseException, skip: int) -> tuple[str, bytes | None]:
-    """Return the fields of a Failure; the first `skip` frames are dispy's own."""
-    frames = error.__traceback__
-    for _ in range(skip):
-        frames = frames.tb_next if frames else None
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    try:
-        packed = pack(error, "the exception")
-        return text, packed if isinstance(packed, bytes) else None
-    except BaseException:  # foreign code: the exception's own class
-        return text, None

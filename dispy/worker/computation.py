@@ -4,10 +4,6 @@ A call's payload is a pickle of (arguments, keywords). A payload that begins wit
 pickle of many items, each one call, whose results travel as one list (`JobCluster.map`).
 """
 
-import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType, MethodType
@@ -15,8 +11,9 @@ from typing import Any
 
 from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Payload
-from dispy.shipping.payloads import CHUNK, Failure, describe_failure, unpack
-from dispy.system.interpreter import is_frozen, own_environment
+from dispy.shipping.failures import describe_failure
+from dispy.shipping.payloads import CHUNK, CannotPack, pack, unpack
+from dispy.worker.names import mentioned_modules
 
 
 @dataclass(slots=True)
@@ -32,14 +29,16 @@ class Computation:
 def load_function(name: str, packed: Memory, provided: dict[str, Any]) -> Computation:
     """Rebuild a function and give it the `provided` names; raises whatever its code raises."""
     function = unpack(packed)
-    names = _globals_of(function)
-    if names is not None:
-        for key, value in provided.items():
-            names.setdefault(key, value)
-    return Computation(name, function, names)
+    plain = _function_of(function)
+    if plain is None:
+        return Computation(name, function, None)
+    for key, value in {**provided, **mentioned_modules(plain)}.items():
+        plain.__globals__.setdefault(key, value)
+    return Computation(name, function, plain.__globals__)
 
 
-def _globals_of(function: Any) -> dict[str, Any] | None:
+def _function_of(function: Any) -> FunctionType | None:
+    """Return the function within a method or a partial, None where it is not Python's."""
     while not isinstance(function, FunctionType):
         if isinstance(function, MethodType):
             function = function.__func__
@@ -47,35 +46,11 @@ def _globals_of(function: Any) -> dict[str, Any] | None:
             function = function.func
         else:
             return None
-    return function.__globals__
+    return function
 
 
-def load_program(name: str, content: Memory, directory: str) -> Computation:
-    """Write a program into `directory` and return what runs it with a job's arguments."""
-    path = os.path.join(directory, os.path.basename(name))
-    with open(path, "wb") as file:
-        file.write(content)
-    os.chmod(path, 0o700)
-    command, environment = [path], None
-    if path.endswith(".py"):
-        command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]
-        environment = own_environment()
-
-    def run(*arguments: str) -> int:
-        # The process inherits descriptors 1 and 2, and with them the capture of output.
-        process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.DEVNULL, env=environment
-        )
-        while True:
-            # A cancel interrupts the whole group; the program decides how it ends.
-            with contextlib.suppress(KeyboardInterrupt):
-                return process.wait()
-
-    return Computation(name, run, None, is_program=True)
-
-
-def call_each(function: Callable[..., Any], packed: Payload) -> tuple[list[Any], bool]:
-    """Return what `function` gave for each item of a chunk, and whether any of them failed.
+def call_each(function: Callable[..., Any], packed: Payload) -> Payload:
+    """Return, packed, what `function` gave for each item of a chunk, and whether any failed.
 
     An item that failed has a Failure at its place. The loop is `list.extend`'s own, which
     keeps what came before an exception; a million calls a second need that.
@@ -92,6 +67,18 @@ def call_each(function: Callable[..., Any], packed: Payload) -> tuple[list[Any],
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # foreign code
-            results.append(Failure(*describe_failure(error, skip=1)))
+            results.append(describe_failure(error))
             failed = True
-    return results, failed
+    try:
+        return pack((results, failed), "the results")
+    except CannotPack:
+        return pack((list(map(_packable, results)), True), "the results")
+
+
+def _packable(result: Any) -> Any:
+    """Return a result, or the Failure that stands for one which cannot be sent."""
+    try:
+        pack(result, "the result")
+    except CannotPack as error:
+        return describe_failure(error)
+    return result

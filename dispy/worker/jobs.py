@@ -4,25 +4,33 @@ Everything happens in the worker's main thread. Signals from the node:
 
 SIGURG  a poke: send the results so far, and give back the jobs not begun. The node pokes a
         worker that has been silent for a while with jobs behind the one it runs.
-SIGINT  a cancel of the job that runs: KeyboardInterrupt, only inside the user's code.
+SIGINT  a cancel of the job that runs: KeyboardInterrupt, only inside the user's code. Its
+        number comes as a CANCEL before the signal, for a job that has not come so far.
 """
 
 import contextlib
 import os
 import signal
+import sys
+import threading
 from collections import deque
 from time import time
 from typing import Any
 
+import msgpack
+
 from dispy.model.statuses import Status
-from dispy.protocol.frames import Buffer, Shared
+from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
-from dispy.shipping.payloads import describe_failure, is_items, pack, unpack
+from dispy.shipping.failures import describe_failure
+from dispy.shipping.payloads import is_items, pack, unpack
 from dispy.shipping.sharing import mapped, share, shared_buffers
+from dispy.system.processes import told_exit
 from dispy.system.segments import MappedSegments, SegmentPool
 from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
 from dispy.worker.isolation import Isolation
+from dispy.worker.journal import Journal
 from dispy.worker.output import Output
 
 Extra = dict[str, Any]
@@ -30,13 +38,18 @@ _FAILED = b""  # the result column of a job without one
 
 
 class Worker:
-    """Runs the jobs of one computation, one at a time."""
+    """Runs the jobs of one computation, one at a time, in its `directory`."""
 
     def __init__(
-        self, channel: Channel, computation: Computation, shares_memory: bool = False
+        self,
+        channel: Channel,
+        journal: Journal,
+        computation: Computation,
+        directory: str,
+        shares_memory: bool = False,
     ) -> None:
         """`shares_memory`: results may go to the jobs' owner in memory files."""
-        self._channel, self._computation = channel, computation
+        self._channel, self._journal, self._computation = channel, journal, computation
         self._segments = MappedSegments(released=lambda token: None)
         self._pool = SegmentPool() if shares_memory else None
         self._lent: dict[int, Shared] = {}  # results that their owner still looks at
@@ -44,14 +57,19 @@ class Worker:
         self._queue: deque[tuple[int, Payload]] = deque()  # received, not begun
         self._running: int | None = None
         self._in_user_code = False
-        self._sending = False
+        self._interrupted_job: int | None = None  # whose code got KeyboardInterrupt last
+        self._interrupt_noted = True  # SIGINT came outside a job's code; before this line, say
+        self._dropped: set[int] = set()  # jobs that the node cancels
+        self._sending = threading.Lock()
         self._forget_answer()
         self._output = Output()
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGURG, self._poked)
+        if computation.is_program:  # it ends by the signals of a cancel, its worker tells how
+            signal.signal(signal.SIGTERM, lambda *_: None)
         if computation.names is not None:
             computation.names["dispy_provisional_result"] = self.send_interim
-        self._isolation = Isolation(computation.names)
+        self._isolation = Isolation(computation.names, directory, self._output)
 
     def serve(self) -> None:
         """Run jobs until the node closes the channel, or a job leaves what cannot be cleaned."""
@@ -60,6 +78,7 @@ class Worker:
             while clean:
                 if not self._queue:
                     self._take(check(self._channel.receive()))
+                    self._isolation.check()
                 while self._queue and clean:
                     self._run_next()
                     if not self._queue:
@@ -67,10 +86,13 @@ class Worker:
                     clean = self._isolation.clean()
             self._retire()
 
-    def _take(self, frame: Any) -> None:
+    def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.RELEASE:
             for token in frame.body[0]:
                 self._lent.pop(token, None)
+            return
+        if frame.kind == Kind.CANCEL:
+            self._dropped.update(frame.body[1])
             return
         assert frame.kind == Kind.JOBS, frame.kind
         numbers, column = frame.body
@@ -78,6 +100,7 @@ class Worker:
 
     def _run_next(self) -> None:
         number, payload = self._queue.popleft()
+        self._journal.begin(number)
         self._running = number
         start = time()
         if type(payload) is Bulk:
@@ -87,47 +110,71 @@ class Worker:
         end = time()
         self._running = None
         if os.getpid() != self._pid:
-            os._exit(0)  # a child that the job forked came back from the job's code
+            self._end_fork()
         stdout, stderr = self._output.take()
         if stdout or stderr or self._computation.is_program:
             extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}
+        packed_extra = b""
         if extra:
             self._extras.append([len(self._numbers), extra])
+            packed_extra = msgpack.packb(extra)
         self._numbers.append(number)
         self._starts.append(start)
         self._ends.append(end)
         self._results.append(result)
+        if not self._journal.add(number, start, end, result, packed_extra):
+            self._send_answer(recorded=False)
+
+    def _end_fork(self) -> None:
+        """End a child that the job forked and that came back from the job's code."""
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(0)
 
     def _text(self, output: bytes) -> str | bytes:
         return output if self._computation.is_program else output.decode(errors="replace")
 
     def _run(self, payload: Payload) -> tuple[Payload, Extra]:
         """Run one job; return its packed result, and what is not the plain case."""
-        what: str | None = "its arguments could not be rebuilt on the node"
+        what = "its arguments could not be rebuilt on the node:\n"
         try:
             if is_items(payload):
-                what = None
-                self._in_user_code = True
-                value: Any = call_each(self._computation.call, payload)
+                what = ""
+                self._enter_user_code()
+                result = call_each(self._computation.call, payload)
+                self._in_user_code = False
+                self._isolation.recover()
             else:
                 arguments, keywords = unpack(payload)
-                what = None
-                self._in_user_code = True
+                what = ""
+                self._enter_user_code()
                 value = self._computation.call(*arguments, **keywords)
-            self._in_user_code = False
-            what = "its result could not be sent back"
-            packed = pack(value, "the result")
-            return (packed if type(packed) is bytes else self._share(packed)), {}
+                self._in_user_code = False
+                self._isolation.recover()
+                what = "its result could not be sent back:\n"
+                result = pack(value, "the result")
+            if type(result) is not bytes:
+                result = self._share(result)
         except BaseException as error:  # SystemExit and KeyboardInterrupt end a job, not its worker
             self._in_user_code = False
+            self._isolation.recover()
+            if isinstance(error, KeyboardInterrupt) and self._was_interrupted():
+                what = "cancelled while it ran:\n"
             return _FAILED, _failure(error, what)
+        if self._computation.is_program and self._was_interrupted():
+            reason = f"cancelled while it ran; the program {told_exit(value)}"
+            return result, {"status": int(Status.Terminated), "exception": reason}
+        return result, {}
 
     def _run_bulk(self, payload: Bulk) -> tuple[Payload, Extra]:
         """Run a job whose large arguments are mapped; say which of them it still holds."""
         try:
             call, watched = mapped(payload, self._segments)
         except (OSError, ValueError) as error:
-            return _FAILED, _failure(error, "its large arguments could not be mapped on the node")
+            return _FAILED, _failure(
+                error, "its large arguments could not be mapped on the node:\n"
+            )
         result, extra = self._run(call)
         del payload, call
         held = [token for token, alive in watched if alive() is not None]
@@ -140,6 +187,26 @@ class Worker:
         self._lent.update({buffer.token: buffer for buffer in shared_buffers(packed)})
         return packed
 
+    def _enter_user_code(self) -> None:
+        self._in_user_code = True
+        if self._interrupt_noted or self._dropped:
+            self._heed_interrupt()
+
+    def _heed_interrupt(self) -> None:
+        """Raise KeyboardInterrupt if the signal that came too early was for this job."""
+        self._interrupt_noted = False
+        running, self._running = self._running, None  # a poke must not read at the same time
+        for frame in self._channel.receive_arrived():
+            self._take(check(frame))
+        self._running = running
+        dropped, self._dropped = self._dropped, set()  # the others were done before it came
+        if running in dropped:
+            self._interrupted_job = running
+            raise KeyboardInterrupt
+
+    def _was_interrupted(self) -> bool:
+        return self._interrupted_job == self._running
+
     # -- what the node is told
 
     def _forget_answer(self) -> None:
@@ -149,26 +216,34 @@ class Worker:
         self._results: list[Payload] = []
         self._extras: list[list[Any]] = []
 
-    def _send_answer(self) -> None:
+    def _send_answer(self, recorded: bool = True) -> None:
+        """Send what is done. A last job that is not `recorded` runs, to whoever reads the
+        journal, until it is sent: it must not be taken for one that was not begun."""
         if not self._numbers:
             return
+        running = self._running
+        if running is None and recorded:
+            self._journal.end()
         results, buffers = split_payloads(self._results)
         body = [self._numbers, self._starts, self._ends, results, self._extras]
         self._forget_answer()
         self._send(Kind.DONE, body, buffers)
+        self._journal.clear()
+        if running is not None:
+            self._journal.begin(running)  # a poke came in between: the job goes on
 
     def _send(self, kind: int, body: list[Any], buffers: list[Buffer]) -> None:
-        self._sending = True  # a poke in between must not put its frame into this one
-        try:
+        with self._sending:  # a job's threads may send interim values
             self._channel.send(kind, body, buffers)
-        finally:
-            self._sending = False
 
     def send_interim(self, result: object, relay: bool = False, timeout: float = 10) -> int:
         """`dispy_provisional_result`: send a value before the end; 0, or -1 without success."""
+        job = self._running
+        if job is None or os.getpid() != self._pid:
+            return -1  # a thread outlived its job, or a child that the job forked asks
         try:
             column, buffers = split_payloads([pack(result, "the provisional result")])
-            self._send(Kind.INTERIM, [self._running, column[0]], buffers)
+            self._send(Kind.INTERIM, [job, column[0]], buffers)
         except Exception:  # foreign code, or the node has gone: upstream's answer to both
             return -1
         return 0
@@ -184,10 +259,16 @@ class Worker:
 
     def _interrupted(self, number: int, frame: Any) -> None:
         if self._in_user_code:
-            raise KeyboardInterrupt
+            self._interrupted_job = self._running
+            # A program was interrupted too and decides how it ends. An exception while its end
+            # is waited for would lose its exit status.
+            if not self._computation.is_program:
+                raise KeyboardInterrupt
+        else:
+            self._interrupt_noted = True
 
     def _poked(self, number: int, frame: Any) -> None:
-        if self._running is None or self._sending or os.getpid() != self._pid:
+        if self._running is None or self._sending.locked() or os.getpid() != self._pid:
             return  # about to answer anyway; the node pokes again if not
         with contextlib.suppress(EndOfChannel):
             for arrived in self._channel.receive_arrived():
@@ -199,14 +280,10 @@ class Worker:
                 self._send(Kind.GIVEN_BACK, [given_back], [])
 
 
-def _failure(error: BaseException, what: str | None) -> Extra:
-    """Return the extra of a job that failed; `what` says what failed if not the user's code."""
-    # The first frame is our own, which is nothing to a user.
-    text, packed = describe_failure(error, skip=1)
-    extra: Extra = {
-        "status": int(Status.Terminated),
-        "exception": f"{what}:\n{text}" if what else text,
-    }
-    if packed is not None:
-        extra["error"] = packed
+def _failure(error: BaseException, what: str) -> Extra:
+    """Return the extra of a job that failed; `what` leads its text."""
+    failure = describe_failure(error)
+    extra: Extra = {"status": int(Status.Terminated), "exception": what + failure.text}
+    if failure.error is not None:
+        extra["error"] = failure.error
     return extra

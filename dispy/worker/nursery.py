@@ -7,14 +7,23 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
-from dispy.system.processes import adopt_orphans, children, die_with_parent, how_it_ended
+from dispy.system.processes import (
+    adopt_orphans,
+    children,
+    die_with_parent,
+    how_it_ended,
+    outlive_parent,
+)
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
-from dispy.worker.computation import Computation, load_function, load_program
+from dispy.worker.computation import Computation, load_function
+from dispy.worker.isolation import watch
 from dispy.worker.jobs import Worker
+from dispy.worker.journal import Journal
+from dispy.worker.programs import load_program
 
 
 class Nursery:
@@ -23,8 +32,10 @@ class Nursery:
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
         self._computation: Computation | None = None
+        self._directory = ""
         self._shares_memory = False  # results may go to their owner in memory files
         self._workers: dict[int, int] = {}  # process -> worker
+        self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
 
@@ -33,6 +44,7 @@ class Nursery:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the node's to answer
         die_with_parent(os.getppid())
         adopt_orphans()
+        watch()
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that the descriptor is written to
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         try:
@@ -48,10 +60,17 @@ class Nursery:
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
-            for pid in self._workers:
-                _kill_group(pid)
-            for pid in children(os.getpid()):
-                _kill(pid)
+            self._end_all()
+
+    def _end_all(self) -> None:
+        """End every descendant; those whose parents end become our children, and end next."""
+        for pid in self._workers:
+            _kill_group(pid)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                for pid in children(os.getpid()):
+                    _kill(pid)
+                os.wait()
 
     def _obey(self) -> None:
         frame = check(self._channel.receive())
@@ -65,7 +84,7 @@ class Nursery:
 
     def _load(self, name: str, settings: dict[str, Any], content: Memory) -> str | None:
         """Make the computation ready; return why it cannot be used."""
-        directory = settings["directory"]
+        directory, provided = settings["directory"], settings["names"]
         self._shares_memory = bool(settings.get("shares_memory"))
         try:
             os.chdir(directory)
@@ -74,43 +93,63 @@ class Nursery:
                 if entry not in sys.path:
                     sys.path.append(entry)
             if settings.get("program"):
-                self._computation = load_program(name, content, directory)
+                self._computation = load_program(name, content, directory, provided)
             else:
-                self._computation = load_function(name, content, settings["names"])
+                self._computation = load_function(name, content, provided)
+            self._directory = directory
+            self._own = set(children(os.getpid()))
+            # From here on the end of the channel says that the node has ended: we must live to
+            # end what the jobs have started.
+            outlive_parent()
             return None
         except BaseException:  # foreign code: imports that the computation makes
             return traceback.format_exc()
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"
-        received = self._channel.descriptors.popleft()
-        descriptor = os.dup(received.descriptor)
-        del received  # closes the original, before the fork
+        received = [self._channel.descriptors.popleft() for _ in range(2)]
+        descriptors = [os.dup(each.descriptor) for each in received]
+        del received  # closes the originals, before the fork
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            reason = f"could not be started: {error.strerror or error}"
+            self._channel.send(Kind.DIED, [worker_id, reason, 0])
+            pid = None
         if pid == 0:
-            status, log = 1, move_out_of_the_way(os.dup(2))
-            try:
-                die_with_parent(parent)
-                os.setpgid(0, 0)
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for sock in (self._channel.sock, self._wake, self._waker):
-                    sock.close()
-                descriptor = move_out_of_the_way(descriptor)
-                channel = Channel(socket.socket(fileno=descriptor))
-                Worker(channel, self._computation, self._shares_memory).serve()
-                status = 0
-            except BaseException:  # a bug of ours: the node's log is where it can be seen
-                os.write(log, traceback.format_exc().encode())
-            finally:
-                os._exit(status)  # never back into the nursery's loop, nor its exit handlers
-        os.close(descriptor)
-        self._workers[pid] = worker_id
-        self._channel.send(Kind.FORKED, [worker_id, pid])
+            self._be_worker(parent, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if pid is not None:
+            self._workers[pid] = worker_id
+            self._channel.send(Kind.FORKED, [worker_id, pid])
+
+    def _be_worker(self, parent: int, descriptor: int, journal: int) -> NoReturn:
+        assert self._computation is not None
+        status, log = 1, move_out_of_the_way(os.dup(2))
+        try:
+            die_with_parent(parent)
+            adopt_orphans()
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for sock in (self._channel.sock, self._wake, self._waker):
+                sock.close()
+            channel = Channel(socket.socket(fileno=move_out_of_the_way(descriptor)))
+            records = Journal(journal)
+            os.close(journal)
+            Worker(
+                channel, records, self._computation, self._directory, self._shares_memory
+            ).serve()
+            status = 0
+        except BaseException:  # a bug of ours: the node's log is where it can be seen
+            os.write(log, traceback.format_exc().encode())
+        finally:
+            os._exit(status)  # never back into the nursery's loop, nor its exit handlers
 
     def _tell_ended(self) -> None:
-        """Reap every child that ended; of a worker, end its group and tell the node."""
+        """Reap every child that ended; of a worker, end what it leaves and tell the node."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -119,10 +158,12 @@ class Nursery:
             if not pid:
                 return
             worker_id = self._workers.pop(pid, None)
-            if worker_id is None:
-                continue  # an orphan of some job; those alive end with the nursery
-            _kill_group(pid)
-            self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), usage.ru_maxrss])
+            if worker_id is not None:
+                _kill_group(pid)
+                self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), usage.ru_maxrss])
+            # What is left of a worker's jobs is ours now; so is what those leave in turn.
+            for orphan in set(children(os.getpid())) - self._workers.keys() - self._own:
+                _kill(orphan)
 
 
 def _kill_group(pid: int) -> None:

@@ -5,12 +5,13 @@ too and endless output never blocks. While a job runs, its node frees what lies 
 limit (the file's size goes on counting), so that it never fills the memory either.
 """
 
+import contextlib
 import fcntl
 import io
 import os
 import sys
 
-from dispy.system.processes import memory_file
+from dispy.system.processes import flush_c_streams, memory_file
 from dispy.worker.channel import move_out_of_the_way
 
 OUTPUT_LIMIT = 1024 * 1024  # bytes of each stream that a job's result carries
@@ -27,36 +28,60 @@ class Output:
             fcntl.fcntl(kept, fcntl.F_SETFL, os.O_APPEND)
             self._kept.append(kept)
         self._inodes = [os.fstat(kept).st_ino for kept in self._kept]
+        self._nothing = move_out_of_the_way(os.open(os.devnull, os.O_RDONLY))
+        self.lost = False  # a job closed the files themselves: nothing is captured any more
         self.restore()
 
     def restore(self) -> None:
-        """Point descriptors 1 and 2, and sys.stdout and sys.stderr, at the files."""
-        for target, kept in enumerate(self._kept, 1):
+        """Point descriptors 0 to 2, and sys.stdout and sys.stderr, to where they belong."""
+        for target, kept in enumerate([self._nothing, *self._kept]):
             os.dup2(kept, target)
         sys.stdout = self._stdout = _text(1)
         sys.stderr = self._stderr = _text(2)
 
     def take(self) -> tuple[bytes, bytes]:
         """Return what was written since the last call, and forget it; two system calls."""
-        if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
-            self.restore()
+        flush_c_streams()
         try:
-            self._stdout.flush()
-            self._stderr.flush()
-            first, second = os.fstat(1), os.fstat(2)
-        except (OSError, ValueError):  # the job closed a stream or its descriptor
-            self.restore()
-            first, second = os.fstat(1), os.fstat(2)
-        if first.st_ino != self._inodes[0] or second.st_ino != self._inodes[1]:
-            self.restore()  # the job pointed them elsewhere
-            first, second = os.fstat(1), os.fstat(2)
-        if not first.st_size and not second.st_size:
+            if not self._flush():
+                self.restore()
+            try:
+                if not os.lseek(1, 0, os.SEEK_END) and not os.lseek(2, 0, os.SEEK_END):
+                    return b"", b""
+            except OSError:  # closed by C code, or no file any more
+                self.restore()
+            first, second = [os.lseek(kept, 0, os.SEEK_END) for kept in self._kept]
+            return self._taken(0, first), self._taken(1, second)
+        except OSError:
+            self.lost = True
             return b"", b""
-        return self._taken(0, first.st_size), self._taken(1, second.st_size)
+
+    def _flush(self) -> bool:
+        """Write out what Python's streams hold; False where the job has changed them."""
+        if sys.stdout is self._stdout and sys.stderr is self._stderr:
+            with contextlib.suppress(OSError, ValueError):  # the job closed one
+                self._stdout.flush()
+                self._stderr.flush()
+                return True
+        for stream in (self._stdout, self._stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        return False
+
+    def check(self) -> None:
+        """Point 1 and 2 back if a job has moved them; two system calls of 1 us."""
+        with contextlib.suppress(OSError):
+            if [os.fstat(1).st_ino, os.fstat(2).st_ino] == self._inodes:
+                return
+        try:
+            self.restore()
+        except OSError:
+            self.lost = True
 
     def _taken(self, which: int, size: int) -> bytes:
         if not size:
             return b""
+        # What the node freed of an endless output reads as zeros, beyond the limit only.
         text = os.pread(self._kept[which], OUTPUT_LIMIT, 0)
         os.ftruncate(self._kept[which], 0)
         if size > OUTPUT_LIMIT:

@@ -269,7 +269,7 @@ class SimNode:
         worker = self.core.workers[worker_id]
         self.world.owners[worker.key[0]].history.killed.update(list(worker.jobs)[:1])
         self.running.pop(worker_id, None)
-        self.perform(self.core.worker_died(worker_id, "killed", cancelled))
+        self.perform(self.core.worker_died(worker_id, 0, True, "killed", cancelled))
 
     def crash(self) -> None:
         self.alive = False

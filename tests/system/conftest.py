@@ -154,6 +154,22 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
 
 
 @pytest.fixture(scope="module")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """One node of two processors for all tests of a module; it must end without a trace."""
+    before = ours()
+    host = f"127.1.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
+    node = RunningNode(tmp_path_factory.mktemp("node"), host, 51348, "--cpus=2")
+    yield node
+    assert node.end() == 0, node.said
+    assert "Traceback" not in node.said
+    deadline = time.monotonic() + DEADLINE
+    while ours() - before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not ours() - before, "processes were left behind"
+    assert not [path for path in node.directory.iterdir() if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
 def own_session() -> Iterator[None]:
     """Let the tests of a module open clusters in this very process, on a local node of its own."""
     from dispy.client import session

@@ -15,6 +15,7 @@ from dispy.protocol.messages import Kind
 from dispy.shipping.payloads import pack_call, unpack
 from dispy.system.interpreter import own_command
 from dispy.worker.channel import Channel
+from dispy.worker.journal import make_journal
 
 
 class Nursery:
@@ -29,6 +30,7 @@ class Nursery:
         )
         theirs.close()
         self.channel = Channel(ours)
+        self.journals: dict[int, int] = {}  # worker -> descriptor
         ours.settimeout(30)
 
     def load(self, function: Callable) -> str | None:
@@ -44,7 +46,8 @@ class Nursery:
         from dispy.protocol.frames import encode_frame
 
         (wire,) = encode_frame(Kind.FORK, [worker_id])
-        socket.send_fds(self.channel.sock, [wire], [theirs.fileno()])
+        self.journals[worker_id] = make_journal()
+        socket.send_fds(self.channel.sock, [wire], [theirs.fileno(), self.journals[worker_id]])
         theirs.close()
         frame = self.channel.receive()
         assert (frame.kind, frame.body[0]) == (Kind.FORKED, worker_id)
@@ -53,6 +56,8 @@ class Nursery:
         return channel, frame.body[1]
 
     def close(self) -> None:
+        for descriptor in self.journals.values():
+            os.close(descriptor)
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.channel.sock.close()
         try:

@@ -45,7 +45,10 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                 case 6 if busy:
                     worker = chance.choice(busy)
                     if chance.random() < 0.5:
-                        take(core.worker_died(worker.worker_id, "killed", cancelled=False))
+                        done = list(worker.jobs)[: chance.randint(0, len(worker.jobs))]
+                        final.update((worker.key, job) for job in done)
+                        began = len(done) < len(worker.jobs) and chance.random() < 0.5
+                        take(core.worker_died(worker.worker_id, len(done), began, "killed", False))
                     else:
                         take(core.jobs_given_back(worker.worker_id, list(worker.jobs)[1:]))
                 case 7:
@@ -118,7 +121,7 @@ def test_a_dead_worker_takes_only_the_job_it_ran() -> None:
     core.jobs_received(("a", 1), [0], 0.0)
     core.jobs_done(1, [0], 1e-6, 0.0)
     core.jobs_received(("a", 1), range(1, 50), 0.0)
-    ended = core.worker_died(1, "killed by SIGKILL", cancelled=False)
+    ended = core.worker_died(1, 0, True, "killed by SIGKILL", cancelled=False)
     assert ended[0] == Report(("a", 1), (1,), False, "killed by SIGKILL")
     assert isinstance(ended[1], StartWorker)
     assert isinstance(ended[2], Feed)

@@ -271,7 +271,7 @@ def test_a_worker_dies_with_a_packet() -> None:
     trace("jobs_received", ("a", 1), [1])
     trace("jobs_done", 1, [1], 1e-4)
     trace("jobs_received", ("a", 1), range(2, 6))
-    trace("worker_died", 1, "killed by SIGSEGV", False)
+    trace("worker_died", 1, 0, True, "killed by SIGSEGV", False)
     trace.expect("""
         jobs_received(('a', 1), [1])
             tell a: 1 slots
@@ -280,7 +280,7 @@ def test_a_worker_dies_with_a_packet() -> None:
         jobs_done(1, [1], 0.0001)
         jobs_received(('a', 1), [2, 3, 4, 5])
             feed [2, 3, 4, 5] to worker 1
-        worker_died(1, killed by SIGSEGV, False)
+        worker_died(1, 0, True, killed by SIGSEGV, False)
             [2] end Terminated: killed by SIGSEGV
             start worker 2 for a1
             feed [3, 4, 5] to worker 2

@@ -1,0 +1,84 @@
+"""What a node looks at from time to time: busy workers, shares, signs of life.
+
+Two greenlets. The one that looks at workers sleeps while none is busy, so that an idle node
+costs nothing but its heartbeats.
+"""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from dispy.execution.core import Execution
+from dispy.execution.records import Action
+from dispy.node.owners import Owner
+from dispy.node.processes import WorkerProcess
+from dispy.protocol.messages import Kind
+
+PULSE_SECONDS = 5.0  # between signs of life, where the owner wants none more often
+SUPERVISION_SECONDS = 0.01
+OUTPUT_SECONDS = 0.1
+
+
+class Watch:
+    """Watches over the workers and owners of one node; both tables are the node's own."""
+
+    def __init__(
+        self,
+        core: Execution,
+        workers: dict[int, WorkerProcess],
+        owners: dict[str, Owner],
+        perform: Callable[[Sequence[Action]], None],
+    ) -> None:
+        self._core, self._workers, self._owners, self._perform = core, workers, owners, perform
+        self._work = Event()
+        self._sooner = Event()  # an owner wants signs of life sooner than the next one comes
+        self._greenlets = [gevent.spawn(self._supervise), gevent.spawn(self._beat)]
+
+    def wake(self) -> None:
+        """Begin to look at workers: there are jobs."""
+        self._work.set()
+
+    def beat_sooner(self) -> None:
+        """Look again at how often owners want to hear from us."""
+        self._sooner.set()
+
+    def stop(self) -> None:
+        """End both greenlets."""
+        gevent.killall(self._greenlets)
+
+    def _supervise(self) -> None:
+        output_at = share_at = monotonic()
+        while True:
+            self._work.wait()
+            gevent.sleep(SUPERVISION_SECONDS)
+            now = monotonic()
+            bound = now - output_at > OUTPUT_SECONDS
+            busy = False
+            for worker_id, worker in list(self._workers.items()):
+                jobs = len(self._core.workers[worker_id].jobs)
+                if jobs:
+                    busy = True
+                    worker.supervise(now, behind=jobs > 1)
+                    if bound:
+                        worker.bound_output()
+            if bound:
+                output_at = now
+            if now - share_at > OUTPUT_SECONDS:
+                share_at = now
+                self._perform(self._core.time_passed(now))
+            if not busy and not self._core.active_owners:
+                self._work.clear()
+
+    def _beat(self) -> None:
+        """Give every connected owner a sign of life in time."""
+        while True:
+            wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
+            self._sooner.clear()
+            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
+            now = monotonic()
+            for owner in self._owners.values():
+                pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
+                if owner.link is not None and now - owner.link.spoke > pause / 2:
+                    owner.tell(Kind.PULSE, [])

@@ -1,0 +1,73 @@
+"""A computation that is a program: any executable or script, each job one run of it."""
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dispy.model.errors import DispyError
+from dispy.protocol.frames import Memory
+from dispy.system.interpreter import is_frozen, own_environment
+from dispy.worker.computation import Computation
+
+
+class CannotStart(DispyError):
+    """A program could not be started; the text says why."""
+
+
+def load_program(
+    name: str, content: Memory, directory: str, provided: dict[str, Any]
+) -> Computation:
+    """Write a program into `directory` and return what runs it with a job's arguments.
+
+    The `provided` names are variables of its environment, and `directory` leads its PATH.
+    """
+    path = os.path.join(directory, os.path.basename(name))
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, 0o700)
+    command = [path]
+    if path.endswith(".py"):
+        command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]
+    environment = own_environment() if path.endswith(".py") else dict(os.environ)
+    environment |= {name: str(value) for name, value in provided.items()}
+    environment["PATH"] = os.pathsep.join([directory, environment.get("PATH", os.defpath)])
+    return Computation(name, _runner(command, environment), None, is_program=True)
+
+
+def _runner(command: list[str], environment: dict[str, str]) -> Callable[..., int]:
+    def run(*arguments: str) -> int:
+        try:
+            # It inherits descriptors 1 and 2, and with them the capture of output.
+            process = subprocess.Popen(
+                [*command, *arguments], stdin=subprocess.DEVNULL, env=environment
+            )
+        except (OSError, ValueError) as error:
+            raise CannotStart(_why(command[-1], error)) from None
+        return process.wait()
+
+    return run
+
+
+def _why(path: str, error: Exception) -> str:
+    """Say in words why a program does not start."""
+    name, number = os.path.basename(path), getattr(error, "errno", None)
+    with contextlib.suppress(OSError):
+        with open(path, "rb") as file:
+            first = file.readline(1000).strip()
+        if not first:
+            return f"the program {name!r} could not be started: its file is empty"
+        if number == errno.ENOENT and first.startswith(b"#!"):
+            return (
+                f"the program {name!r} could not be started: this node has no "
+                f"{first[2:].decode(errors='replace').strip()!r}, which its first line names"
+            )
+        if number == errno.ENOEXEC:
+            return (
+                f"the program {name!r} could not be started: it is neither an executable for "
+                f"this machine nor a script whose first line names an interpreter (#!)"
+            )
+    return f"the program {name!r} could not be started: {error}"
