@@ -29,7 +29,14 @@ setup(
         "tomli>=2.0; python_version<'3.11'",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "setuptools>=70.1"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ipykernel>=6.29",
+            "jupyter_client>=8",
+            "setuptools>=70.1",
+        ],
         "lint": ["ruff>=0.17,<0.18", "mypy>=2.4,<3"],
     },
     entry_points={"console_scripts": ["dispy = dispy_all:main"]},

@@ -3,9 +3,10 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
-from dispy.client.waiting import make_lock, start_thread
+from dispy.client.waiting import make_lock, start_thread, thread_number
 
 logger = logging.getLogger("dispy.client")
 
@@ -20,6 +21,8 @@ class Callbacks:
         self._signal.acquire()
         self._asleep = False
         self._started = False
+        self._thread = 0
+        self._running: tuple[object, float] | None = None  # the call that runs, and since when
 
     def put(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a call run after all that were put before it. Thread-safe."""
@@ -34,18 +37,39 @@ class Callbacks:
 
     def start(self) -> None:
         """Start the thread now: a program at its end may not start threads any more."""
-        self.put(int)
+        if not self._started:
+            self.put(int)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the calling thread is the callbacks' own."""
+        return self._thread == thread_number()
+
+    def running_longer_than(self, seconds: float) -> object | None:
+        """Return the call that has been running for so long, or None."""
+        running = self._running
+        return running[0] if running is not None and monotonic() - running[1] > seconds else None
 
     def _run(self) -> None:
+        self._thread = thread_number()
         while True:
             with self._guard:
                 call = self._calls.popleft() if self._calls else None
                 self._asleep = call is None
+                self._running = (call, monotonic()) if call is not None else None
             if call is None:
                 self._signal.acquire()
                 continue
-            function, arguments = call
-            try:
-                function(*arguments)
-            except BaseException:  # the user's own code; SystemExit ends nothing here
-                logger.exception("callback %r failed", getattr(function, "__name__", function))
+            call_safely(call[0], None, *call[1])
+
+
+def call_safely(callback: Callable[..., Any], job: Any, *arguments: Any) -> None:
+    """Call the user's own code; what it raises is logged with the job's id and goes no further."""
+    try:
+        callback(*arguments)
+    except BaseException:  # foreign code; SystemExit ends nothing here
+        name = getattr(callback, "__name__", callback)
+        if job is None:
+            logger.exception("callback %r failed", name)
+        else:
+            logger.exception("callback %r failed for job %r", name, job.id)

@@ -1,35 +1,32 @@
 """`JobCluster`: a computation, the nodes it may use, and the jobs submitted to it."""
 
 import logging
-import os
-import shutil
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from time import monotonic, time
+from time import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from dispy.client import arguments
+from dispy.client.completion import as_completed
+from dispy.client.computation import prepare
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.report import print_table
+from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
 from dispy.client.settings import client_settings
 from dispy.client.speaking import set_level
-from dispy.client.waiting import make_event, make_lock
-from dispy.model.errors import DispyError
+from dispy.client.steering import Steering
 from dispy.model.statuses import FINAL, Status
-from dispy.shipping.code import pack_function
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
 
 logger = logging.getLogger("dispy.client")
 
-JobCallback = Callable[[DispyJob], Any]
-StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], Any]
+GRACE_SECONDS = 5.0  # for the callbacks of jobs that `close` has ended
 
 
 class ClusterStatus(NamedTuple):
@@ -39,10 +36,10 @@ class ClusterStatus(NamedTuple):
     jobs_pending: int
 
 
-class JobCluster:
+class JobCluster(Steering):
     """A handle on jobs of one computation, a Python function or the path of a program.
 
-    May be used from any thread, callbacks included.
+    May be used from any thread, callbacks included, of the process that made it.
     """
 
     def __init__(
@@ -54,11 +51,26 @@ class JobCluster:
         cluster_status: StatusCallback | None = None,
         *,
         job_status: JobCallback | None = None,
+        host: Any = None,
+        ip_addr: Any = None,
+        ext_host: Any = None,
+        ext_ip_addr: Any = None,
+        port: int | None = None,
+        node_port: int | None = None,
+        dispy_port: int | None = None,
+        ipv4_udp_multicast: bool = False,
+        dest_path: str | None = None,
         loglevel: int | None = None,
+        setup: Callable[..., Any] | None = None,
+        cleanup: bool = True,
         ping_interval: float | None = None,
         pulse_interval: float | None = None,
+        poll_interval: float | None = None,
         reentrant: bool = False,
-        node_port: int | None = None,
+        secret: str = "",
+        keyfile: str | None = None,
+        certfile: str | None = None,
+        recover_file: str | None = None,
         insecure: bool | None = None,
         local_node: bool | None = None,
     ) -> None:
@@ -69,13 +81,14 @@ class JobCluster:
             objects; without a pattern, exactly those. None: any that answer.
         callback, job_status: called with each job that has a provisional or final result.
         cluster_status: called as (status, node or None, job or None).
-        loglevel: of dispy's own messages (INFO).
+        loglevel: of dispy's own messages (INFO, unless the program has set one).
         ping_interval: seconds between searches for nodes (1 to 1000); None: searched for once,
             and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
         reentrant: whether jobs of a lost node may run again elsewhere.
-        node_port: of nodes whose port is not named (51348); a pattern then means that one alone.
+        node_port: of nodes whose port is not named (51348); a pattern then means that one
+            alone. dispy_port: the number before it.
         insecure: use nodes of other machines without a secret (no).
         local_node: start a node of our own if none is found (yes).
 
@@ -83,42 +96,55 @@ class JobCluster:
         DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
+        Accepted for programs written for dispy 4 and without effect, because this program dials
+        its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
+        ipv4_udp_multicast, poll_interval. Not done by this version yet: dest_path, recover_file
+        (without effect); depends, setup, a cleanup function, secret, keyfile, certfile (refused).
+
         Raises DispyError for arguments that cannot be used.
         """
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
-            node_port=node_port, insecure=insecure, local_node=local_node,
+            node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
+            local_node=local_node,
         )  # fmt: skip
-        set_level(chosen["loglevel"])
-        self._session = get_session()
-        self._number = next(self._session.cluster_numbers)
-        self.name, settings, content = _prepare(computation)
-        if depends:
-            raise DispyError("depends: files and modules cannot be shipped yet by this version")
-        self._is_program = bool(settings["program"])
-        self.callback = self.job_status = _check_callback(job_status or callback, 1)
-        self.cluster_status = _check_callback(cluster_status, 3)
+        set_level(chosen["loglevel"], given=loglevel is not None)
+        session = get_session()
+        super().__init__(session, next(session.cluster_numbers))
+        self.allocations = parse_nodes(nodes)
+        arguments.refuse_what_comes_later(
+            depends, setup, cleanup, secret, keyfile, certfile, self.allocations
+        )
+        arguments.pass_over(
+            host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
+            ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
+            ipv4_udp_multicast=ipv4_udp_multicast, dest_path=dest_path,
+            recover_file=recover_file,
+            poll_interval=arguments.check_interval(poll_interval, "poll_interval", 5),
+        )  # fmt: skip
+        self.job_status = arguments.newer(
+            "job_status", arguments.check_callback(job_status, "job_status", 1),
+            "callback", arguments.check_callback(callback, "callback", 1),
+        )  # fmt: skip
+        self.cluster_status = arguments.check_callback(cluster_status, "cluster_status", 3)
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
-        self.reentrant = bool(reentrant)
-        self.allocations = parse_nodes(nodes)
-        self.start_time, self.end_time = time(), 0.0
-        self._nodes: dict[str, DispyNode] = {}
-        self._guard = make_lock()
-        self._pending = 0
-        self._waiters: list[Any] = []  # events of threads that wait for `_pending` to be 0
+        self.reentrant = arguments.check_flag(reentrant, "reentrant")
+        self.name, settings, content, self._is_program = prepare(computation)
+        self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
-        self._announced = False  # the hub knows that `_fresh` has something
-        self._listeners: list[Callable[[Sequence[DispyJob]], None]] = []
-        self._cancelling: set[int] = set()
+        self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
+        self._announced = False  # the hub knows that there are such
         self._open = True
         if self.job_status or self.cluster_status:
-            self._session.callbacks.start()
-        self._search = find_nodes(
-            self._session, self._number, self.allocations, chosen["node_port"],
-            chosen["insecure"], chosen["local_node"], chosen["broadcast"], self.ping_interval,
-        )  # fmt: skip
-        self._session.hub.call(self._session.open, self, settings, content)
+            session.callbacks.start()
+        with session.finding:
+            self._search = find_nodes(
+                session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
+                chosen["local_node"], chosen["broadcast"], self.ping_interval,
+            )  # fmt: skip
+        # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
+        session.hub.call(session.open, self, settings, content)
 
     # -- submitting
 
@@ -171,40 +197,53 @@ class JobCluster:
         return job
 
     def _queue(self, job: DispyJob, node_id: str | None = None) -> None:
-        """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps."""
+        """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps.
+
+        Ctrl-C may interrupt this anywhere: once the job counts it is in a queue that the hub
+        looks at sooner or later, announced or not.
+        """
         job._cluster = self
+        if not self._open:
+            raise self._closed_error()
+        if self.cluster_status is not None:
+            self._notify(Status.Created, None, [job])  # before the hub can say more of it
         with self._guard:
             if not self._open:
-                raise AttributeError(f"cluster {self.name} is closed; it takes no more jobs")
+                raise self._closed_error()
             self._pending += 1
-        self._session.jobs[job._number] = job
-        if self.cluster_status is not None and type(job) is DispyJob:
-            self._notify(Status.Created, None, [job])
-        if node_id is not None:
-            self._session.hub.post(partial(self._take_pinned, job._number, node_id))
-            return
-        self._fresh.append(job._number)
+            self._session.jobs[job._number] = job
+            if node_id is None:
+                self._fresh.append(job._number)
+            else:
+                self._pinned.append((job._number, node_id))
         if not self._announced:
             self._announced = True
             self._session.hub.post(self._take_fresh)
 
+    def _closed_error(self) -> AttributeError:
+        self._session.check_process()
+        return AttributeError(f"cluster {self.name} is closed; it takes no more jobs")
+
     def _take_fresh(self) -> None:
         """On the hub: queue all that has been submitted since."""
         self._announced = False  # before looking: what comes later announces itself again
-        numbers = list(self._fresh)
-        for _ in numbers:
-            self._fresh.popleft()
-        self._session.scheduler.submit(self._number, numbers)
-
-    def _take_pinned(self, number: int, node_id: str) -> None:
-        self._session.scheduler.submit(self._number, [number], node_id)
+        if self._fresh:
+            numbers = list(self._fresh)
+            for _ in numbers:
+                self._fresh.popleft()
+            self._session.scheduler.submit(self._number, numbers)
+        while self._pinned:
+            number, node_id = self._pinned.popleft()
+            self._session.scheduler.submit(self._number, [number], node_id)
 
     def map(self, iterable: Iterable[Any], chunksize: int | None = None) -> Iterator[Any]:
         """Yield the result of one call for each item, in order.
 
         Chunks grow to about 10 ms of measured work unless `chunksize` says how many items
         each has. An item that failed raises its exception at its place; `next` then goes on
-        behind it. Chunks are sent as the results are consumed.
+        behind it. Chunks are sent as the results are consumed, and cancelled when the iterator
+        is dropped before its end. Where a worker dies, the items of its chunk fail with the
+        reason, or are tried again one by one if the cluster is `reentrant`.
         """
         return map_calls(self, iterable, chunksize)
 
@@ -222,27 +261,33 @@ class JobCluster:
         A queued job is Cancelled at once. A running one gets KeyboardInterrupt (a program:
         SIGINT) and ends as it decides, by force after 6 seconds.
         """
-        if job._cluster is not self or job.status in FINAL:
+        if not isinstance(job, DispyJob) or job._cluster is not self or job.status in FINAL:
             return -1
-        answer: int = self._session.hub.call(self._cancel, job)
+        self._session.check_process()
+        answer: int = self._session.hub.call(self._cancel, job._number)
         return answer
 
-    def _cancel(self, job: DispyJob) -> int:
-        number = job._number
-        if number not in self._session.jobs or number in self._cancelling:
+    def _cancel(self, number: int) -> int:
+        job = self._session.jobs.get(number)
+        if job is None or number in self._cancelling:
             return -1
+        self._take_fresh()  # the scheduler must know it first
         self._cancelling.add(number)
         self._session.scheduler.cancel(self._number, number)
         return 0
 
+    def _cancel_all(self, jobs: Sequence[DispyJob]) -> None:
+        """On the hub: cancel what nobody waits for any more."""
+        for job in jobs:
+            self._cancel(job._number)
+
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for all jobs and their callbacks; False if `timeout` seconds were not enough."""
-        with self._guard:
-            if not self._pending:
-                return True
-            event = make_event()
-            self._waiters.append(event)
-        return event.wait(timeout)
+        """Wait for all jobs and their callbacks; False if `timeout` seconds were not enough.
+
+        Called in a callback it waits for the jobs alone: their callbacks come when the one
+        that waits has returned.
+        """
+        return self._wait(timeout)
 
     def __call__(self) -> None:
         """Wait for all jobs."""
@@ -252,8 +297,10 @@ class JobCluster:
         """Wait for all jobs, then end the computation on every node.
 
         True when closed; False where `timeout` seconds were not enough, unless `terminate`
-        ends what still runs; None if it was closed before.
+        ends what still runs: queued jobs are Cancelled then, running ones Terminated. None if
+        it was closed before. Called in a callback, it does not wait for other callbacks.
         """
+        self._session.check_process()
         if not self._open:
             return None
         if not self.wait(timeout) and not terminate:
@@ -263,18 +310,20 @@ class JobCluster:
                 return None
             self._open = False
         self._session.hub.call(self._close)
-        self.wait()
+        # What is left is callbacks; one that blocks must not hold up who wants an end.
+        self.wait(max(timeout or 0.0, GRACE_SECONDS))
         return True
 
     def _close(self) -> None:
-        left = [job for job in self._session.jobs.values() if job._cluster is self]
+        left = self._unfinished()
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}
         for job in left:
             del self._session.jobs[job._number]
             begun = job.status != Status.Created
             by_status[Status.Terminated if begun else Status.Cancelled].append(job)
         for status, jobs in by_status.items():
-            self._end(jobs, status, "its cluster was closed", None)
+            if jobs:
+                self._end(jobs, status, "its cluster was closed", None)
         self._session.close(self)
 
     def shutdown(self) -> None:
@@ -296,16 +345,6 @@ class JobCluster:
         else:
             self.close(timeout=0, terminate=True)
 
-    def discover_nodes(self, nodes: Any = None) -> int:
-        """Search at once for these hosts and patterns; None: any. Returns 0.
-
-        Which nodes the cluster may use stays as its `nodes` say. Nodes that answer join it
-        soon after. Raises DispyError as the constructor does.
-        """
-        allocations = parse_nodes(nodes)
-        self._session.hub.post(lambda: self._session.discovery.ask_now(self._number, allocations))
-        return 0
-
     # -- what is going on
 
     def status(self) -> ClusterStatus:
@@ -320,168 +359,3 @@ class JobCluster:
 
     def _why(self, job: DispyJob) -> str:
         return self._session.hub.call(self._session.why, self, job)
-
-    # -- on the hub
-
-    def _allocate(self, node: Any) -> int:
-        """Ask the allocations, in order, how many processors of a node to use."""
-        if not self._search.wanted.trusts(node.ip_addr):
-            return 0  # it was found for another cluster, which was told that this is fine
-        for allocation in self.allocations:
-            if not self._search.wanted.fits(allocation, node.ip_addr, node.port):
-                continue
-            try:
-                cpus = allocation.allocate(
-                    self, node.ip_addr, node.name, node.cpus, None, node.hello.platform
-                )
-            except Exception:  # the user's own method
-                logger.exception("allocate of %r failed; node %s is not used", allocation, node)
-                return 0
-            if cpus and cpus > 0:
-                return int(cpus)
-        return 0
-
-    def _node(self, node: Any) -> DispyNode:
-        view = self._nodes.get(node.node_id)
-        if view is None:
-            view = self._nodes[node.node_id] = DispyNode(node.ip_addr, node.name, node.cpus)
-        return view
-
-    def _node_id(self, node: Any) -> str | None:
-        wanted = {node.ip_addr, node.name} if isinstance(node, DispyNode) else {node}
-        for node_id, view in list(self._nodes.items()):
-            if view is node or (view.cpus and wanted & {view.ip_addr, view.name}):
-                return node_id
-        return None
-
-    def _node_changed(self, node: Any, status: Status) -> None:
-        view = self._node(node)
-        view.update_time = time()
-        if status == Status.Closed:
-            view.cpus = view.busy = 0
-        if self.cluster_status is not None:
-            self._session.callbacks.put(self.cluster_status, status, view, None)
-
-    def _notify(self, status: Status, node: DispyNode | None, jobs: Sequence[DispyJob]) -> None:
-        for job in jobs:
-            if type(job) is DispyJob:
-                self._session.callbacks.put(self.cluster_status, status, node, job)
-
-    def _end(
-        self, jobs: Sequence[DispyJob], status: Status, reason: str, node: DispyNode | None
-    ) -> None:
-        """Make jobs final that no node answers for."""
-        now = time()
-        for job in jobs:
-            job._payload = job._packed = job._value = None
-            job.exception, job.end_time = reason, now
-            job.status = status
-            if job._finish is not None:
-                job._finish.set()
-        self._done(jobs, node)
-
-    def _done(self, jobs: Sequence[DispyJob], node: DispyNode | None) -> None:
-        """Tell everybody who wants to know that jobs are final."""
-        for listener in list(self._listeners):
-            listener(jobs)
-        if self._cancelling:
-            self._cancelling.difference_update(job._number for job in jobs)
-        if self.job_status is None and self.cluster_status is None:
-            self._settle(len(jobs))
-        else:
-            self._session.callbacks.put(self._call_back, jobs, node)
-
-    def _call_back(self, jobs: Sequence[DispyJob], node: DispyNode | None) -> None:
-        """On the callbacks' thread: one final call for each job, then they count as done."""
-        for job in jobs:
-            if type(job) is DispyJob:
-                _call_safely(self.job_status, job)
-                _call_safely(self.cluster_status, job.status, node, job)
-        self._settle(len(jobs))
-
-    def _report_interim(self, job: DispyJob, node: DispyNode) -> None:
-        if self.job_status is not None:
-            self._session.callbacks.put(self.job_status, job)
-        if self.cluster_status is not None:
-            self._session.callbacks.put(self.cluster_status, job.status, node, job)
-
-    def _settle(self, count: int) -> None:
-        """Count jobs as done and wake who waits for the last."""
-        with self._guard:
-            self._pending -= count
-            if self._pending:
-                return
-            waiters, self._waiters = self._waiters, []
-        self.end_time = time()
-        for event in waiters:
-            event.set()
-
-
-def as_completed(jobs: Iterable[DispyJob], timeout: float | None = None) -> Iterator[DispyJob]:
-    """Yield jobs of any clusters as they end, those that have ended first.
-
-    Raises TimeoutError when the next does not end within `timeout` seconds of the call.
-    """
-    left = {job._number: job for job in jobs}
-    deadline = None if timeout is None else monotonic() + timeout
-    arrived: deque[DispyJob] = deque()
-    more = make_event()
-
-    def listen(done: Sequence[DispyJob]) -> None:
-        arrived.extend(done)
-        more.set()
-
-    clusters = {job._cluster for job in left.values()}
-    for cluster in clusters:
-        cluster._listeners.append(listen)
-    try:
-        arrived.extend(job for job in left.values() if job.done)
-        while left:
-            more.clear()
-            while arrived:
-                job = arrived.popleft()
-                if left.pop(job._number, None) is not None:
-                    yield job
-            if left and not arrived:
-                pause = None if deadline is None else max(0.0, deadline - monotonic())
-                if not more.wait(pause) and not arrived:
-                    raise TimeoutError(f"{len(left)} jobs are not done after {timeout} seconds")
-    finally:
-        for cluster in clusters:
-            cluster._listeners.remove(listen)
-
-
-def _call_safely(callback: Callable[..., Any] | None, *arguments: Any) -> None:
-    if callback is None:
-        return
-    try:
-        callback(*arguments)
-    except BaseException:  # the user's own code
-        logger.exception("callback %r failed", getattr(callback, "__name__", callback))
-
-
-def _prepare(computation: Callable[..., Any] | str) -> tuple[str, dict[str, Any], bytes]:
-    """Return a computation's name, settings for its nodes, and content."""
-    settings = {
-        "program": isinstance(computation, str),
-        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
-        "implementation": sys.implementation.name,
-    }
-    if isinstance(computation, str):
-        path = computation if os.path.isfile(computation) else shutil.which(computation)
-        if path is None:
-            raise DispyError(f"no program {computation!r}: neither a file here nor in PATH")
-        with open(path, "rb") as file:
-            return computation, {**settings, "file": os.path.basename(path)}, file.read()
-    if not callable(computation):
-        raise DispyError(
-            f"invalid computation type: a function or the path of a program, not {computation!r}"
-        )
-    name = getattr(computation, "__name__", type(computation).__name__)
-    return name, settings, pack_function(computation, name)
-
-
-def _check_callback(callback: Any, count: int) -> Any:
-    if callback is not None and not callable(callback):
-        raise DispyError(f"a callback is a function of {count} arguments, not {callback!r}")
-    return callback

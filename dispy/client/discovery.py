@@ -57,6 +57,16 @@ class Discovery:
             self._dial(identity, address)
         self._tasks[number] = gevent.spawn(self._repeat, search, interval)
 
+    def widen(self, number: int, allocations: Sequence[NodeAllocate]) -> None:
+        """A cluster may use further hosts, which its search knows already."""
+        search = self._searches.get(number)
+        if search is None:
+            return  # it was closed in between
+        for host, port in search.wanted.listed:
+            if search.wanted.trusts(host):
+                self._session.scheduler.connect(host, port)  # nothing new for those it has
+        self.ask_now(number, allocations)
+
     def end(self, number: int) -> None:
         """A cluster was closed: hosts that only it named are let go."""
         search = self._searches.pop(number, None)

@@ -9,42 +9,73 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dispy.client.waiting import make_event, start_thread
+from dispy.client.waiting import is_patched, make_event, start_thread
 from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
 
-END_SECONDS = 5.0  # that the thread may take to end
 Result = TypeVar("Result")
+
+LOOK_AGAIN_SECONDS = 0.5
+END_SECONDS = 5.0  # that the thread may take to end
 
 
 class Hub:
     """Owns the thread; `call` from any thread, never from the hub itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_again: Callable[[], None]) -> None:
+        self._look_again = look_again  # called now and then, in case a wake-up was cut short
         self._calls: deque[Callable[[], Any]] = deque()
         self._wake: Any = None
         self._awake = True  # until the loop runs
-        self._stopped = False
+        self._over: Any = None  # of the hub's own kind of events
         self._ended = make_event()
-        start_thread(self._run, "dispy-hub")
+        if is_patched():
+            _import_everything()
+        self._thread = start_thread(self._run, "dispy-hub")
 
     def _run(self) -> None:
-        import gevent
-        from gevent.event import Event
+        try:
+            self._serve()
+        finally:
+            self._ended.set()
 
-        hub = gevent.get_hub()
+    def _serve(self) -> None:
+        from gevent.event import Event
+        from gevent.hub import Hub as GeventHub
+        from gevent.hub import set_hub
+
+        # Not the default loop, although gevent takes this thread for the main one if it was first
+        # imported here: a child forked meanwhile would find that loop in the middle of a run.
+        hub = GeventHub(default=False)
+        set_hub(hub)
+        self._over = Event()
         hub.print_exception = _log_exception
         self._wake = hub.loop.async_()
         self._wake.start(self._take_calls)
-        self._over = Event()
-        self._take_calls()
-        self._over.wait()  # for as long as the program lives
-        self._ended.set()
+        while not self._over.is_set():
+            # A Ctrl-C in `post` may hit between the two lines that wake the hub.
+            self._take_calls()
+            self._look_again()
+            self._over.wait(timeout=LOOK_AGAIN_SECONDS)
+        self._awake = True  # nobody need wake it any more
+        self._wake.close()
+        hub.destroy()
+
+    def end(self) -> None:
+        """End the thread, and return when it has; later posts are ignored.
+
+        A thread that still switches greenlets while the interpreter ends crashes the program:
+        CPython unwinds its stack, and that of a greenlet cannot be unwound.
+        """
+        self.post(lambda: self._over.set())
+        self._ended.wait(END_SECONDS)
+        if self._thread is not None:
+            self._thread.join(END_SECONDS)
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have `call` run on the hub soon; it must not wait. Thread-safe, about 1 us."""
-        if self._stopped:
+        if self._ended.is_set():
             return
         self._calls.append(call)
         if not self._awake:
@@ -64,10 +95,11 @@ class Hub:
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function in a greenlet of the hub, where it may wait; return its result.
 
-        Raises DispyError where the hub was stopped.
+        Raises DispyError once the hub has ended.
         """
-        if self._stopped:
-            raise DispyError("dispy has ended with its program; nothing can be asked of it now")
+        if self._ended.is_set():
+            raise DispyError("this program has ended its clusters; nothing more can be done here")
+
         done = make_event()
         outcome: list[Any] = [None, None]
 
@@ -86,16 +118,22 @@ class Hub:
         result: Result = outcome[0]
         return result
 
-    def stop(self) -> None:
-        """End the thread, and return when it has. Later posts are ignored.
 
-        A thread that still switches greenlets while the interpreter ends crashes the program:
-        CPython unwinds its stack, and that of a greenlet cannot be unwound.
-        """
-        if not self._stopped:
-            self.post(lambda: self._over.set())
-            self._stopped = True  # whoever posts in this moment posts to a loop that ends
-            self._ended.wait(END_SECONDS)
+def _import_everything() -> None:
+    """Import here what the hub will import, and have gevent import what it does on its first use.
+
+    The locks of imports are gevent's own in a patched program. A thread that has to wait for one
+    while it makes its hub makes another hub for that wait, and neither is ever done.
+    """
+    import gevent
+
+    import dispy.client.asking
+    import dispy.client.discovery
+    import dispy.scheduler.service  # noqa: F401
+
+    hub = gevent.get_hub()
+    assert hub.resolver is not None
+    assert hub.threadpool is not None
 
 
 def _spawn(run: Callable[[], None]) -> None:

@@ -1,12 +1,13 @@
 """A job as its submitter holds it."""
 
+import contextlib
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Generator
+from functools import partial
 from time import time
 from typing import Any
 
-from dispy.client.waiting import make_event
+from dispy.client.waiting import JobEvent, make_event
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 from dispy.protocol.messages import Payload
@@ -15,7 +16,6 @@ from dispy.shipping.payloads import unpack
 logger = logging.getLogger("dispy.client")
 
 _NO_KEYWORDS: dict[str, Any] = {}  # shared: an empty dictionary costs 64 bytes a job
-_NOTHING = object()
 
 
 class JobFailed(DispyError):
@@ -45,9 +45,9 @@ class DispyJob:
     """
 
     __slots__ = (
-        "id", "args", "kwargs", "status", "stdout", "stderr", "exception", "ip_addr",
-        "submit_time", "start_time", "end_time", "_number", "_cluster", "_payload", "_packed",
-        "_value", "_error", "_finish", "_interim", "__weakref__",
+        "id", "args", "kwargs", "status", "stdout", "stderr", "ip_addr", "submit_time",
+        "start_time", "end_time", "_number", "_cluster", "_payload", "_packed", "_value",
+        "_exception", "_error", "_finish", "__weakref__",
     )  # fmt: skip
 
     Created = Status.Created
@@ -66,7 +66,6 @@ class DispyJob:
         self.status: Status = Status.Created
         self.stdout: Any = None
         self.stderr: Any = None
-        self.exception: str | None = None
         self.ip_addr: str | None = None
         self.submit_time: float | None = time()
         self.start_time: float | None = None
@@ -76,9 +75,9 @@ class DispyJob:
         self._payload: Payload | None = None
         self._packed: Payload | None = None  # the result before anybody asked for it
         self._value: Any = None
+        self._exception: str | None = None
         self._error: bytes | None = None
-        self._finish: threading.Event | None = None
-        self._interim = False  # a provisional result came since `finish` was last cleared
+        self._finish: JobEvent | None = None
 
     @property
     def _args(self) -> tuple[Any, ...]:
@@ -94,7 +93,7 @@ class DispyJob:
         return self.status in FINAL
 
     @property
-    def finish(self) -> threading.Event:
+    def finish(self) -> JobEvent:
         """An event that is set when the job is done; made when first asked for."""
         event = self._finish
         if event is None:
@@ -104,6 +103,22 @@ class DispyJob:
         return event
 
     @property
+    def exception(self) -> str | None:
+        """The traceback of what the job raised, or the reason why it has no result, or None."""
+        if self._exception is not None:
+            self._seen()
+        return self._exception
+
+    @exception.setter
+    def exception(self, text: str | None) -> None:
+        self._exception = text
+
+    def _seen(self) -> None:
+        """Note that somebody looks at a failure, which need not be told at the end then."""
+        if self._cluster is not None:
+            self._cluster._session.failures.seen(self._number)
+
+    @property
     def result(self) -> Any:
         """The return value or exit status; the newest provisional value; None without one."""
         packed = self._packed
@@ -111,10 +126,10 @@ class DispyJob:
             try:
                 self._value = unpack(packed)
             except BaseException as error:  # foreign code: the result's own classes
-                self.exception = f"its result could not be rebuilt: {error!r}"
+                self._exception = f"its result could not be rebuilt: {error!r}"
                 if self.status == Status.Finished:
                     self.status = Status.Terminated
-                logger.error("job %r: %s", self.id, self.exception)
+                logger.error("job %r: %s", self.id, self._exception)
             self._packed = None
         return self._value
 
@@ -127,15 +142,27 @@ class DispyJob:
 
         `clear` re-arms `finish`, for jobs that are waited for again after a provisional result.
         """
-        if self.status not in FINAL:
-            self.finish.wait()
+        self.wait()
         if clear and self._finish is not None:
             self._finish.clear()
         return self.result
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, `timeout` seconds at most; say whether the job is done."""
-        return self.status in FINAL or self.finish.wait(timeout)
+        """Wait for the end, `timeout` seconds at most; say whether the job is done.
+
+        Ctrl-C leaves the job running. Raises DispyError where it can never end: in a process
+        that was forked from the one that submitted it, or for a job that nobody submitted.
+        """
+        if self.status in FINAL:
+            return True
+        if self._cluster is None:
+            raise DispyError("this job was not submitted; jobs come from `cluster.submit`")
+        self._cluster._session.check_process()
+        try:
+            return self.finish.wait(timeout)
+        except KeyboardInterrupt:
+            logger.warning("interrupted while waiting for %r: %s", self, self._cluster._standing())
+            raise
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result, or raise what the job raised.
@@ -148,6 +175,7 @@ class DispyJob:
         result = self.result
         if self.status == Status.Finished:
             return result
+        self._seen()
         error: BaseException | None = None
         if self._error is not None:
             try:
@@ -155,8 +183,19 @@ class DispyJob:
             except BaseException:  # foreign code: the exception's own class
                 logger.debug("the exception of job %r could not be rebuilt", self.id)
         if not isinstance(error, BaseException):
-            raise JobFailed(f"job {self.id!r} was {self.status.name}: {self.exception}")
-        raise error from RemoteTraceback(self.exception or "")
+            raise JobFailed(f"job {self.id!r} was {self.status.name}: {self._exception}")
+        raise error from RemoteTraceback(self._exception or "")
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """In asyncio: `await job` gives the result, or raises what the job raised."""
+        if self.status not in FINAL:
+            import asyncio
+
+            loop = asyncio.get_running_loop()
+            waiting: asyncio.Future[None] = loop.create_future()
+            self.finish.then(partial(_wake_in, loop, waiting))
+            yield from waiting
+        return self.get()
 
     def why(self) -> str:
         """Say why the job has not started, node by node, or where it is; one line for each."""
@@ -169,13 +208,12 @@ class DispyJob:
         return f"<DispyJob {self.id!r} {self.status.name}>"
 
 
-def copy_job(job: DispyJob) -> DispyJob:
-    """Return a shallow copy: what a callback sees of a job that goes on."""
-    copied = DispyJob.__new__(DispyJob)
-    for name in DispyJob.__slots__:
-        if name != "__weakref__":
-            setattr(copied, name, getattr(job, name))
-    return copied
+def _wake_in(loop: Any, waiting: Any) -> None:
+    """On the hub: resume whoever awaits a job, in the thread of the loop that it runs in."""
 
+    def resume() -> None:
+        if not waiting.done():
+            waiting.set_result(None)
 
-Callback = Callable[[DispyJob], Any]
+    with contextlib.suppress(RuntimeError):  # that loop has been closed; nobody waits any more
+        loop.call_soon_threadsafe(resume)

@@ -4,19 +4,19 @@ It serves this program alone and ends with it, whatever ends it: it reads end-of
 before gevent is imported here, so that both interpreters start side by side.
 """
 
-import contextlib
 import os
 import socket
-import subprocess
 import sys
+from time import monotonic, sleep
 from typing import Any
 
 from dispy.client.waiting import is_patched
+from dispy.system.beside import KEPT_DESCRIPTOR, start_beside
 from dispy.system.interpreter import own_command, own_environment
-from dispy.system.processes import widen
+from dispy.system.processes import disconnect, widen
 
 PATH_VARIABLE = "DISPY_WORKER_PATH"  # module search path of this program, for its workers
-END_SECONDS = 5.0
+END_SECONDS = 3.0  # that the local node may take to end before it is killed
 
 
 class LocalNode:
@@ -27,25 +27,26 @@ class LocalNode:
         for sock in (ours, theirs):
             widen(sock)
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        self.process = _plain("subprocess", "Popen")(
-            own_command("node", "--serve-descriptor", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the program; its end is told by the socket
-            env={**own_environment(), PATH_VARIABLE: path},
+        self.process = start_beside(
+            own_command("node", "--serve-descriptor", str(KEPT_DESCRIPTOR)),
+            theirs.fileno(),
+            {**own_environment(), PATH_VARIABLE: path},
         )
         theirs.close()
         self.descriptor: int = ours.detach()
 
     def wait(self) -> None:
-        """Wait until the process has ended, after its socket was closed."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=END_SECONDS)
+        """Wait until the process has ended, after its socket was closed; end it by force."""
+        deadline = monotonic() + END_SECONDS
+        while not self.process.has_ended():
+            if monotonic() > deadline:
+                self.process.kill()  # its own processes end with it
+                deadline += END_SECONDS
+            sleep(0.005)
 
     def forget(self) -> None:
-        """In a forked child: close the socket without a word, so that only its owner keeps it."""
-        with contextlib.suppress(OSError):
-            os.close(self.descriptor)
+        """In a forked child: give up its copy of the socket, so that only its owner keeps it."""
+        disconnect(self.descriptor)
 
 
 def _plain(module: str, name: str) -> Any:
@@ -54,4 +55,4 @@ def _plain(module: str, name: str) -> Any:
         from gevent import monkey
 
         return monkey.get_original(module, name)
-    return getattr({"socket": socket, "subprocess": subprocess}[module], name)
+    return getattr({"socket": socket}[module], name)

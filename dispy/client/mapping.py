@@ -8,13 +8,14 @@ an exception, which is what lets `next` continue behind a failed item.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.job import DispyJob, JobFailed, RemoteTraceback
 from dispy.model.errors import DispyError
-from dispy.model.statuses import Status
+from dispy.model.statuses import FINAL, Status
 from dispy.shipping.failures import Failure
 from dispy.shipping.payloads import CannotPack, pack_items, unpack
 
@@ -30,8 +31,13 @@ CHUNKS_AHEAD = 4  # for each processor
 class ChunkJob(DispyJob):
     """The calls of one chunk; no callback ever sees it."""
 
-    __slots__ = ("size",)
-    size: int  # items
+    __slots__ = ("items", "refusal")
+    items: Sequence[Any]
+    refusal: CannotPack | None  # why it was not sent
+
+    def __init__(self, items: Sequence[Any], number: int) -> None:
+        super().__init__(number=number)
+        self.items, self.refusal = items, None
 
 
 def map_calls(
@@ -40,13 +46,21 @@ def map_calls(
     """Return the iterator of `JobCluster.map`; sends the first chunks at once."""
     if cluster._is_program:
         raise DispyError(f"map calls a function for each item; {cluster.name} is a program")
-    if chunksize is not None and chunksize < 1:
+    if chunksize is not None and (
+        isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1
+    ):
         raise DispyError(f"chunksize is a number of items, at least 1, not {chunksize!r}")
+    if not cluster._open:
+        raise cluster._closed_error()
     return chain.from_iterable(_Chunks(cluster, iterable, chunksize))
 
 
 class _Chunks:
-    """Iterates over the results of chunks, in order, and sends more while it is asked."""
+    """Iterates over the results of chunks, in order, and sends more while it is asked.
+
+    What ends the items early, an exception of the iterable or a closed cluster, is raised
+    behind the results of what was sent before.
+    """
 
     def __init__(
         self, cluster: "JobCluster", iterable: Iterable[Any], chunksize: int | None
@@ -54,6 +68,7 @@ class _Chunks:
         self._cluster, self._fixed = cluster, chunksize
         self._size = chunksize or 1
         self._out: deque[ChunkJob] = deque()
+        self._early_end: BaseException | None = None
         # A range is cut, not listed: a chunk of it is a few bytes on the wire.
         self._range = iterable if isinstance(iterable, range) else None
         self._rest = iter(iterable)
@@ -65,43 +80,107 @@ class _Chunks:
     def __next__(self) -> Iterable[Any]:
         self._send()
         if not self._out:
+            error, self._early_end, self._range, self._rest = (
+                self._early_end, None, None, iter(()),
+            )  # fmt: skip
+            if error is not None:
+                raise error
             raise StopIteration
         job = self._out[0]
+        if job._cluster is None and job.refusal is None:
+            self._send_late(job)
         job.wait()
-        self._out.popleft()
-        if job.status != Status.Finished:
-            failed = JobFailed(f"{job.size} items in one chunk: {job.exception}")
-            return _Walk([failed] * job.size)
-        results, has_failures = job.result
+        if self._out.popleft() is not job:
+            raise DispyError("an iterator of map belongs to one thread at a time")
+        results: Any = job.result if job.status == Status.Finished else None
+        if job.status != Status.Finished:  # asked again: a result that cannot be rebuilt fails
+            return self._without_results(job)
         self._measure(job)
         self._send()
-        return _Walk(results) if has_failures else results
+        values, has_failures = results
+        return _Walk(values) if has_failures else values
+
+    def __del__(self) -> None:
+        """Cancel what nobody will ask for; in any thread, so without waiting."""
+        jobs = [job for job in self._out if job.status not in FINAL]
+        if jobs and not self._cluster._session.forked:
+            self._cluster._session.hub.post(partial(self._cluster._cancel_all, jobs))
+
+    def _without_results(self, job: ChunkJob) -> Iterable[Any]:
+        """Try each call alone if it may run twice; else fail them all for the chunk's reason.
+
+        One after the other: when a worker dies, any of the jobs in its hands may be blamed.
+        """
+        retried = job.status in (Status.Terminated, Status.Abandoned)
+        if retried and self._cluster.reentrant and self._cluster._open and len(job.items) > 1:
+            for at in reversed(range(len(job.items))):
+                self._out.extendleft(reversed(self._pack(job.items[at : at + 1])))
+            return ()
+        error: DispyError | None = job.refusal
+        if error is None:
+            rest = f" (with {len(job.items) - 1} others in its chunk)" if job.items[1:] else ""
+            error = JobFailed(f"a call of {self._cluster.name} was lost{rest}: {job._exception}")
+        return _Walk([_Raise(error)] * len(job.items))
 
     def _measure(self, job: ChunkJob) -> None:
         if self._fixed is None and job.start_time is not None and job.end_time is not None:
-            seconds = max(job.end_time - job.start_time, 1e-9) / job.size
+            seconds = max(job.end_time - job.start_time, 1e-9) / len(job.items)
             wanted = int(CHUNK_SECONDS / seconds)
-            self._size = max(1, min(wanted, job.size * GROWTH, CHUNK_ITEMS))
+            self._size = max(1, min(wanted, len(job.items) * GROWTH, CHUNK_ITEMS))
 
     def _send(self) -> None:
         processors = sum(node.cpus for node in self._cluster.status().nodes) or 2
-        while len(self._out) < CHUNKS_AHEAD * processors:
-            items: Any
-            if self._range is not None:
-                items, self._range = self._range[: self._size], self._range[self._size :]
-            else:
-                items = list(islice(self._rest, self._size))
+        while len(self._out) < CHUNKS_AHEAD * processors and self._early_end is None:
+            items = self._take()
             if not items:
                 return
-            job = ChunkJob(number=next(self._cluster._session.numbers))
-            job.size = len(items)
-            try:
-                job._payload = pack_items(self._cluster.name, items)
-            except CannotPack as error:
-                job.status, job.exception = Status.Cancelled, str(error)
-            else:
-                self._cluster._queue(job)
-            self._out.append(job)
+            for job in self._pack(items):
+                try:
+                    if job.refusal is None:
+                        self._cluster._queue(job)
+                except AttributeError as closed:
+                    self._early_end = closed
+                    return
+                self._out.append(job)
+
+    def _send_late(self, job: ChunkJob) -> None:
+        try:
+            self._cluster._queue(job)
+        except AttributeError as closed:
+            job.status, job.exception = Status.Cancelled, str(closed)
+
+    def _take(self) -> Sequence[Any]:
+        """Take the items of the next chunk; what the iterable raises comes later."""
+        if self._range is not None:
+            items, self._range = self._range[: self._size], self._range[self._size :]
+            return items
+        taken: list[Any] = []
+        try:
+            taken.extend(islice(self._rest, self._size))  # keeps what came before an exception
+        except Exception as error:  # the user's own generator
+            self._early_end = error
+        return taken
+
+    def _pack(self, items: Sequence[Any]) -> list[ChunkJob]:
+        """Make a chunk; items that cannot be sent are found by halving it, and fail alone."""
+        job = ChunkJob(items, next(self._cluster._session.numbers))
+        try:
+            job._payload = pack_items(self._cluster.name, items)
+        except CannotPack as error:
+            if len(items) > 1:
+                half = len(items) // 2
+                return self._pack(items[:half]) + self._pack(items[half:])
+            job.status, job.refusal = Status.Cancelled, error
+        return [job]
+
+
+class _Raise:
+    """Stands in the place of a result that does not exist."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class _Walk:
@@ -115,8 +194,8 @@ class _Walk:
 
     def __next__(self) -> Any:
         value = next(self._rest)
-        if isinstance(value, JobFailed):
-            raise value
+        if type(value) is _Raise:
+            raise value.error
         if type(value) is not Failure:
             return value
         error: object = None

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import socket
-import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
@@ -18,9 +18,13 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
+from dispy.client.ending import die_of_interrupt, ends_at_once, undisturbed, wait_for_all
+from dispy.client.failures import Failures
 from dispy.client.hub import Hub
-from dispy.client.job import DispyJob, copy_job
+from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
+from dispy.client.waiting import make_lock
+from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
 from dispy.shipping.sharing import give_back, mapped
@@ -39,8 +43,11 @@ class Session:
     """Owns the hub, the scheduler on it, and the local node; one for each process."""
 
     def __init__(self) -> None:
-        self.hub = Hub()
         self.callbacks = Callbacks()
+        self.failures = Failures()
+        # Two threads that open clusters must not each start a local node. Not `make_lock`:
+        # whoever holds this waits, in a patched program cooperatively.
+        self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
@@ -53,6 +60,9 @@ class Session:
         self._scheduler: Scheduler | None = None
         self._discovery: Discovery | None = None
         self.ended = False
+        self.process = os.getpid()
+        self.forked = False  # this is a copy in a child process, without any of our threads
+        self.hub = Hub(self._look_again)  # last: its thread looks at us at once
         atexit.register(self._at_exit)
 
     @property
@@ -65,6 +75,14 @@ class Session:
             self._scheduler = Scheduler(self, secrets.token_hex(16), name)
         return self._scheduler
 
+    def check_process(self) -> None:
+        """Raise DispyError in a process that was forked from the one that this belongs to."""
+        if self.forked:
+            raise DispyError(
+                f"this cluster belongs to process {self.process}, from which this process was "
+                f"forked; its jobs cannot be used here. Create a JobCluster of its own"
+            )
+
     @property
     def discovery(self) -> "Discovery":
         """The search for nodes; only for calls on the hub."""
@@ -76,13 +94,24 @@ class Session:
 
     # -- clusters; on the hub
 
+    def _look_again(self) -> None:
+        """Take jobs whose announcement was cut short by a Ctrl-C."""
+        for cluster in list(self.clusters.values()):
+            cluster._take_fresh()
+
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
         self.clusters[cluster._number] = cluster
+        if cluster.pulse_interval is not None:
+            settings = {**settings, "pulse": cluster.pulse_interval}
         self.scheduler.open_cluster(
             cluster._number, cluster.name, settings, content, cluster.reentrant,
             cluster.pulse_interval,
         )  # fmt: skip
+        self.offer_known(cluster)
+
+    def offer_known(self, cluster: "JobCluster") -> None:
+        """Offer a cluster the nodes that are there already."""
         for node in list(self.scheduler.nodes.values()):
             if node.settled:
                 self._offer(cluster, node)
@@ -117,7 +146,11 @@ class Session:
 
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus = cluster._allocate(node)
-        self.hub.post(lambda: self.scheduler.allocate(cluster._number, node.node_id, cpus))
+        self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus))
+
+    def allocate(self, cluster: "JobCluster", node_id: str, cpus: int) -> None:
+        """Let a cluster use `cpus` processors of a node from now on."""
+        self.scheduler.allocate(cluster._number, node_id, cpus)
 
     def search_lines(self, cluster: "JobCluster") -> list[str]:
         """Say what the search for a cluster's nodes has met, and what to do, line by line."""
@@ -186,6 +219,9 @@ class Session:
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
+        if extras:
+            failed = [job for job in done if job.status == Status.Terminated]
+            self.failures.add(cluster.name, failed)
         cluster._done(done, view)
         for event in waited:
             event.set()
@@ -199,6 +235,8 @@ class Session:
         reason: str,
     ) -> None:
         """End jobs that cannot go on; `node` had them, or None had."""
+        if self.ended:
+            return  # the program is leaving its nodes, and nobody is there to be told
         cluster = self.clusters[cluster_id]
         view = cluster._node(node) if node is not None else None
         if view is not None:
@@ -222,7 +260,7 @@ class Session:
             return  # it overtook nothing: the job was cancelled or given up meanwhile
         found._packed = value
         found.status = Status.ProvisionalResult
-        cluster._report_interim(copy_job(found), cluster._node(node))
+        cluster._report_interim(found, cluster._node(node))
 
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
@@ -275,24 +313,31 @@ class Session:
 
     def _at_exit(self) -> None:
         """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C."""
-        failed = getattr(sys, "last_value", None) is not None and not hasattr(sys, "ps1")
-        with contextlib.suppress(KeyboardInterrupt):
-            if not failed:
-                for cluster in list(self.clusters.values()):
-                    cluster.close()
-        self.end()
+        interrupted = False
+        try:
+            if not ends_at_once():
+                wait_for_all(list(self.clusters.values()))
+        except KeyboardInterrupt:
+            interrupted = True
+        with undisturbed():
+            self.failures.tell()
+            self.end()
+        if interrupted:
+            die_of_interrupt(self._at_exit)
 
     def end(self) -> None:
         """End links and the local node; returns when that is done or has taken too long."""
         if self.ended:
             return
         self.ended = True
-        with contextlib.suppress(KeyboardInterrupt):
-            if self._scheduler is not None or self.local_node is not None:
+        with undisturbed():
+            local = self.local_node
+            if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
-            self.hub.stop()
-            if self.local_node is not None:
-                self.local_node.wait()
+            self.hub.end()
+            self._abandon_rest()
+            if local is not None:
+                local.wait()
 
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
@@ -304,26 +349,45 @@ class Session:
         elif self.local_node is not None:
             self.local_node.forget()
 
+    def _abandon_rest(self) -> None:
+        """Free whoever still waits, such as exit functions that run after ours."""
+        for cluster in self.clusters.values():
+            cluster._open = False
+        for job in list(self.jobs.values()):
+            job.exception, job.status = "its program has ended", Status.Abandoned
+            if job._finish is not None:
+                job._finish.set()
+
 
 _session: Session | None = None
+_making = make_lock()
 
 
 def get_session() -> Session:
     """Return this process's session, made when first asked for."""
     global _session
-    if _session is None:
-        _session = Session()
-    return _session
+    with _making:  # nothing waits in here
+        if _session is None:
+            _session = Session()
+        return _session
 
 
 def _forget_after_fork() -> None:
     """A forked child has neither our threads nor our jobs; what it holds of ours is closed."""
-    global _session
+    global _session, _making
+    _making = make_lock()
     before, _session = _session, None
-    if before is not None:
-        atexit.unregister(before._at_exit)
-        if before.local_node is not None:
-            before.local_node.forget()
+    if before is None:
+        return
+    atexit.unregister(before._at_exit)
+    before.forked = True
+    for cluster in before.clusters.values():
+        cluster._guard = make_lock()  # whoever held the old one does not run here
+        cluster._open = False
+    if before._scheduler is not None:
+        before._scheduler.disown()
+    if before.local_node is not None:
+        before.local_node.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,17 +12,21 @@ class _WhereNobodyListens(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         others = [handler for handler in LOGGER.handlers if handler is not self]
-        if not others and not logging.root.handlers:
-            print(self.format(record), file=sys.stderr)
+        if not others and not logging.root.handlers and sys.stderr is not None:
+            sys.stderr.write(f"{self.format(record)}\n")  # at once: other processes write too
 
 
-def set_level(level: int) -> None:
-    """Set the level of dispy's loggers, and speak on stderr where nothing else would."""
+def set_level(level: int, given: bool) -> None:
+    """Set the level of dispy's loggers, and speak on stderr where nothing else would.
+
+    One that was not `given` as an argument does not replace what the program has set.
+    """
     if not any(isinstance(handler, _WhereNobodyListens) for handler in LOGGER.handlers):
         handler = _WhereNobodyListens()
         handler.setFormatter(logging.Formatter(FORMAT))
         LOGGER.addHandler(handler)
-    LOGGER.setLevel(level)
+    if given or LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(level)
 
 
 for _name in ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"):

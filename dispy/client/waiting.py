@@ -4,10 +4,15 @@ The embedding program may be patched by gevent: its `threading.Event` then block
 and must be set from another thread through the waiting hub's own loop.
 """
 
+import contextlib
+import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+logger = logging.getLogger("dispy.client")
 
 
 def is_patched() -> bool:
@@ -18,14 +23,19 @@ def is_patched() -> bool:
     return patched is not None and bool(patched("threading"))
 
 
-def start_thread(run: Callable[[], None], name: str) -> None:
-    """Run `run` on a thread of the operating system, also in a patched program."""
+def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
+    """Run `run` on a thread of the operating system, also in a patched program.
+
+    A patched program's own kind of Thread is a greenlet, so that there is none to return.
+    """
     if is_patched():
         from gevent import monkey
 
         monkey.get_original("_thread", "start_new_thread")(run, ())
-    else:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        return None
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def make_lock() -> Any:
@@ -40,12 +50,51 @@ def make_lock() -> Any:
     return threading.Lock()
 
 
-def make_event() -> threading.Event:
+def thread_number() -> int:
+    """Return a number of the calling thread of the operating system, whatever greenlet runs."""
+    if is_patched():
+        from gevent import monkey
+
+        number: int = monkey.get_original("_thread", "get_ident")()
+        return number
+    return threading.get_ident()
+
+
+def make_event() -> "JobEvent":
     """Return an event that any thread may set and any thread or greenlet may wait for."""
-    return _CrossThreadEvent() if is_patched() else threading.Event()
+    return _CrossThreadEvent() if is_patched() else JobEvent()
 
 
-class _CrossThreadEvent(threading.Event):
+class JobEvent(threading.Event):
+    """An event that can also call: `then` is for those who must not wait, as in asyncio."""
+
+    _calls: "deque[Callable[[], object]] | None" = None
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Have `call` run once, in the thread that sets the event or, if it is set, here."""
+        if self._calls is None:
+            self._calls = deque()
+        self._calls.append(call)
+        if self.is_set():
+            self._run_calls()
+
+    def set(self) -> None:
+        """Wake all who wait."""
+        super().set()
+        self._run_calls()
+
+    def _run_calls(self) -> None:
+        calls = self._calls
+        while calls:
+            with contextlib.suppress(IndexError):  # the other side was faster
+                call = calls.popleft()
+                try:
+                    call()
+                except Exception:  # it is the event that must go on
+                    logger.exception("a call at a job's end failed")
+
+
+class _CrossThreadEvent(JobEvent):
     """For patched programs: each waiting greenlet is woken through its own hub's loop."""
 
     def __init__(self) -> None:
@@ -65,6 +114,7 @@ class _CrossThreadEvent(threading.Event):
             wakers, self._wakers = self._wakers, []
             for waker in wakers:
                 waker.send()
+        self._run_calls()
 
     def clear(self) -> None:
         self._done = False

@@ -38,6 +38,7 @@ from dispy.protocol.frames import (
 from dispy.protocol.handshake import HELLO_SECONDS, Hello, accept_hello, hello_decoder
 from dispy.protocol.messages import Kind, check
 from dispy.system.memory import blank
+from dispy.system.processes import disconnect
 from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
 
 READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
@@ -304,6 +305,11 @@ class Link:
                 watcher.stop()
                 watcher.close()
             self._sock.close()
+
+    def forget(self) -> None:
+        """In a forked child: give up its copy of the connection, which is the parent's alone."""
+        if not self._released:
+            disconnect(self._sock.fileno())
 
 
 def _is_plain(piece: bytes | memoryview) -> bool:

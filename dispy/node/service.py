@@ -42,6 +42,7 @@ from dispy.protocol.messages import Kind, join_payloads, split_payloads
 logger = logging.getLogger("dispy.node")
 
 ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
+PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
 FLUSH_SECONDS = 2.0  # that a farewell may take
 FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
 
@@ -89,8 +90,8 @@ class Node:
         if owner is None:
             owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
             logger.info("client %s connected", owner.name)
-        with contextlib.suppress(TypeError, ValueError):  # a peer's nonsense means no opinion
-            owner.pulse_seconds = max(0.0, float(hello.details.get("pulse", 0)))
+        owner.pulse_seconds = 0.0
+        self._wants_pulse(owner, hello.details)
         held = self._core.held(owner.owner_id)
         owner.connected(
             link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
@@ -109,6 +110,15 @@ class Node:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
                 gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
         return end.reason
+
+    def _wants_pulse(self, owner: Owner, table: dict[str, Any]) -> None:
+        """Take an owner's word on how often it wants to hear from us, if it is more often."""
+        with contextlib.suppress(TypeError, ValueError):  # a peer's nonsense means no opinion
+            asked = float(table.get("pulse") or 0)
+            seconds = max(PULSE_LEAST_SECONDS, asked)
+            if asked > 0 and not 0 < owner.pulse_seconds <= seconds:
+                owner.pulse_seconds = seconds
+                self._watch.beat_sooner()
 
     def _give_up(self, owner: Owner, gone_since: float) -> None:
         if owner.gone_since == gone_since and self._owners.get(owner.owner_id) is owner:
@@ -155,6 +165,7 @@ class Node:
         self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
     ) -> None:
         key = (owner.owner_id, number)
+        self._wants_pulse(owner, settings)
         if key in self._computations:
             self._tell_if_ready(owner, key)
             return

@@ -33,11 +33,16 @@ class Watch:
     ) -> None:
         self._core, self._workers, self._owners, self._perform = core, workers, owners, perform
         self._work = Event()
+        self._sooner = Event()  # an owner wants signs of life sooner than the next one comes
         self._greenlets = [gevent.spawn(self._supervise), gevent.spawn(self._beat)]
 
     def wake(self) -> None:
         """Begin to look at workers: there are jobs."""
         self._work.set()
+
+    def beat_sooner(self) -> None:
+        """Look again at how often owners want to hear from us."""
+        self._sooner.set()
 
     def stop(self) -> None:
         """End both greenlets."""
@@ -70,7 +75,8 @@ class Watch:
         """Give every connected owner a sign of life in time."""
         while True:
             wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
-            gevent.sleep(min([PULSE_SECONDS, *wanted]) / 2)
+            self._sooner.clear()
+            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
             now = monotonic()
             for owner in self._owners.values():
                 pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)

@@ -5,6 +5,7 @@ REFUSE with a sentence that says what to do, and ends the link. Before the other
 accepted nothing but HELLO and REFUSE is read, under the small limits below.
 """
 
+import os
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -20,6 +21,18 @@ HELLO_SECONDS = 10.0  # that it may take
 NAME_LIMIT = 255  # characters of each text: a DNS name's length
 
 
+def platform_name() -> str:
+    """Return what `platform.platform()` does, without the child process that it starts.
+
+    A program patched by gevent cannot start one from the thread of a hub of its own.
+    """
+    if sys.platform != "linux":
+        return f"{platform.system()}-{platform.release()}"
+    system = os.uname()
+    library = (os.confstr("CS_GNU_LIBC_VERSION") or "libc").replace(" ", "")
+    return f"{system.sysname}-{system.release}-{system.machine}-with-{library}"
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """What one side says of itself. `identity` outlives the link, not the process."""
@@ -31,7 +44,7 @@ class Hello:
     version: str = __version__
     python: str = f"{sys.version_info[0]}.{sys.version_info[1]}"
     implementation: str = sys.implementation.name
-    platform: str = field(default_factory=platform.platform)
+    platform: str = field(default_factory=platform_name)
     details: dict[str, Any] = field(default_factory=dict)  # by role: cpus, pulse_interval, ...
 
     def body(self) -> list[dict[str, Any]]:

@@ -29,3 +29,15 @@ class RemoteNode:
     opened: set[int] = field(default_factory=set)  # clusters that were sent to it
     ready: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)  # cluster -> why it cannot be used
+    pulse_seconds: float = 0.0  # between signs of life that it was asked for
+    pulse_since: float = 0.0  # monotonic second at which it was asked
+
+    def expect_pulse(self, seconds: float, now: float) -> None:
+        """Expect signs of life as often as it is told now, if it was not told so before."""
+        if seconds < self.pulse_seconds:
+            self.pulse_seconds, self.pulse_since = seconds, now
+
+    def silent_for(self, now: float) -> float:
+        """Return for how many seconds it has kept silent although it knew what we expect."""
+        assert self.link is not None, "who asks has looked"
+        return now - max(self.link.heard, self.pulse_since)

@@ -101,6 +101,8 @@ class Scheduler:
         )
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
+        self._links: set[Link] = set()  # all that are open, those that say hello included
+        self._stopped = False
         self._beat = gevent.spawn(self._keep_beat)
 
     # -- clusters and jobs
@@ -139,6 +141,7 @@ class Scheduler:
     def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
         name, settings, content = self._opening[cluster_id]
         if node.link is not None:
+            node.expect_pulse(self._pulses.get(cluster_id, PULSE_SECONDS), monotonic())
             node.link.send(Kind.OPEN, [cluster_id, name, settings], [content])
 
     def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
@@ -203,9 +206,24 @@ class Scheduler:
 
     def _serve(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
         """Speak with a node until its link ends; return it, and how that ended."""
-        ours = Hello("client", self._identity, self._name, details={"pulse": self.pulse_seconds})
+        if self._stopped:
+            link.close()
+            return None, LinkEnd("the scheduler has ended")
+        self._links.add(link)
         try:
-            hello = link.exchange_hello(ours, "node")
+            return self._speak(link, host, port, before)
+        finally:
+            self._links.discard(link)
+            link.close()
+
+    def _speak(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
+        told_pulse = self.pulse_seconds
+        ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
+        # A node that we know has no longer to say hello than it would have to say anything.
+        patience = self.pulse_seconds * SILENT_PULSES if before is not None else None
+        try:
+            with gevent.Timeout(patience, TimeoutError("it does not say who it is")):
+                hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
             # One that closes without a word is ending or full, and soon there again.
@@ -227,6 +245,7 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
+        node.pulse_seconds, node.pulse_since = told_pulse, 0.0
         node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
@@ -441,7 +460,7 @@ class Scheduler:
                 if node.link is None:
                     continue
                 self._acknowledge(node)
-                if now - node.link.heard > self.pulse_seconds * SILENT_PULSES:
+                if node.silent_for(now) > node.pulse_seconds * SILENT_PULSES:
                     logger.warning("node %s has been silent for too long", node.name)
                     node.link.close()
                 elif now - node.link.spoke > self.pulse_seconds / 2:
@@ -449,13 +468,18 @@ class Scheduler:
 
     def stop(self) -> None:
         """End every link and greenlet; nodes keep what they were given."""
+        self._stopped = True
+        for link in list(self._links):
+            link.close()
         self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:
             self._watching.kill(timeout=STOP_SECONDS)
         self.keepers.stop(STOP_SECONDS)
-        for node in self.nodes.values():
-            if node.link is not None:
-                node.link.close()
+
+    def disown(self) -> None:
+        """In a forked child: give up the links without a word to the nodes."""
+        for link in self._links:
+            link.forget()
 
 
 def _tell(action: GiveUp) -> str:

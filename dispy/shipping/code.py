@@ -5,11 +5,13 @@ user's own module would then be looked for on the node, which has not got that f
 modules are taken by value too. Modules of the standard library and installed packages are not.
 """
 
+import io
 import sys
 import sysconfig
+from collections import ChainMap
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from dispy.shipping.payloads import CannotPack, by_value_lock
@@ -31,7 +33,7 @@ def pack_function(function: Callable[..., Any], name: str) -> bytes:
         try:
             if by_value:
                 cloudpickle.register_pickle_by_value(module)
-            packed: bytes = cloudpickle.dumps(function, protocol=5)
+            packed = _dump(function, cloudpickle.Pickler)
         except Exception as error:  # foreign code: any object that the function refers to
             raise CannotPack(
                 f"{name} cannot be sent to a node: {error}. It refers to something that lives "
@@ -41,6 +43,26 @@ def pack_function(function: Callable[..., Any], name: str) -> bytes:
             if by_value:
                 cloudpickle.unregister_pickle_by_value(module)
     return packed
+
+
+def _dump(function: Callable[..., Any], pickler: type) -> bytes:
+    """Pickle a function with the names of its source files, which tracebacks shall show.
+
+    cloudpickle 3.1.3 replaces them, so that equal code gives equal bytes wherever it stands.
+    """
+    reduce_code = pickler.dispatch_table[CodeType]  # type: ignore[attr-defined]
+
+    def reduce_with_file(code: CodeType) -> tuple[Any, ...]:
+        rebuild, fields = reduce_code(code)
+        return rebuild, tuple(
+            code.co_filename if field == "<dynamic-code>" else field for field in fields
+        )
+
+    table = ChainMap({CodeType: reduce_with_file}, pickler.dispatch_table)  # type: ignore[attr-defined]
+    with_files = type("PicklerWithFiles", (pickler,), {"dispatch_table": table})
+    file = io.BytesIO()
+    with_files(file, protocol=5).dump(function)
+    return file.getvalue()
 
 
 def _is_installed(module: ModuleType) -> bool:

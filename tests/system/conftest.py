@@ -1,5 +1,6 @@
 """What every system test may use, and what each must leave behind: nothing."""
 
+import atexit
 import contextlib
 import os
 import subprocess
@@ -7,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, Queue
 
 import psutil
 import pytest
 
+from dispy import JobCluster
 from dispy.system.interpreter import own_command
 
 DEADLINE = 30.0  # seconds; for machines that are busy with something else
@@ -164,3 +167,91 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNod
         time.sleep(0.02)
     assert not ours() - before, "processes were left behind"
     assert not [path for path in node.directory.iterdir() if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
+def own_session() -> Iterator[None]:
+    """Let the tests of a module open clusters in this very process, on a local node of its own."""
+    from dispy.client import session
+
+    before = ours()
+    yield
+    made, session._session = session._session, None
+    if made is not None:
+        made.end()
+        atexit.unregister(made._at_exit)
+    deadline = time.monotonic() + DEADLINE
+    while left := ours() - before:
+        assert time.monotonic() < deadline, f"the session left processes behind: {left}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def open_cluster(own_session: None) -> Iterator[Callable[..., JobCluster]]:
+    """Open clusters that are closed, by force, when the test has ended."""
+    opened: list[JobCluster] = []
+
+    def open_one(*arguments: object, **options: object) -> JobCluster:
+        opened.append(JobCluster(*arguments, **options))
+        return opened[-1]
+
+    yield open_one
+    for cluster in opened:
+        cluster.close(timeout=0, terminate=True)
+
+
+class Gate:
+    """Holds jobs that call `hold(str(gate))` until it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._both_ends = os.open(path, os.O_RDWR)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self, jobs: int = 1) -> None:
+        """Let so many jobs go on."""
+        os.write(self._both_ends, b"x" * jobs)
+
+    def close(self) -> None:
+        """Free the descriptor."""
+        os.close(self._both_ends)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """Return a gate, closed at first; what it still holds at the end goes on."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open(1000)
+    made.close()
+
+
+def hold(gate: str, value: object = None) -> object:
+    """Wait at a gate, as a job; return `value`."""
+    import os
+
+    descriptor = os.open(gate, os.O_RDONLY)
+    try:
+        os.read(descriptor, 1)
+    finally:
+        os.close(descriptor)
+    return value
+
+
+def expect(
+    events: "Queue[object]", what: str, matches: Callable[..., bool], within: float = DEADLINE
+) -> object:
+    """Return the first event that matches; after `within` seconds fail, showing all others."""
+    others: list[object] = []
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            event = events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            pytest.fail(f"waited {within:g} s for {what}; came instead: {others}")
+        if matches(event):
+            return event
+        others.append(event)

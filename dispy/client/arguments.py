@@ -1,0 +1,110 @@
+"""What the arguments of `JobCluster` mean, in the words of each generation of dispy.
+
+A later name wins over an earlier one. What this version cannot do yet is refused where going on
+without it would give wrong results or less protection than was asked for, and passed over, with
+a line for those who debug, where it is only about how dispy 4 reached its nodes.
+"""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from dispy.client.nodes import NodeAllocate
+from dispy.model.errors import DispyError
+
+logger = logging.getLogger("dispy.client")
+
+_SECONDS_MOST = 1000  # of an interval, as in dispy 4
+
+
+def newer(name: str, value: Any, old_name: str, old_value: Any) -> Any:
+    """Return the argument under its newer name, or under its old one if only that was given."""
+    if value is None:
+        return old_value
+    if old_value is not None:
+        logger.warning("both %s and %s were given; %s is used", name, old_name, name)
+    return value
+
+
+def choose_port(node_port: Any, dispy_port: Any) -> Any:
+    """Return the port of the nodes; `dispy_port` is the base from which dispy 4.11+ counts."""
+    if dispy_port is None:
+        return node_port
+    if isinstance(dispy_port, bool) or not isinstance(dispy_port, int):
+        raise DispyError(f"dispy_port is a whole number, not {dispy_port!r}")
+    return newer("node_port", node_port, "dispy_port", dispy_port + 1)
+
+
+def check_interval(seconds: Any, name: str, low: float) -> float | None:
+    """Return an interval in seconds, or None if none was given."""
+    if seconds is None:
+        return None
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not low <= seconds <= _SECONDS_MOST:
+        raise DispyError(
+            f"{name} is a number of seconds from {low:g} to {_SECONDS_MOST}, not {seconds!r}"
+        )
+    return float(seconds)
+
+
+def check_callback(callback: Any, name: str, count: int) -> Any:
+    """Return a callback that can be called with `count` arguments, or None."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise DispyError(f"{name} is a function of {count} arguments, not {callback!r}")
+    try:
+        inspect.signature(callback).bind(*range(count))
+    except TypeError:
+        raise DispyError(
+            f"{name}: {getattr(callback, '__name__', callback)!r} cannot be called with {count} "
+            f"argument{'s' if count > 1 else ''}, as it will be"
+        ) from None
+    except ValueError:
+        pass  # written in C, without a signature
+    return callback
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return a yes or no; anything else is no, with a warning, as in dispy 4."""
+    if not isinstance(value, bool):
+        logger.warning("%s is True or False, not %r; taken as False", name, value)
+        return False
+    return value
+
+
+def refuse_what_comes_later(
+    depends: Any,
+    setup: Any,
+    cleanup: Any,
+    secret: Any,
+    keyfile: Any,
+    certfile: Any,
+    allocations: Sequence[NodeAllocate],
+) -> None:
+    """Raise DispyError for what must not be passed over in silence."""
+    if depends or any(allocation.depends for allocation in allocations):
+        raise DispyError(
+            "depends: this version ships no files and modules yet. Functions and classes that "
+            "the computation refers to travel with it; leave them out of depends"
+        )
+    if setup is not None or any(allocation.setup_args for allocation in allocations):
+        raise DispyError(
+            "setup: this version runs no setup on its nodes yet. Prepare in the computation "
+            "itself what each job needs"
+        )
+    if not isinstance(cleanup, bool):
+        raise DispyError("cleanup: this version takes True or False; it runs no function yet")
+    if secret or keyfile or certfile:
+        raise DispyError(
+            "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "
+            "to. Use nodes of this machine, or of a network you trust with insecure=True"
+        )
+
+
+def pass_over(**arguments: Any) -> None:
+    """Tell those who debug which arguments have no effect here."""
+    given = [name for name, value in arguments.items() if value]
+    if given:
+        logger.debug("without effect in this version: %s", ", ".join(given))

@@ -1,0 +1,48 @@
+"""What a cluster's jobs run, made ready to be sent: a function or a program."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dispy.model.errors import DispyError
+from dispy.shipping.code import pack_function
+
+
+class Computation(NamedTuple):
+    """A function or program as the nodes get it."""
+
+    name: str
+    settings: dict[str, Any]  # what a node has to know before it loads it
+    content: bytes
+    is_program: bool
+
+
+def prepare(computation: Callable[..., Any] | str) -> Computation:
+    """Return a computation ready to be sent; raises DispyError for what cannot be one."""
+    settings = {
+        "program": isinstance(computation, str),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "implementation": sys.implementation.name,
+    }
+    if isinstance(computation, str):
+        return _program(computation, settings)
+    if not callable(computation):
+        raise DispyError(
+            f"invalid computation type: a function or the path of a program, not {computation!r}"
+        )
+    name = getattr(computation, "__name__", type(computation).__name__)
+    return Computation(name, settings, pack_function(computation, name), False)
+
+
+def _program(given: str, settings: dict[str, Any]) -> Computation:
+    path = given if os.path.isfile(given) else shutil.which(given)
+    if path is None:
+        raise DispyError(f"no program {given!r}: neither a file here nor in PATH")
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
+    return Computation(given, {**settings, "file": os.path.basename(path)}, content, True)

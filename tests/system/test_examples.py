@@ -1,0 +1,32 @@
+"""Every program under examples/ runs as it stands and ends by itself."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SAYS = {
+    "sample.py": (r"job 3 ran on \S+ \(127\.0\.0\.1\) for 0\.\d\d s", ["4"]),
+    "provisional_results.py": (r"job \d has 0\.9999\d\d: good enough", ["3"]),
+    "bounded_submit.py": (r"the sum of 200 squares is 2646700", ["200"]),
+    "longrun.py": (r"job \d: 3\.1\d\d\d from \d+ points \(Finished\)", ["2"]),
+    "job_scheduler.py": (r"there are 669 primes below 5000", ["10"]),
+    "delegate.py": (r"(?s)longest: together.*|letters: 9|mistake failed: KeyError", []),
+    "map_and_await.py": (
+        r"1 8 27 64 \(five is right out\) 216\b(?s:.*)awaited: \[0, 1, 8",
+        ["7"],
+    ),
+}
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_does_what_it_says(run_program, name: str) -> None:
+    pattern, arguments = SAYS[name]
+    ran = run_program((EXAMPLES / name).read_text(), *arguments)
+    assert ran.end() == 0, ran.output
+    assert re.search(pattern, ran.output), ran.output
