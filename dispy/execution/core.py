@@ -23,6 +23,7 @@ from dispy.execution.records import (
     Report,
     StartWorker,
     Stop,
+    TellCrowded,
     TellShare,
     Worker,
     WorkerId,
@@ -37,6 +38,8 @@ ALONE_SECONDS = (
 )
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
+CROWDED_SECONDS = 1.0  # that jobs wait for those of other owners before their owner is told
+CROWDED_OWNERS = 10  # of these are named
 ACTIVE_SECONDS = 0.5  # after its last job an owner still counts: shares must not flap
 
 
@@ -282,7 +285,9 @@ class Execution:
         return len(self._active)
 
     def time_passed(self, now: float) -> list[Action]:
-        """Call about every ACTIVE_SECONDS: owners that went quiet give up their share."""
+        """Call a few times a second: owners that went quiet give up their share, and those
+        whose jobs wait for others' are told."""
+        told = [action for owner in self._active.values() for action in self._crowd(owner, now)]
         quiet = [
             owner for owner in self._active.values()
             if now - owner.last_active > ACTIVE_SECONDS and not owner.jobs
@@ -292,7 +297,20 @@ class Execution:
             del self._active[owner.owner_id]
             if not owner.computations:
                 del self.owners[owner.owner_id]
-        return self._share() if quiet else []
+        return told + (self._share() if quiet else [])
+
+    def _crowd(self, owner: Owner, now: float) -> list[Action]:
+        if not owner.is_starved:
+            owner.starved_since, was = None, owner.crowded
+            owner.crowded = False
+            return [TellCrowded(owner.owner_id, ())] if was else []
+        if owner.starved_since is None:
+            owner.starved_since = now
+        if owner.crowded or now - owner.starved_since < CROWDED_SECONDS:
+            return []
+        owner.crowded = True
+        others = [(other.owner_id, other.busy) for other in self.owners.values() if other.busy]
+        return [TellCrowded(owner.owner_id, tuple(others[:CROWDED_OWNERS]))]
 
     def _note_active(self, owner: Owner, now: float) -> list[Action]:
         owner.last_active = now

@@ -16,7 +16,10 @@ NO_LIMIT = 1 << 30  # workers
 class Owner(Claimant):
     """An owner of computations; `busy` counts its workers with jobs."""
 
-    __slots__ = ("active", "computations", "jobs", "last_active", "owner_id", "share", "turns")
+    __slots__ = (
+        "active", "computations", "crowded", "jobs", "last_active", "owner_id", "share",
+        "starved_since", "turns",
+    )  # fmt: skip
 
     def __init__(self, owner_id: OwnerId) -> None:
         super().__init__()
@@ -27,6 +30,13 @@ class Owner(Claimant):
         self.active = False  # it counts when slots are shared
         self.last_active = 0.0  # second of its last jobs
         self.share = 0  # slots that it was told of
+        self.starved_since: float | None = None  # the second from which it had jobs and no slot
+        self.crowded = False  # it was told that others have all slots
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether it has jobs that could run, and none of them has a slot."""
+        return self.turns.wanting > 0 and not self.busy
 
 
 class Computation(Claimant):
@@ -109,4 +119,12 @@ class TellShare:
     slots: int
 
 
-Action = StartWorker | Feed | Stop | Report | TellShare
+@dataclass(frozen=True, slots=True)
+class TellCrowded:
+    """Tell that owner that its jobs wait for those of others; nobody: they do not any more."""
+
+    owner: OwnerId
+    others: tuple[tuple[OwnerId, int], ...]  # who has how many slots
+
+
+Action = TellCrowded | StartWorker | Feed | Stop | Report | TellShare

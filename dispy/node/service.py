@@ -27,6 +27,7 @@ from dispy.execution.records import (
     Report,
     StartWorker,
     Stop,
+    TellCrowded,
     TellShare,
 )
 from dispy.model.statuses import Status
@@ -424,10 +425,18 @@ class Node:
                 owner = self._owners.get(action.owner)
                 if owner is not None:
                     owner.tell(Kind.SHARE, [action.slots, len(self._owners)])
+            elif isinstance(action, TellCrowded):
+                self._tell_crowded(action)
             elif isinstance(action, Stop):
                 stopped = self._workers.pop(action.worker_id, None)
                 if stopped is not None:
                     stopped.kill()
+
+    def _tell_crowded(self, action: TellCrowded) -> None:
+        owner = self._owners.get(action.owner)
+        if owner is not None:
+            names = {self._owners[who].name: busy for who, busy in action.others}
+            owner.tell(Kind.STATUS, [{"crowded": names}])
 
     def _feed(self, action: Feed) -> None:
         worker = self._workers[action.worker_id]

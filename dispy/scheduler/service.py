@@ -162,6 +162,17 @@ class Scheduler:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
 
+    def _take_status(self, node: RemoteNode, status: dict[str, Any]) -> None:
+        crowded = status.get("crowded")
+        if isinstance(crowded, dict):
+            others = ", ".join(f"{str(who):.100} ({count})" for who, count in crowded.items())
+            self._core.node_crowded(node.node_id, others)
+
+    def why_stuck(self, cluster_id: int) -> list[str]:
+        """Say why no job of a cluster runs, one line for each node; nothing while one does."""
+        core = self._core
+        return core.explain_waiting(cluster_id) if core.is_stuck(cluster_id) else []
+
     def explain(self, cluster_id: int, job: int) -> list[str]:
         """Say why a job waits, or where it is; no lines for a job that is final."""
         return self._core.explain(cluster_id, job, monotonic())
@@ -285,6 +296,8 @@ class Scheduler:
         elif frame.kind == Kind.PROVISIONAL:
             value = join_payloads([body[2]], frame.buffers)[0]
             self._owner.provisional(body[0], node, body[1], value)
+        elif frame.kind == Kind.STATUS:
+            self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:
             self._said_goodbye(node, *body)
         else:

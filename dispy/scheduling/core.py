@@ -21,7 +21,7 @@ from dispy.scheduling.actions import (
     Requeued,
     RunBatch,
 )
-from dispy.scheduling.explaining import explain
+from dispy.scheduling.explaining import explain, explain_waiting
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, recall
@@ -219,6 +219,12 @@ class Scheduling:
                 self._recalls.watch(allocation, now)
             self._placement.changed(allocation)
 
+    def node_crowded(self, node_id: NodeId, others: str) -> None:
+        """Take the node's word that our jobs there wait for those of `others`; "": not any more."""
+        node = self.nodes.get(node_id)
+        if node is not None:
+            node.crowded = others
+
     def node_silent(self, node_id: NodeId) -> None:
         """Give a node nothing until `node_settled` or `node_lost`: its link is broken."""
         node = self.nodes.get(node_id)
@@ -319,6 +325,21 @@ class Scheduling:
     def time_passed(self, now: float) -> list[Recall]:
         """Call back jobs from nodes that fall behind, where others idle; call after `place`."""
         return self._recalls.time_passed(now, self._placement.has_idle)
+
+    def is_stuck(self, cluster_id: ClusterId) -> bool:
+        """Whether a cluster has jobs, and none of them runs or is on its way to a worker."""
+        cluster = self.clusters.get(cluster_id)
+        if cluster is None:
+            return False
+        there = [a for a in cluster.allocations.values() if a.jobs]
+        if any(a.node.settled and not a.node.crowded for a in there):
+            return False
+        return bool(there or cluster.queued or cluster.pinned)
+
+    def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
+        """Say why the jobs of a cluster wait, one line for each node."""
+        cluster = self.clusters.get(cluster_id)
+        return [] if cluster is None else explain_waiting(cluster, self.nodes.values())
 
     def explain(self, cluster_id: ClusterId, job: JobNumber, now: float) -> list[str]:
         """Say why a job waits, one line for each node, or where it is; and what befell it."""

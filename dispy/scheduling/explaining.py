@@ -28,14 +28,22 @@ def explain(
             f"node {allocation.node.name}: {_why_not(allocation)}",
             *story,
         ]
-    if not nodes:
-        return ["no node is connected", *story]
-    lines = [
-        f"node {node.name}: {_why_not_there(cluster, node)}" for node in list(nodes)[:NODES_TOLD]
+    return [
+        f"{len(cluster.queued)} jobs of {cluster.name} wait",
+        *explain_waiting(cluster, nodes),
+        *story,
     ]
+
+
+def explain_waiting(cluster: Cluster, nodes: Collection[Node]) -> list[str]:
+    """Return one line for each node: why no waiting job of the cluster is given to it."""
+    if not nodes:
+        return ["no node is connected"]
+    told = list(nodes)[:NODES_TOLD]
+    lines = [f"node {node.name}: {_why_not_there(cluster, node)}" for node in told]
     if len(nodes) > NODES_TOLD:
         lines.append(f"and {len(nodes) - NODES_TOLD} nodes more")
-    return [f"{len(cluster.queued)} jobs of {cluster.name} wait", *lines, *story]
+    return lines
 
 
 def _where(allocation: Allocation, job: JobNumber, now: float) -> str:
@@ -43,6 +51,8 @@ def _where(allocation: Allocation, job: JobNumber, now: float) -> str:
     sent = f"sent to node {allocation.node.name} {now - allocation.jobs[job]:.1f} s ago"
     if not allocation.node.settled:
         return f"{sent}; the link to it is broken, and is being made again"
+    if allocation.node.crowded:
+        return f"{sent}; it waits there for other clients' jobs: {allocation.node.crowded}"
     if place < allocation.fills:
         return f"{sent}; as far as known it runs"
     return f"{sent}; it waits there behind {place} jobs of {allocation.cluster.name}"
@@ -66,7 +76,7 @@ def _why_not(allocation: Allocation) -> str:
         return f"{name} is being set up there"
     if not allocation.limit:
         return f"{name} may use none of its processors"
-    if allocation.idle_room:
+    if allocation.idle_room and not node.crowded:
         return "it is about to get a job"
     if allocation.is_full and allocation.limit < node.slots:
         return f"{name} runs the {allocation.limit} jobs at once there that it may"
@@ -74,6 +84,8 @@ def _why_not(allocation: Allocation) -> str:
 
 
 def _busy_with(node: Node) -> str:
+    if node.crowded:
+        return f"all its processors are busy with other clients' jobs: {node.crowded}"
     counts = [
         f"{len(allocation.jobs)} of {allocation.cluster.name}"
         for allocation in node.allocations.values()

@@ -3,9 +3,9 @@
 import random
 import sys
 
-from dispy.execution.core import ACTIVE_SECONDS, Execution
+from dispy.execution.core import ACTIVE_SECONDS, CROWDED_SECONDS, Execution
 from dispy.execution.ledger import Ledger
-from dispy.execution.records import Feed, Report, StartWorker, TellShare
+from dispy.execution.records import Feed, Report, StartWorker, TellCrowded, TellShare
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
@@ -186,3 +186,16 @@ def test_a_ledger_gives_again_what_was_not_acknowledged() -> None:
     ledger.acknowledged(99)
     assert list(ledger.owed()) == []
     assert ledger.next_number() == 4
+
+
+def test_an_owner_whose_jobs_wait_for_anothers_is_told_whose_and_when_that_is_over() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), [0], 0.0)
+    core.jobs_received(("b", 1), [0], 0.0)
+    core.time_passed(0.1)
+    assert core.time_passed(0.2) == [], "it is told before a second has passed"
+    assert core.time_passed(0.1 + CROWDED_SECONDS) == [TellCrowded("b", (("a", 1),))]
+    assert core.time_passed(0.2 + CROWDED_SECONDS) == [], "it is told once"
+    (worker,) = core.workers.values()
+    core.jobs_done(worker.worker_id, [0], 1.0, 2.0)
+    assert TellCrowded("b", ()) in core.time_passed(2.0)
