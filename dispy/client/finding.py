@@ -45,8 +45,7 @@ def find_nodes(
     """
     search = Search(Wanted(allocations, node_port, insecure, local_node, broadcast))
     _refuse_listed(search)
-    takes_local = search.wanted.covers("127.0.0.1", 0)
-    if takes_local and session.local_node is None and not _finds_one(search):
+    if search.wanted.takes_local and session.local_node is None and not _finds_one(search):
         start_local_node(session)
     session.hub.post(lambda: session.discovery.begin(number, search, interval))
     return search

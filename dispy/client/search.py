@@ -72,6 +72,11 @@ class Wanted:
             return self.local_node
         return port == (allocation.port or self.node_port or port)
 
+    @property
+    def takes_local(self) -> bool:
+        """Whether a local node may serve it."""
+        return self.covers("127.0.0.1", 0)
+
     def trusts(self, address: str) -> bool:
         """Say whether a node there may be used; there is no secret by which to know it."""
         return self.insecure or is_loopback(address)

@@ -23,6 +23,7 @@ from dispy.client.failures import Failures
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
+from dispy.client.patience import Patience, reasons
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
+
+LOCAL_NODES_A_MINUTE = 3  # that may end by themselves before no more is started
 
 
 class Session:
@@ -59,6 +62,9 @@ class Session:
         self._local_socket: Any = None  # our end of its socket, once the hub has it
         self._scheduler: Scheduler | None = None
         self._discovery: Discovery | None = None
+        self._patience = Patience(self)
+        self.local_trouble = ""  # what became of the last local node, if it ended too early
+        self._local_ends: list[float] = []  # the seconds (monotonic) at which some did
         self.ended = False
         self.process = os.getpid()
         self.forked = False  # this is a copy in a child process, without any of our threads
@@ -95,9 +101,11 @@ class Session:
     # -- clusters; on the hub
 
     def _look_again(self) -> None:
-        """Take jobs whose announcement was cut short by a Ctrl-C."""
+        """Take jobs whose announcement was cut short by a Ctrl-C, and see who waits for long."""
         for cluster in list(self.clusters.values()):
             cluster._take_fresh()
+        if self._scheduler is not None:
+            self._patience.look(monotonic())
 
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
@@ -134,8 +142,31 @@ class Session:
     def _serve_local(self) -> None:
         reason = self.scheduler.adopt(self._local_socket)
         if not self.ended:
-            logger.error("the local node ended: %s", reason)
-            self.local_node = None
+            self._local_ended(reason)
+
+    def _local_ended(self, reason: str) -> None:
+        """Replace a local node that ended before its program, unless that is of no use."""
+        now = monotonic()
+        self.local_node = None
+        self._local_ends = [*(end for end in self._local_ends if now - end < 60), now]
+        self.local_trouble = f"the local node ended: {reason}"
+        logger.error("%s", self.local_trouble)
+        if not any(cluster._search.wanted.takes_local for cluster in self.clusters.values()):
+            return
+        if len(self._local_ends) > LOCAL_NODES_A_MINUTE:
+            self.local_trouble += (
+                f". {len(self._local_ends)} of them ended within a minute, so no more is started: "
+                f"see what they said above, or run `dispy node` on this machine to see it there"
+            )
+            logger.error("%s", self.local_trouble)
+        elif self.finding.acquire(blocking=False):  # else whoever holds it starts one
+            # Late: finding nodes needs a session first.
+            from dispy.client.finding import start_local_node
+
+            try:
+                start_local_node(self)
+            finally:
+                self.finding.release()
 
     def _offer(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         """Ask the cluster's allocations, ours here, a user's own on the callbacks' thread."""
@@ -161,6 +192,8 @@ class Session:
     def why(self, cluster: "JobCluster", job: DispyJob) -> str:
         """Say why a job waits, or where it is."""
         lines = self.scheduler.explain(cluster._number, job._number)
+        if job.status == Status.Created and not self.scheduler.has_ready_node(cluster._number):
+            lines += [line for line in reasons(self, cluster) if line not in lines]
         return "\n".join(lines) or f"it is {job.status.name}"
 
     # -- what the scheduler tells; on the hub

@@ -168,10 +168,17 @@ class Scheduler:
             others = ", ".join(f"{str(who):.100} ({count})" for who, count in crowded.items())
             self._core.node_crowded(node.node_id, others)
 
-    def why_stuck(self, cluster_id: int) -> list[str]:
-        """Say why no job of a cluster runs, one line for each node; nothing while one does."""
-        core = self._core
-        return core.explain_waiting(cluster_id) if core.is_stuck(cluster_id) else []
+    def is_stuck(self, cluster_id: int) -> bool:
+        """Whether a cluster has jobs and none of them runs, or is about to."""
+        return self._core.is_stuck(cluster_id)
+
+    def explain_waiting(self, cluster_id: int) -> list[str]:
+        """Say why waiting jobs of a cluster are not given to any node, one line for each node."""
+        return self._core.explain_waiting(cluster_id)
+
+    def has_ready_node(self, cluster_id: int) -> bool:
+        """Whether some node has this cluster's computation ready to run."""
+        return any(cluster_id in node.ready for node in self.nodes.values())
 
     def explain(self, cluster_id: int, job: int) -> list[str]:
         """Say why a job waits, or where it is; no lines for a job that is final."""

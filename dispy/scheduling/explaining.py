@@ -29,7 +29,7 @@ def explain(
             *story,
         ]
     return [
-        f"{len(cluster.queued)} jobs of {cluster.name} wait",
+        f"jobs of {cluster.name} wait: {len(cluster.queued)} for any of its nodes",
         *explain_waiting(cluster, nodes),
         *story,
     ]

@@ -261,7 +261,7 @@ def test_a_node_that_gives_jobs_back_unasked_gets_no_more_of_that_cluster() -> N
     core.jobs_submitted(2, [2])
     assert core.place(0.0) == [RunBatch("a", 2, (2,))]
     assert core.explain(1, 1, 2.0)[:2] == [
-        "1 jobs of c1 wait",
+        "jobs of c1 wait: 1 for any of its nodes",
         "node a: it cannot run c1: it cannot load it",
     ]
 
@@ -327,7 +327,7 @@ def test_explain_names_what_keeps_a_job_away_from_each_node() -> None:
     core.place(0.0)
     core.node_shared("busy", 2, 3, 0.0)
     lines = core.explain(1, 9, 0.0)
-    assert lines[0].endswith("jobs of c1 wait")
+    assert lines[0].startswith("jobs of c1 wait")
     assert lines[1:] == [
         "node busy: its 2 processors are busy with jobs: 1 of c1, 1 of c2; 3 clients share it",
         "node limited: c1 runs the 1 jobs at once there that it may",
@@ -343,7 +343,7 @@ def test_explain_says_that_there_is_no_node_and_where_a_job_is() -> None:
     core = make()
     core.jobs_submitted(1, [1])
     core.place(0.0)
-    assert core.explain(1, 1, 0.0) == ["no node is connected"]
+    assert core.explain(1, 1, 0.0)[1:] == ["no node is connected"]
     core = make(("a", 1))
     core.jobs_submitted(1, [1, 2, 3])
     core.place(0.0)

@@ -1,0 +1,69 @@
+"""Says what a cluster's jobs wait for when none of them runs: nothing waits in silence.
+
+Owned by the session, on its hub, which asks it to look twice a second.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dispy.client.cluster import JobCluster
+    from dispy.client.session import Session
+
+logger = logging.getLogger("dispy.client")
+
+FIRST_SECONDS = 2.0  # of waiting before the first word
+AGAIN_SECONDS = 60.0  # between words on the same wait
+
+
+@dataclass(slots=True)
+class _Wait:
+    since: float
+    told: float | None = None  # when its user was told last
+
+
+class Patience:
+    """Remembers since when which cluster waits."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._waits: dict[int, _Wait] = {}
+
+    def look(self, now: float) -> None:
+        """Warn of clusters that have waited for too long; O(clusters)."""
+        session = self._session
+        for number in [number for number in self._waits if number not in session.clusters]:
+            del self._waits[number]
+        for number, cluster in session.clusters.items():
+            if session.scheduler.is_stuck(number):
+                self._warn(cluster, self._waits.setdefault(number, _Wait(now)), now)
+            elif number in self._waits and self._waits.pop(number).told is not None:
+                logger.info("jobs of %s go on", cluster.name)
+
+    def _warn(self, cluster: "JobCluster", wait: _Wait, now: float) -> None:
+        due = wait.since + FIRST_SECONDS if wait.told is None else wait.told + AGAIN_SECONDS
+        if now < due:
+            return
+        wait.told = now
+        lines = "".join(f"\n    {line}" for line in reasons(self._session, cluster))
+        waited = now - wait.since
+        logger.warning(
+            "jobs of %s (%d) have waited for %.0f s:%s",
+            cluster.name,
+            cluster._pending,
+            waited,
+            lines,
+        )
+
+
+def reasons(session: "Session", cluster: "JobCluster") -> list[str]:
+    """Say why no job of a cluster runs: node by node, then what the search has met. On the hub."""
+    lines = session.scheduler.explain_waiting(cluster._number)
+    if session.local_trouble:
+        lines.append(session.local_trouble)
+    if session.scheduler.has_ready_node(cluster._number):
+        return lines
+    if session.local_node is not None and not session.scheduler.nodes:
+        return ["the local node of this program is still starting"]
+    return lines + session.search_lines(cluster)
