@@ -38,8 +38,11 @@ def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | by
     return buffer if isinstance(buffer, kind) else kind(buffer)
 
 
+_RAW_TYPES = frozenset({bytes, bytearray})
+
+
 def _raw(value: Any) -> Any:
-    return _Raw(value) if type(value) in (bytes, bytearray) and len(value) > RAW_SIZE else value
+    return _Raw(value) if type(value) in _RAW_TYPES and len(value) > RAW_SIZE else value
 
 
 def pack(value: object, what: str) -> Payload:
@@ -94,6 +97,14 @@ def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] 
 def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Payload:
     """Return the bytes of one call of the computation `name`; raises CannotPack that names
     the argument at fault."""
+    beside: list[pickle.PickleBuffer] = []
+    try:  # what nearly every call is, without a step too many
+        if _RAW_TYPES.isdisjoint(map(type, arguments)):
+            packed = pickle.dumps((arguments, keywords), 5, buffer_callback=beside.append)
+            if not beside and _MAIN not in packed:
+                return packed
+    except Exception:  # see `pack`
+        beside.clear()
     try:
         return pack((tuple(map(_raw, arguments)), keywords), f"a call of {name}")
     except CannotPack:
