@@ -33,9 +33,7 @@ from dispy.execution.turns import Turns
 PACKET_SECONDS = 0.004  # of work in one packet for a worker, by measured duration
 PACKET_JOBS = 256  # however short they are: what one packet may delay
 PACKETS_AHEAD = 2  # so that a worker never waits for the node
-ALONE_SECONDS = (
-    0.008  # below the node's POKE_SECONDS; longer jobs are worth waiting 0.2 ms for the next
-)
+ALONE_SECONDS = 0.02  # a job as long as this is worth a worker that waits 0.2 ms for the next
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 CROWDED_SECONDS = 1.0  # that jobs wait for those of other owners before their owner is told

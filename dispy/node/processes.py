@@ -26,6 +26,7 @@ from dispy.worker.output import NAMES, OUTPUT_LIMIT
 logger = logging.getLogger("dispy.node")
 
 POKE_SECONDS = 0.01  # of silence, with jobs behind the one that runs
+LATE_DURATIONS = 2  # measured ones, after which those behind it should not wait any longer
 # After a SIGINT: one that came just before a system call is noticed by Python with the next signal.
 NUDGE_SECONDS = 0.1
 TERMINATE_SECONDS = 6.0  # after a cancel's SIGINT: dispy 4's own figures
@@ -108,13 +109,16 @@ class WorkerProcess:
         self._signalled = 0
         self._outputs: list[str] = []  # paths of what it captures output in, once looked up
 
-    def supervise(self, now: float, behind: bool) -> None:
-        """Poke, press on with a cancel, bound the output; call while it has jobs."""
+    def supervise(self, now: float, expected: float, behind: bool) -> None:
+        """Poke, press on with a cancel; call while it has jobs, `expected` seconds long."""
         if self.pid is None:
             return
         silent = now - self.last_heard
-        if (silent > POKE_SECONDS and (behind or self.cancelling)) or (
-            silent > NUDGE_SECONDS and self.interrupted is not None
+        late = silent > max(POKE_SECONDS, LATE_DURATIONS * expected)
+        if (
+            (behind and late)
+            or (self.cancelling and silent > POKE_SECONDS)
+            or (silent > NUDGE_SECONDS and self.interrupted is not None)
         ):
             self.last_heard = now
             self.signal(signal.SIGURG)

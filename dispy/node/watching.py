@@ -57,10 +57,11 @@ class Watch:
             bound = now - output_at > OUTPUT_SECONDS
             busy = False
             for worker_id, worker in list(self._workers.items()):
-                jobs = len(self._core.workers[worker_id].jobs)
-                if jobs:
+                fed = self._core.workers[worker_id]
+                if fed.jobs:
                     busy = True
-                    worker.supervise(now, behind=jobs > 1)
+                    expected = fed.computation.duration or 0.0
+                    worker.supervise(now, expected, behind=len(fed.jobs) > 1)
                     if bound:
                         worker.bound_output()
             if bound:
