@@ -87,7 +87,6 @@ def test_the_programs_on_a_page_run_and_print_what_it_says(
 
 
 EXAMPLES = {
-    "asyncio_jobs.py": ["squares: [0, 1, 4, 9, 16, 25]"],
     "each_node.py": [f"is 0 {os.uname().sysname} {os.uname().machine}"],
     "obj_instances.py": [
         "order 1 costs 7; the node printed: pricing order 1",
