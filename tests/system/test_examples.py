@@ -13,7 +13,10 @@ SAYS = {
     "bounded_submit.py": (r"the sum of 200 squares is 2646700", ["200"]),
     "longrun.py": (r"job \d: 3\.1\d\d\d from \d+ points \(Finished\)", ["2"]),
     "job_scheduler.py": (r"there are 669 primes below 5000", ["10"]),
-    "delegate.py": (r"(?s)longest: whatever.*letters: 8.*mistake failed: KeyError", []),
+    "delegate.py": (
+        r"(?s)(?=.*longest: whatever\n)(?=.*letters: 8\n)(?=.*mistake failed: KeyError)",
+        [],
+    ),
     "each_node.py": (rf"is 0 {os.uname().sysname} {os.uname().machine}", []),
     "obj_instances.py": (r"order 1 costs 7; the node printed: pricing order 1\n", []),
     "parameter_search.py": (r"best 1\.414, 2 refused", []),
