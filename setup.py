@@ -37,6 +37,7 @@ setup(
             "jupyter_client>=8",
             "setuptools>=70.1",
         ],
+        "docs": ["sphinx>=8.1,<10", "furo>=2024.8.6,<2026"],
         "lint": ["ruff>=0.17,<0.18", "mypy>=2.4,<3"],
     },
     entry_points={"console_scripts": ["dispy = dispy_all:main"]},

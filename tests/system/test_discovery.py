@@ -295,3 +295,21 @@ def test_announcements_that_are_lies_do_not_keep_a_program_from_its_jobs(run_pro
     program = run_program(FLOOD)
     assert program.end() == 0, program.output
     assert program.output.splitlines()[-2:] == ["2", "999000"]
+
+
+def test_why_says_what_was_tried_where_no_node_can_run_a_job(run_program) -> None:
+    host = f"127.0.{os.getpid() % 250}.78"
+    source = f"""
+import dispy
+if __name__ == "__main__":
+    cluster = dispy.JobCluster(len, nodes=["{host}"])
+    job = cluster.submit("abc")
+    while "refused" not in job.why():
+        pass
+    print(job.why())
+    cluster.close(timeout=0, terminate=True)
+"""
+    program = run_program(source)
+    assert program.end() == 0, program.output
+    assert f"asked {host} port 51348: no answer: Connection refused" in program.output
+    assert f"`dispy doctor {host}` checks the way to it" in program.output
