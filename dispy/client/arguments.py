@@ -5,7 +5,6 @@ without it would give wrong results or less protection than was asked for, and p
 a line for those who debug, where it is only about how dispy 4 reached its nodes.
 """
 
-import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +54,9 @@ def check_callback(callback: Any, name: str, count: int) -> Any:
     if not callable(callback):
         raise DispyError(f"{name} is a function of {count} arguments, not {callback!r}")
     try:
+        # 4 ms that most programs need not wait for.
+        import inspect
+
         inspect.signature(callback).bind(*range(count))
     except TypeError:
         raise DispyError(

@@ -8,7 +8,6 @@ import atexit
 import contextlib
 import logging
 import os
-import secrets
 import socket
 import threading
 from collections import deque
@@ -78,7 +77,7 @@ class Session:
             from dispy.scheduler.service import Scheduler
 
             name = f"{socket.gethostname()}, process {os.getpid()}"
-            self._scheduler = Scheduler(self, secrets.token_hex(16), name)
+            self._scheduler = Scheduler(self, os.urandom(16).hex(), name)
         return self._scheduler
 
     def check_process(self) -> None:

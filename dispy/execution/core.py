@@ -192,6 +192,12 @@ class Execution:
                     self._wants_changed(computation)
         return gone, actions + self._fill()
 
+    def owner_connected(self, owner_id: OwnerId) -> None:
+        """Tell an owner with a new link anew what it may have missed."""
+        owner = self.owners.get(owner_id)
+        if owner is not None:
+            owner.crowded, owner.starved_since = False, None
+
     def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
         """Return all jobs of an owner that have no result yet: what a reconnection compares."""
         owner = self.owners.get(owner_id)

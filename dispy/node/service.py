@@ -17,7 +17,6 @@ from time import monotonic, time
 from typing import Any
 
 import gevent
-from gevent.pool import Group
 
 from dispy.execution.core import Execution
 from dispy.execution.records import (
@@ -32,16 +31,19 @@ from dispy.execution.records import (
 )
 from dispy.model.statuses import Status
 from dispy.net.link import Link
+from dispy.node.lending import Lending
+from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner
-from dispy.node.processes import ComputationProcesses, NurseryProcess, WorkerProcess
+from dispy.node.processes import ComputationProcesses, WorkerProcess
 from dispy.node.watching import Watch
-from dispy.protocol.frames import Buffer, Frame, FrameRefused, Shared
+from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
 logger = logging.getLogger("dispy.node")
 
+SPARE_SECONDS = 0.05  # after a computation's start before the next nursery is made ready
 ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
 FLUSH_SECONDS = 2.0  # that a farewell may take
@@ -61,27 +63,11 @@ class Node:
         self._owners: dict[str, Owner] = {}
         self._computations: dict[Key, ComputationProcesses] = {}
         self._workers: dict[int, WorkerProcess] = {}
-        self._lent: dict[int, WorkerProcess] = {}  # segments with results that are looked at
-        self._spare: NurseryProcess | None = None
-        self._ending = Group()  # processes that are being ended
+        self._lending = Lending()
+        self._nurseries = Nurseries()
         self.stopping = False
         self._begun: dict[str, list[int]] = {}  # owner -> jobs that its end has stopped
         self._watch = Watch(self._core, self._workers, self._owners, self._perform)
-        self.prepare()
-
-    def prepare(self) -> None:
-        """Keep one nursery warm: a new computation starts without waiting for Python."""
-        if self._spare is not None and self._spare.ended:
-            self._ending.spawn(self._spare.end)
-            self._spare = None
-        if self._spare is None and not self.stopping:
-            self._spare = NurseryProcess()
-
-    def _take_nursery(self) -> NurseryProcess:
-        self.prepare()
-        nursery, self._spare = self._spare, None
-        assert nursery is not None, "a node that is stopping opens nothing"
-        return nursery
 
     # -- owners
 
@@ -93,6 +79,7 @@ class Node:
             logger.info("client %s connected", owner.name)
         owner.pulse_seconds = 0.0
         self._wants_pulse(owner, hello.details)
+        self._core.owner_connected(owner.owner_id)
         held = self._core.held(owner.owner_id)
         owner.connected(
             link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
@@ -140,7 +127,7 @@ class Node:
         elif frame.kind == Kind.OPEN:
             self._open(owner, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.RELEASE:
-            self._release(body[0])
+            self._lending.release(body[0])
         elif frame.kind == Kind.CLOSE:
             self._close((owner.owner_id, body[0]))
         elif frame.kind == Kind.CANCEL:
@@ -198,7 +185,7 @@ class Node:
             "path": self._path,
             "shares_memory": shares,
         }
-        processes.load(self._take_nursery(), name, settings, content)
+        processes.load(self._nurseries.take(), name, settings, content)
 
     def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
         processes = self._computations.get(key)
@@ -219,7 +206,7 @@ class Node:
         owner.tell(Kind.READY, [key[1], error])
         if error is None:
             self._perform(self._core.computation_ready(key))
-        gevent.spawn_later(0.05, self.prepare)
+        gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
 
     def _nursery_lost(self, owner: Owner, key: Key, reason: str) -> None:
         """Load a computation again whose nursery somebody killed; its jobs go on then."""
@@ -235,7 +222,7 @@ class Node:
             self._break(key, reason)
             return
         logger.warning("the nursery of a computation of %s is replaced: %s", owner.name, reason)
-        processes.load_again(self._take_nursery())
+        processes.load_again(self._nurseries.take())
 
     def _break(self, key: Key, reason: str) -> None:
         """Give up a computation that ran before; each job of it ends with the reason."""
@@ -259,7 +246,7 @@ class Node:
         for worker_id in processes.workers:
             self._workers.pop(worker_id, None)
         self._perform(self._core.computation_closed(key))
-        self._ending.spawn(processes.end)
+        self._nurseries.end(processes)
 
     def _run(self, owner: Owner, key: Key, jobs: list[int], frame: Frame) -> None:
         processes = self._computations.get(key)
@@ -342,19 +329,6 @@ class Node:
             worker.link.close()
             self._cancel_pending(key, worker)
 
-    def _lend(self, worker: WorkerProcess, frame: Frame) -> None:
-        """Remember whose segments an owner is about to look at."""
-        for buffer in frame.buffers:
-            if isinstance(buffer, Shared):
-                self._lent[buffer.token] = worker
-
-    def _release(self, tokens: Sequence[int]) -> None:
-        """Tell workers that their segments are free again."""
-        for token in tokens:
-            worker = self._lent.pop(token, None)
-            if worker is not None:
-                worker.link.send(Kind.RELEASE, [[token]])
-
     def _done(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
         """Take the results of a worker's next jobs; raises FrameRefused for any other."""
         jobs, starts, ends = frame.body[:3]
@@ -379,8 +353,7 @@ class Node:
         worker.interrupted = None
         worker.cancelling.difference_update(jobs)
         worker.dropped.clear()
-        if frame.buffers:
-            self._lend(worker, frame)
+        self._lending.lend(worker.link, frame.buffers)
         owner.owe(key[1], frame.body, frame.buffers)
 
     def _worker_died(self, key: Key, worker: WorkerProcess) -> None:
@@ -462,10 +435,8 @@ class Node:
         while monotonic() < deadline and any(o.link is not None for o in self._owners.values()):
             gevent.sleep(0.005)
         for processes in self._computations.values():
-            self._ending.spawn(processes.end)
-        if self._spare is not None:
-            self._ending.spawn(self._spare.end)
-        self._ending.join()  # also those that were closed just before
+            self._nurseries.end(processes)
+        self._nurseries.stop()  # also those that were closed just before
         for owner in self._owners.values():
             if owner.link is not None:
                 owner.link.close()

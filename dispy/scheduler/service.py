@@ -8,7 +8,7 @@ The owner of the jobs is told through the methods of `JobsOwner`, in the same gr
 import logging
 from collections.abc import Sequence
 from time import monotonic, time
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 from gevent import get_hub
@@ -18,9 +18,11 @@ from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
-from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, join_payloads, split_payloads
+from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.owner import JobsOwner
 from dispy.scheduling.actions import (
     Action,
     CancelOnNode,
@@ -40,51 +42,6 @@ BEAT_SECONDS = 0.5  # between looks at all links
 SILENT_PULSES = 5  # that a node may miss, as in dispy 4
 STOP_SECONDS = 2.0  # that greenlets may take to end
 ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
-BATCH_BYTES = 1024 * 1024  # of payloads in one frame
-
-
-class JobsOwner(Protocol):
-    """Who submits jobs and gets results: a client, or the scheduler service on its behalf."""
-
-    def payloads(self, jobs: Sequence[int]) -> list[Payload]:
-        """Return the packed calls of jobs that are about to be sent."""
-
-    def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
-        """These jobs were given to that node."""
-
-    def finished(
-        self,
-        cluster_id: int,
-        node: RemoteNode,
-        jobs: Sequence[int],
-        starts: Sequence[float],
-        ends: Sequence[float],
-        results: Sequence[Payload],
-        extras: dict[int, dict[str, Any]],
-    ) -> None:
-        """These jobs are final; `extras` by position, for whatever is not the plain case."""
-
-    def given_up(
-        self,
-        cluster_id: int,
-        node: RemoteNode | None,
-        jobs: Sequence[int],
-        status: Status,
-        reason: str,
-    ) -> None:
-        """These jobs are final: Abandoned where `node` had them, else Cancelled."""
-
-    def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
-        """These jobs wait again."""
-
-    def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
-        """A job sent a value before its end."""
-
-    def node_found(self, node: RemoteNode) -> None:
-        """Answer with `allocate` for each cluster that may use it."""
-
-    def node_changed(self, cluster_id: int, node: RemoteNode, status: Status) -> None:
-        """A cluster's computation is ready on that node, or gone from it."""
 
 
 class Scheduler:
@@ -364,22 +321,12 @@ class Scheduler:
             return
         seconds = max(0.0, sum(ends) - sum(starts))
         results = join_payloads(column, frame.buffers)
-        counted = self._core.jobs_finished(
-            # Jobs that ended without having run, or by a worker's death, say nothing of durations.
-            node.node_id,
-            cluster_id,
-            jobs,
-            seconds / len(jobs) or None,
-            monotonic(),
-        )
+        # Jobs that ended without having run, or by a worker's death, say nothing of durations.
+        mean = seconds / len(jobs) or None
+        counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some were given up or moved meanwhile
-            left = set(counted)
-            keep = [at for at, job in enumerate(jobs) if job in left]
-            place = {at: new for new, at in enumerate(keep)}
-            extras = [[place[at], extra] for at, extra in extras if at in place]
-            jobs, starts, ends, results = (
-                [c[at] for at in keep] for c in (jobs, starts, ends, results)
-            )
+            columns, extras = select(set(counted), (jobs, starts, ends, results), extras)
+            jobs, starts, ends, results = columns
         node.jobs_done += len(jobs)
         node.run_seconds += seconds
         node.update_time = time()
@@ -448,22 +395,8 @@ class Scheduler:
 
     def _run(self, node: RemoteNode, batch: RunBatch) -> None:
         assert node.link is not None, "the core gives nothing to a node without a link"
-        jobs, payloads = batch.jobs, self._owner.payloads(batch.jobs)
-        first = size = 0
-        for at, payload in enumerate(payloads):
-            inline = len(payload) if len(payload) < INLINE_LIMIT else 0
-            if size + inline > BATCH_BYTES:
-                self._send_run(node.link, batch.cluster_id, jobs[first:at], payloads[first:at])
-                first, size = at, 0
-            size += inline
-        self._send_run(node.link, batch.cluster_id, jobs[first:], payloads[first:])
-        self._owner.started(batch.cluster_id, node, jobs)
-
-    def _send_run(
-        self, link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]
-    ) -> None:
-        column, buffers = split_payloads(payloads)
-        link.send(Kind.RUN, [cluster_id, list(jobs), column], buffers)
+        send_jobs(node.link, batch.cluster_id, batch.jobs, self._owner.payloads(batch.jobs))
+        self._owner.started(batch.cluster_id, node, batch.jobs)
 
     # -- signs of life
 

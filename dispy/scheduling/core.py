@@ -237,7 +237,7 @@ class Scheduling:
         Jobs that never arrived wait again, at the head; strangers are dropped there.
         """
         node = self.nodes[node_id]
-        node.settled = True
+        node.settled, node.crowded = True, ""
         strangers = set(held)
         actions: list[Action] = []
         for allocation in list(node.allocations.values()):

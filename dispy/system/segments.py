@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import secrets
 import socket
 import struct
 import sys
@@ -62,7 +61,7 @@ def unpack_descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]
 
 class _Segment:
     def __init__(self, size: int) -> None:
-        self.token = secrets.randbits(63)
+        self.token = int.from_bytes(os.urandom(8), "big") >> 1
         self.size = size
         self.descriptor = os.memfd_create("dispy-segment", os.MFD_CLOEXEC)
         os.ftruncate(self.descriptor, size)

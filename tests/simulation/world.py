@@ -16,7 +16,7 @@ from typing import Any
 
 from dispy.execution.core import Execution
 from dispy.execution.ledger import Ledger
-from dispy.execution.records import Feed, Report, StartWorker, Stop, TellShare
+from dispy.execution.records import Feed, Report, StartWorker, Stop, TellCrowded, TellShare
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Recall, Requeued, RunBatch
 from dispy.scheduling.core import Scheduling
@@ -131,6 +131,7 @@ class SimNode:
         ledger = self.ledgers.setdefault(owner, Ledger())
         for batch in ledger.owed():
             link.send("owner", "RESULTS", *batch)
+        self.core.owner_connected(owner)
         held = self.core.held(owner)
         link.send("owner", "HELD", [j for jobs in held.values() for j in jobs], list(held))
         for key in held:
@@ -220,6 +221,8 @@ class SimNode:
                 self.owe(action.key, list(action.jobs), Status.Terminated, 0.0)
             elif isinstance(action, TellShare):
                 self.tell(action.owner, "SHARE", action.slots, len(self.links))
+            elif isinstance(action, TellCrowded):
+                self.tell(action.owner, "CROWDED", ", ".join(who for who, _ in action.others))
             elif isinstance(action, Stop):
                 self.running.pop(action.worker_id, None)
             else:
@@ -345,6 +348,8 @@ class SimOwner:
                     self.history.end(job, status)
         elif kind == "SHARE":
             core.node_shared(node_id, *body, now)
+        elif kind == "CROWDED":
+            core.node_crowded(node_id, *body)
         elif kind == "READY":
             if body[1] is None:
                 core.cluster_ready_on(node_id, body[0])

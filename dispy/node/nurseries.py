@@ -1,0 +1,50 @@
+"""The nursery that a node keeps warm, and those that are on their way out."""
+
+from typing import Protocol
+
+from gevent.pool import Group
+
+from dispy.node.processes import NurseryProcess
+
+
+class Processes(Protocol):
+    """What can be ended, which takes a while."""
+
+    def end(self) -> None:
+        """Return when its processes are gone."""
+
+
+class Nurseries:
+    """Has one nursery ready: a new computation starts without waiting for Python."""
+
+    def __init__(self) -> None:
+        self._ending = Group()
+        self._stopped = False
+        self._spare: NurseryProcess | None = None
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Start a nursery if none is ready."""
+        if self._spare is not None and self._spare.ended:  # somebody else killed it
+            self.end(self._spare)
+            self._spare = None
+        if self._spare is None and not self._stopped:
+            self._spare = NurseryProcess()
+
+    def take(self) -> NurseryProcess:
+        """Return a nursery that has no computation yet."""
+        self.prepare()
+        nursery, self._spare = self._spare, None
+        assert nursery is not None, "a node that is stopping opens nothing"
+        return nursery
+
+    def end(self, processes: Processes) -> None:
+        """Have processes ended; returns at once."""
+        self._ending.spawn(processes.end)
+
+    def stop(self) -> None:
+        """End the spare one too; returns when all are gone."""
+        self._stopped = True
+        if self._spare is not None:
+            self.end(self._spare)
+        self._ending.join()

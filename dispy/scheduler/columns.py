@@ -1,0 +1,38 @@
+"""The columns in which jobs go to a node and results come back."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from dispy.net.link import Link
+from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, split_payloads
+
+BATCH_BYTES = 1024 * 1024  # of payloads in one frame
+
+
+def send_jobs(
+    link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]
+) -> None:
+    """Send jobs in as few frames as their payloads allow."""
+    first = size = 0
+    for at, payload in enumerate(payloads):
+        inline = len(payload) if len(payload) < INLINE_LIMIT else 0
+        if size + inline > BATCH_BYTES:
+            _send(link, cluster_id, jobs[first:at], payloads[first:at])
+            first, size = at, 0
+        size += inline
+    _send(link, cluster_id, jobs[first:], payloads[first:])
+
+
+def _send(link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]) -> None:
+    column, buffers = split_payloads(payloads)
+    link.send(Kind.RUN, [cluster_id, list(jobs), column], buffers)
+
+
+def select(
+    wanted: Collection[int], columns: Sequence[list[Any]], extras: Sequence[list[Any]]
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return the rows of the `wanted` jobs, which the first column names, and their extras."""
+    keep = [at for at, job in enumerate(columns[0]) if job in wanted]
+    place = {at: new for new, at in enumerate(keep)}
+    kept = [[column[at] for at in keep] for column in columns]
+    return kept, [[place[at], extra] for at, extra in extras if at in place]

@@ -1,0 +1,52 @@
+"""Whom a scheduler works for: who submits jobs to it and gets their results."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from dispy.model.statuses import Status
+from dispy.protocol.messages import Payload
+from dispy.scheduler.nodes import RemoteNode
+
+
+class JobsOwner(Protocol):
+    """Who submits jobs and gets results: a client, or the scheduler service on its behalf."""
+
+    def payloads(self, jobs: Sequence[int]) -> list[Payload]:
+        """Return the packed calls of jobs that are about to be sent."""
+
+    def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
+        """These jobs were given to that node."""
+
+    def finished(
+        self,
+        cluster_id: int,
+        node: RemoteNode,
+        jobs: Sequence[int],
+        starts: Sequence[float],
+        ends: Sequence[float],
+        results: Sequence[Payload],
+        extras: dict[int, dict[str, Any]],
+    ) -> None:
+        """These jobs are final; `extras` by position, for whatever is not the plain case."""
+
+    def given_up(
+        self,
+        cluster_id: int,
+        node: RemoteNode | None,
+        jobs: Sequence[int],
+        status: Status,
+        reason: str,
+    ) -> None:
+        """These jobs are final: Abandoned where `node` had them, else Cancelled."""
+
+    def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
+        """These jobs wait again."""
+
+    def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
+        """A job sent a value before its end."""
+
+    def node_found(self, node: RemoteNode) -> None:
+        """Answer with `allocate` for each cluster that may use it."""
+
+    def node_changed(self, cluster_id: int, node: RemoteNode, status: Status) -> None:
+        """A cluster's computation is ready on that node, or gone from it."""
