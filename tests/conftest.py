@@ -1,6 +1,7 @@
 """Settings for every test: no test depends on a wall-clock speed, or on who else is there."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -8,3 +9,7 @@ settings.register_profile("dispy", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("dispy")
 
 os.environ["DISPY_BROADCAST"] = "0"  # tests stay inside this machine; tests/netns has its own net
+
+# A shell has its background jobs ignore Ctrl-C, and every program that a test starts would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
