@@ -31,6 +31,7 @@ from dispy.execution.records import (
 )
 from dispy.model.statuses import Status
 from dispy.net.link import Link
+from dispy.net.waking import Awake
 from dispy.node.lending import Lending
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
@@ -64,6 +65,7 @@ class Node:
         self._computations: dict[Key, ComputationProcesses] = {}
         self._workers: dict[int, WorkerProcess] = {}
         self._lending = Lending()
+        self._awake = Awake()
         self._nurseries = Nurseries()
         self.stopping = False
         self._begun: dict[str, list[int]] = {}  # owner -> jobs that its end has stopped
@@ -336,6 +338,7 @@ class Node:
             raise FrameRefused("a worker answered for no jobs")
         self._pass_on(owner, key, worker, frame)
         mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
+        self._awake.passed_back(len(jobs), mean)
         self._perform(self._core.jobs_done(worker.worker_id, jobs, mean, monotonic()))
         if worker.cancelling:
             self._cancel_pending(key, worker)
@@ -413,7 +416,9 @@ class Node:
 
     def _feed(self, action: Feed) -> None:
         worker = self._workers[action.worker_id]
-        payloads = self._computations[self._core.workers[action.worker_id].key].payloads
+        computation = self._core.workers[action.worker_id].computation
+        self._awake.passed_on(len(action.jobs), computation.duration)
+        payloads = self._computations[computation.key].payloads
         column, buffers = split_payloads([payloads[job] for job in action.jobs])
         worker.last_heard = monotonic()
         worker.link.send(Kind.JOBS, [action.jobs, column], buffers)
@@ -426,6 +431,7 @@ class Node:
             return
         self.stopping = True
         self._watch.stop()
+        self._awake.stop()
         begun = self._stop_jobs()
         for owner in self._owners.values():
             owner.tell(Kind.GOODBYE, [reason, begun[owner.owner_id]])

@@ -16,6 +16,7 @@ from gevent.socket import socket
 
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
+from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads
@@ -56,6 +57,7 @@ class Scheduler:
         self.keepers = Keepers(
             self.nodes, self._serve_node, self._lost, lambda: self.pulse_seconds * SILENT_PULSES
         )
+        self._awake = Awake()
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
@@ -323,6 +325,7 @@ class Scheduler:
         results = join_payloads(column, frame.buffers)
         # Jobs that ended without having run, or by a worker's death, say nothing of durations.
         mean = seconds / len(jobs) or None
+        self._awake.passed_back(len(jobs), seconds)
         counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some were given up or moved meanwhile
             columns, extras = select(set(counted), (jobs, starts, ends, results), extras)
@@ -397,6 +400,7 @@ class Scheduler:
         assert node.link is not None, "the core gives nothing to a node without a link"
         send_jobs(node.link, batch.cluster_id, batch.jobs, self._owner.payloads(batch.jobs))
         self._owner.started(batch.cluster_id, node, batch.jobs)
+        self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
 
     # -- signs of life
 
@@ -424,6 +428,7 @@ class Scheduler:
         self._stopped = True
         for link in list(self._links):
             link.close()
+        self._awake.stop()
         self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:
             self._watching.kill(timeout=STOP_SECONDS)

@@ -7,7 +7,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from time import sleep
 from typing import Any
 
 UNIX_BUFFER = 4 * 1024 * 1024  # bytes; the default costs three quarters of the throughput
@@ -158,14 +157,6 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def yield_processor() -> None:
-    """Let another process run that wants this processor; return at once if none does."""
-    if sys.platform == "win32":
-        sleep(0)
-    else:
-        os.sched_yield()
 
 
 def disconnect(descriptor: int) -> None:

@@ -22,8 +22,8 @@ from dispy.protocol.frames import (
     encode_head,
 )
 from dispy.system.memory import blank
-from dispy.system.processes import yield_processor
 from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
+from dispy.system.waking import yield_processor
 
 READ_SIZE = 256 * 1024  # bytes; a packet of small jobs in one read
 OUT_OF_THE_WAY = 1000  # descriptor; jobs that close "all" rarely look beyond 255
@@ -47,6 +47,9 @@ class Channel:
         """Send one frame; raises EndOfChannel."""
         try:
             head = encode_head(kind, body, buffers)
+            if not buffers:
+                self.sock.sendall(head)
+                return
             shared = [b.source.descriptor for b in buffers if isinstance(b, Shared)]
             if shared:
                 sent = socket.send_fds(self.sock, [head], shared)
@@ -62,8 +65,7 @@ class Channel:
     def receive(self, awake: float = 0.0) -> Frame:
         """Return the next frame; raises EndOfChannel.
 
-        For `awake` seconds it is waited for without sleeping, as long as no other process
-        wants this processor: waking up costs 20 to 30 us, a tenth of a round trip.
+        For `awake` seconds it is waited for without sleeping; see `dispy.system.waking`.
         """
         until = monotonic() + awake if awake else 0.0
         while (frame := self._decoder.next_frame()) is None:

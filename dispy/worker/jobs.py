@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import msgpack
@@ -27,15 +27,14 @@ from dispy.shipping.payloads import is_items, pack, unpack
 from dispy.shipping.sharing import mapped, share, shared_buffers
 from dispy.system.processes import told_exit
 from dispy.system.segments import MappedSegments, SegmentPool
+from dispy.system.waking import AWAKE_SECONDS, BRIEF_SECONDS, Rhythm
 from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
 from dispy.worker.isolation import Isolation
 from dispy.worker.journal import Journal
 from dispy.worker.output import Output
 
-# Whoever submits one brief job after the other waits for each: the next comes a round trip later.
-BRIEF_SECONDS = 0.001
-AWAKE_SECONDS = 0.0003
+CHECK_SECONDS = 0.05  # that a look at what other processes may have changed is good for
 
 Extra = dict[str, Any]
 _FAILED = b""  # the result column of a job without one
@@ -65,6 +64,7 @@ class Worker:
         self._interrupt_noted = True  # SIGINT came outside a job's code; before this line, say
         self._dropped: set[int] = set()  # jobs that the node cancels
         self._sending = threading.Lock()
+        self._rhythm = Rhythm()
         self._awake = 0.0  # seconds for which the next packet is waited for without sleeping
         self._forget_answer()
         self._output = Output()
@@ -79,16 +79,19 @@ class Worker:
     def serve(self) -> None:
         """Run jobs until the node closes the channel, or a job leaves what cannot be cleaned."""
         with contextlib.suppress(EndOfChannel):
-            clean = True
+            clean, checked = True, 0.0
             while clean:
                 if not self._queue:
                     self._take(check(self._channel.receive(self._awake)))
-                    self._isolation.check()
+                    if monotonic() - checked > CHECK_SECONDS:
+                        self._isolation.check()
                 while self._queue and clean:
                     self._run_next()
                     if not self._queue:
                         self._send_answer()  # nobody has to wait for the cleaning
                     clean = self._isolation.clean()
+                self._isolation.check()
+                checked = monotonic()
             self._retire()
 
     def _take(self, frame: Frame) -> None:
@@ -229,8 +232,8 @@ class Worker:
         running = self._running
         if running is None and recorded:
             self._journal.end()
-        alone = len(self._numbers) == 1 and self._ends[0] - self._starts[0] < BRIEF_SECONDS
-        self._awake = AWAKE_SECONDS if alone else 0.0
+        brief = len(self._numbers) == 1 and self._ends[0] - self._starts[0] < BRIEF_SECONDS
+        self._awake = AWAKE_SECONDS if brief and self._rhythm.beat(monotonic()) else 0.0
         results, buffers = split_payloads(self._results)
         body = [self._numbers, self._starts, self._ends, results, self._extras]
         self._forget_answer()
