@@ -24,7 +24,7 @@ def test_a_loop_stays_awake_after_brief_jobs_and_sleeps_soon() -> None:
         awake.passed_on(1, BRIEF_SECONDS / 2)
     while awake.is_awake:
         assert monotonic() < deadline, "it never sleeps again"
-        gevent.sleep(0)
+        gevent.sleep(0.001)
     awake.stop()
 
 
