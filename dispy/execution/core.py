@@ -23,11 +23,10 @@ from dispy.execution.records import (
     Report,
     StartWorker,
     Stop,
-    TellCrowded,
-    TellShare,
     Worker,
     WorkerId,
 )
+from dispy.execution.shares import Shares
 from dispy.execution.turns import Turns
 
 PACKET_SECONDS = 0.004  # of work in one packet for a worker, by measured duration
@@ -36,9 +35,6 @@ PACKETS_AHEAD = 2  # so that a worker never waits for the node
 ALONE_SECONDS = 0.02  # a job as long as this is worth a worker that waits 0.2 ms for the next
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
-CROWDED_SECONDS = 1.0  # that jobs wait for those of other owners before their owner is told
-CROWDED_OWNERS = 10  # of these are named
-ACTIVE_SECONDS = 0.5  # after its last job an owner still counts: shares must not flap
 
 
 class Execution:
@@ -51,7 +47,7 @@ class Execution:
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
         self._turns: Turns[Owner] = Turns()
-        self._active: dict[OwnerId, Owner] = {}
+        self._shares = Shares(slots)
         self._worker_ids = count(1)
         self._turn = 0
 
@@ -130,7 +126,7 @@ class Execution:
         computation.waiting.extend(new)
         computation.waiting_count += len(new)
         computation.owner.jobs += len(new)
-        actions = self._note_active(computation.owner, now)
+        actions = self._shares.note_active(computation.owner, now)
         if self._turns.wanting:
             self._wants_changed(computation)
             return actions + self._fill()
@@ -229,7 +225,7 @@ class Execution:
         computation.duration = (
             seconds if before is None else before + SMOOTHING * (seconds - before)
         )
-        actions = self._note_active(computation.owner, now)
+        actions = self._shares.note_active(computation.owner, now)
         if not fed:
             self._rest(worker)
         elif computation.busy <= computation.limit and not self._is_somebody_short(computation):
@@ -280,59 +276,20 @@ class Execution:
 
     def share_of(self, owner_id: OwnerId) -> int:
         """Return how many slots are this owner's now, or would be if it had jobs."""
-        others = len(self._active) - (owner_id in self._active)
-        return max(1, self.slots // (others + 1))
+        return self._shares.share_of(owner_id)
 
     @property
     def active_owners(self) -> int:
         """How many owners count when slots are shared."""
-        return len(self._active)
+        return len(self._shares.active)
 
     def time_passed(self, now: float) -> list[Action]:
         """Call a few times a second: owners that went quiet give up their share, and those
         whose jobs wait for others' are told."""
-        told = [action for owner in self._active.values() for action in self._crowd(owner, now)]
-        quiet = [
-            owner for owner in self._active.values()
-            if now - owner.last_active > ACTIVE_SECONDS and not owner.jobs
-        ]  # fmt: skip
+        quiet, actions = self._shares.time_passed(self.owners.values(), now)
         for owner in quiet:
-            owner.active, owner.share = False, 0
-            del self._active[owner.owner_id]
             if not owner.computations:
                 del self.owners[owner.owner_id]
-        return told + (self._share() if quiet else [])
-
-    def _crowd(self, owner: Owner, now: float) -> list[Action]:
-        if not owner.is_starved:
-            owner.starved_since, was = None, owner.crowded
-            owner.crowded = False
-            return [TellCrowded(owner.owner_id, ())] if was else []
-        if owner.starved_since is None:
-            owner.starved_since = now
-        if owner.crowded or now - owner.starved_since < CROWDED_SECONDS:
-            return []
-        owner.crowded = True
-        others = [(other.owner_id, other.busy) for other in self.owners.values() if other.busy]
-        return [TellCrowded(owner.owner_id, tuple(others[:CROWDED_OWNERS]))]
-
-    def _note_active(self, owner: Owner, now: float) -> list[Action]:
-        owner.last_active = now
-        if owner.active:
-            return []
-        owner.active = True
-        self._active[owner.owner_id] = owner
-        return self._share()
-
-    def _share(self) -> list[Action]:
-        """Tell owners whose share has changed; each has one slot at least."""
-        actions: list[Action] = []
-        parts, rest = divmod(self.slots, max(1, len(self._active)))
-        for at, owner in enumerate(self._active.values()):
-            share = max(1, parts + (at < rest))
-            if owner.share != share:
-                owner.share = share
-                actions.append(TellShare(owner.owner_id, share))
         return actions
 
     # -- decisions

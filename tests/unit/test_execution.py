@@ -3,9 +3,10 @@
 import random
 import sys
 
-from dispy.execution.core import ACTIVE_SECONDS, CROWDED_SECONDS, Execution
+from dispy.execution.core import Execution
 from dispy.execution.ledger import Ledger
 from dispy.execution.records import Feed, Report, StartWorker, TellCrowded, TellShare
+from dispy.execution.shares import ACTIVE_SECONDS, CROWDED_SECONDS
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
