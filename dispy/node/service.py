@@ -32,6 +32,7 @@ from dispy.execution.records import (
 from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.net.waking import Awake
+from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
@@ -47,7 +48,6 @@ logger = logging.getLogger("dispy.node")
 SPARE_SECONDS = 0.05  # after a computation's start before the next nursery is made ready
 ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
-FLUSH_SECONDS = 2.0  # that a farewell may take
 FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
 
 
@@ -68,7 +68,7 @@ class Node:
         self._awake = Awake()
         self._nurseries = Nurseries()
         self.stopping = False
-        self._begun: dict[str, list[int]] = {}  # owner -> jobs that its end has stopped
+        self._farewell = Farewell(self._core, self._workers, self._owners)
         self._watch = Watch(self._core, self._workers, self._owners, self._perform)
 
     # -- owners
@@ -372,7 +372,7 @@ class Node:
         left = list(islice(known.jobs, len(done.body[0]), None))
         began = bool(left) and left[0] == running
         if self.stopping:
-            self._begun.setdefault(key[0], []).extend(left[:1] if began else [])
+            self._farewell.note_begun(key[0], left[:1] if began else [])
             return
         if not began and not done.body[0]:
             processes.fruitless += 1
@@ -432,14 +432,8 @@ class Node:
         self.stopping = True
         self._watch.stop()
         self._awake.stop()
-        begun = self._stop_jobs()
-        for owner in self._owners.values():
-            owner.tell(Kind.GOODBYE, [reason, begun[owner.owner_id]])
-        # An owner closes when it has read that. If we closed first, what it still sends would
-        # make the kernel throw away what it has not read.
-        deadline = monotonic() + FLUSH_SECONDS
-        while monotonic() < deadline and any(o.link is not None for o in self._owners.values()):
-            gevent.sleep(0.005)
+        self._farewell.stop_jobs()
+        self._farewell.say(reason)
         for processes in self._computations.values():
             self._nurseries.end(processes)
         self._nurseries.stop()  # also those that were closed just before
@@ -447,19 +441,3 @@ class Node:
             if owner.link is not None:
                 owner.link.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _stop_jobs(self) -> dict[str, list[int]]:
-        """End all workers and report what they have done; return what they had begun, by owner.
-
-        From now on nothing begins. Owners run elsewhere what is neither done nor in this list,
-        and what is in it only if they may.
-        """
-        self._core.slots = 0
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.kill()
-        gevent.joinall([worker.reader for worker in workers], timeout=FLUSH_SECONDS)
-        for worker in self._workers.values():  # the kernel has not ended them so far
-            known = self._core.workers[worker.worker_id]
-            self._begun.setdefault(known.key[0], []).extend(known.jobs)
-        return {owner: self._begun.get(owner, []) for owner in self._owners}
