@@ -44,6 +44,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -59,11 +60,15 @@ from dispy.net.link import Link
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
+from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
 from dispy.system.processes import processors
 
 logger = logging.getLogger("dispy.node")
+
+# The executable's outer process hands on what a terminal has sent to both.
+SAME_SIGNAL_SECONDS = 0.3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -117,12 +122,15 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another node may "
             f"run there; see `dispy doctor`, or choose --port or --host"
         ) from None
-    told = Event()
+    told, told_at = Event(), 0.0
 
     def tell() -> None:
-        if told.is_set():
+        nonlocal told_at
+        if not told.is_set():
+            told_at = monotonic()
+            told.set()
+        elif not is_frozen() or monotonic() - told_at > SAME_SIGNAL_SECONDS:
             os._exit(130)  # once more: at once; what is left ends with the node's sockets
-        told.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)

@@ -34,8 +34,6 @@ from dispy.worker.isolation import Isolation
 from dispy.worker.journal import Journal
 from dispy.worker.output import Output
 
-CHECK_SECONDS = 0.05  # that a look at what other processes may have changed is good for
-
 Extra = dict[str, Any]
 _FAILED = b""  # the result column of a job without one
 
@@ -79,19 +77,16 @@ class Worker:
     def serve(self) -> None:
         """Run jobs until the node closes the channel, or a job leaves what cannot be cleaned."""
         with contextlib.suppress(EndOfChannel):
-            clean, checked = True, 0.0
+            clean = True
             while clean:
                 if not self._queue:
                     self._take(check(self._channel.receive(self._awake)))
-                    if monotonic() - checked > CHECK_SECONDS:
-                        self._isolation.check()
+                    self._isolation.check()
                 while self._queue and clean:
                     self._run_next()
                     if not self._queue:
                         self._send_answer()  # nobody has to wait for the cleaning
                     clean = self._isolation.clean()
-                self._isolation.check()
-                checked = monotonic()
             self._retire()
 
     def _take(self, frame: Frame) -> None:
