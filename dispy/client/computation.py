@@ -1,7 +1,6 @@
 """What a cluster's jobs run, made ready to be sent: a function or a program."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,6 +36,8 @@ def prepare(computation: Callable[..., Any] | str) -> Computation:
 
 
 def _program(given: str, settings: dict[str, Any]) -> Computation:
+    import shutil  # 3 ms that functions need not wait for
+
     path = given if os.path.isfile(given) else shutil.which(given)
     if path is None:
         raise DispyError(f"no program {given!r}: neither a file here nor in PATH")
