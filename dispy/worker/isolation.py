@@ -90,12 +90,11 @@ class Isolation:
         _noted.clear()
 
     def check(self) -> None:
-        """Before a packet: see that no other process, and no C code, has changed our place."""
+        """Before a packet: see that no other process has changed our place."""
         try:
             os.getcwd()
         except OSError:  # a job of another worker has removed the directory
             self._enter_directory()
-        self._output.check()
 
     def recover(self) -> None:
         """Undo at once what would hinder our own code; after every call of the user's."""

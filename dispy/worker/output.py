@@ -46,7 +46,10 @@ class Output:
             if not self._flush():
                 self.restore()
             try:
-                if not os.lseek(1, 0, os.SEEK_END) and not os.lseek(2, 0, os.SEEK_END):
+                first_file, second_file = os.fstat(1), os.fstat(2)
+                if [first_file.st_ino, second_file.st_ino] != self._inodes:
+                    self.restore()  # C code has pointed them elsewhere
+                elif not first_file.st_size and not second_file.st_size:
                     return b"", b""
             except OSError:  # closed by C code, or no file any more
                 self.restore()
