@@ -55,7 +55,7 @@ class Recalls:
         while self._due and self._due[0][0] <= now:
             allocation = heapq.heappop(self._due)[2]
             allocation.watched = False
-            if allocation.jobs and allocation.sent_ahead:
+            if _has_some_waiting(allocation):
                 if _excess(allocation, now):
                     behind = self._behind.setdefault(allocation.cluster.cluster_id, {})
                     behind[id(allocation)] = allocation
@@ -83,7 +83,7 @@ class Recalls:
                 return orders
             del behind[id(allocation)]
             allocation.watched = False
-            if not allocation.jobs or not allocation.sent_ahead:
+            if not _has_some_waiting(allocation):
                 continue
             self.watch(allocation, now)
             excess = _excess(allocation, now)
@@ -98,6 +98,11 @@ def recall(allocation: Allocation, excess: int) -> Recall:
     allocation.recalling += 1
     newest = tuple(islice(reversed(allocation.jobs), min(excess, PREFETCH_JOBS)))
     return Recall(allocation.node.node_id, allocation.cluster.cluster_id, newest[::-1])
+
+
+def _has_some_waiting(allocation: Allocation) -> bool:
+    """Whether some of its jobs may wait there for a slot; not where it has an idle one itself."""
+    return bool(allocation.jobs) and allocation.sent_ahead and not allocation.idle_room
 
 
 def _excess(allocation: Allocation, now: float) -> int:

@@ -198,6 +198,7 @@ class World:
         """The link is back; that part of its jobs had arrived."""
         house = self.houses[name]
         house.settled = True
+        self.touch(house)
         held = [job for s in house.seats.values() for job in s.jobs
                 if self.random.random() < arrived]  # fmt: skip
         for seat in house.seats.values():

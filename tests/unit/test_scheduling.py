@@ -364,3 +364,14 @@ def test_jobs_that_never_ran_say_nothing_of_durations() -> None:
     core.place(0.0)
     assert core.clusters[1].duration is None
     assert there(core, "a") == [1]
+
+
+def test_a_node_with_an_idle_slot_is_not_asked_for_jobs_back() -> None:
+    core = make(("a", 2))
+    core.jobs_submitted(1, range(6))
+    core.place(0.0)
+    core.jobs_finished("a", 1, [0], 1e-5, 0.0)
+    core.place(0.0)
+    assert len(core.nodes["a"].allocations[1].jobs) == 5, "nothing was sent ahead"
+    core.jobs_finished("a", 1, [1, 2, 3, 4], 1e-5, 0.1)
+    assert core.time_passed(10.0) == []
