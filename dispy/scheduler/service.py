@@ -224,6 +224,8 @@ class Scheduler:
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
         node.pulse_seconds, node.pulse_since = told_pulse, 0.0
         node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
+        node.settled = False  # nothing goes there before its list comes: the end of the old
+        self._core.node_silent(node.node_id)  # link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:

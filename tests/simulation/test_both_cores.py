@@ -26,6 +26,16 @@ def test_every_job_ends_once_whatever_happens_on_the_way(part: int) -> None:
     assert recalls, "nothing was called back: the simulation has lost its meaning"
 
 
+SEEDS_THAT_FOUND_BUGS = {
+    2123: "a job went out on a new link before the list of what the node held",
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS_THAT_FOUND_BUGS)
+def test_a_seed_that_found_a_bug_finds_none(seed: int) -> None:
+    World(seed).run(troubles=60)
+
+
 def test_a_seed_plays_the_same_twice() -> None:
     ends = []
     for _ in range(2):

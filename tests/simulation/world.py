@@ -326,6 +326,7 @@ class SimOwner:
         link.receive["owner"] = lambda where, *message: self.hear(node.node_id, where, *message)
         if node.node_id not in self.core.nodes:
             self.core.node_joined(Node(node.node_id, node.name, node.slots, settled=False))
+        self.core.node_silent(node.node_id)  # the end of the old link may not have been noticed
 
     def disconnected(self, node_id: str, link: Link) -> None:
         if self.links.get(node_id) is link:
