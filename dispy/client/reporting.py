@@ -88,6 +88,10 @@ class Reporting:
             if job._finish is not None:
                 job._finish.set()
 
+    def _was_cancelled(self, job: DispyJob) -> bool:
+        """Whether its user has cancelled a job that has not been told as final so far."""
+        return job._number in self._cancelling
+
     def _done(self, jobs: Sequence[DispyJob], node: DispyNode | None) -> None:
         """Tell everybody who wants to know that jobs are final."""
         for listener in list(self._listeners):

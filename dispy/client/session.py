@@ -252,7 +252,10 @@ class Session:
                 waited.append(job._finish)
             done.append(job)
         if extras:
-            failed = [job for job in done if job.status == Status.Terminated]
+            failed = [
+                job for job in done
+                if job.status == Status.Terminated and not cluster._was_cancelled(job)
+            ]  # fmt: skip
             self.failures.add(cluster.name, failed)
         cluster._done(done, view)
         for event in waited:

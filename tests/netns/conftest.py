@@ -213,7 +213,8 @@ class Client:
         rest, _ = self.process.communicate(timeout=2 * DEADLINE)
         self.output += rest
         assert self.process.returncode == 0, self.output
-        return self.output.splitlines()[-1].split()[1:]
+        (line,) = [line for line in self.output.splitlines() if line.startswith("used")]
+        return line.split()[1:]
 
 
 @pytest.fixture

@@ -255,6 +255,25 @@ assert jobs[2]() is None
     assert "1 more jobs failed unseen" in ran.output
 
 
+def test_a_job_that_its_user_has_cancelled_is_not_told_as_failed(run_program, gate: Path) -> None:
+    body = """
+job = cluster.submit(gate)
+wait_until_running(job)
+assert cluster.cancel(job) == 0
+assert job.wait(30)
+assert job.status == dispy.DispyJob.Terminated, job.status
+"""
+    waiting = """
+def wait_until_running(job):
+    import time
+    while job.status != dispy.DispyJob.Running:
+        time.sleep(0.01)
+"""
+    ran = run_program(program(waiting + body), str(gate))
+    assert ran.end() == 0, ran.output
+    assert "nobody looked" not in ran.output
+
+
 def test_where_logging_is_configured_nothing_else_is_written(run_program, gate: Path) -> None:
     body = (
         PROLOGUE.replace(
