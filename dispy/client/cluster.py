@@ -14,6 +14,7 @@ from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
+from dispy.client.options import PREFIX, take_options
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
@@ -179,6 +180,9 @@ class JobCluster(Steering):
     def _submit(
         self, node_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DispyJob | None:
+        options: dict[str, Any] = {}
+        if kwargs and any(name.startswith(PREFIX) for name in kwargs):
+            kwargs, options = take_options(kwargs)
         if self._is_program:
             if kwargs:
                 logger.warning("a program takes no keyword arguments: %s", ", ".join(kwargs))
@@ -193,6 +197,8 @@ class JobCluster(Steering):
             return None
         job = DispyJob(args, kwargs, next(self._session.numbers))
         job._payload = payload
+        if options:
+            self._session.options[job._number] = options
         self._queue(job, node_id)
         return job
 
@@ -316,6 +322,7 @@ class JobCluster(Steering):
 
     def _close(self) -> None:
         left = self._unfinished()
+        self._session.forget_options([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}
         for job in left:
             del self._session.jobs[job._number]

@@ -51,6 +51,7 @@ class Session:
         # whoever holds this waits, in a patched program cooperatively.
         self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
+        self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some, for their node
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
         self.cluster_numbers = count(1)
@@ -257,6 +258,8 @@ class Session:
                 if job.status == Status.Terminated and not cluster._was_cancelled(job)
             ]  # fmt: skip
             self.failures.add(cluster.name, failed)
+        if self.options:
+            self.forget_options(jobs)
         cluster._done(done, view)
         for event in waited:
             event.set()
@@ -276,7 +279,13 @@ class Session:
         view = cluster._node(node) if node is not None else None
         if view is not None:
             view.busy -= len(jobs)
+        self.forget_options(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
+
+    def forget_options(self, jobs: Sequence[int]) -> None:
+        """Drop what was said of jobs that are final."""
+        for job in jobs:
+            self.options.pop(job, None)
 
     def requeued(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str) -> None:
         """Mark jobs as waiting again."""

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -220,6 +220,7 @@ class ComputationProcesses:
     ) -> None:
         self.directory = directory
         self.payloads: dict[int, Payload] = {}
+        self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.workers: dict[int, WorkerProcess] = {}
         self.was_ready = False  # its code has been loaded once
         self.broken: str | None = None  # why no job can run here any more
@@ -241,6 +242,15 @@ class ComputationProcesses:
         self._nursery = nursery
         nursery.load(*self._load)
         self._reader = gevent.spawn(self._read_nursery)
+
+    def forget(self, jobs: Iterable[int]) -> None:
+        """Drop what was kept for jobs that are final, or are given back."""
+        take = self.payloads.pop
+        for job in jobs:
+            take(job, None)
+        if self.options:
+            for job in jobs:
+                self.options.pop(job, None)
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""

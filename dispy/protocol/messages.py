@@ -34,6 +34,11 @@ class Kind(IntEnum):
     ACKNOWLEDGE = 16
     RELEASE = 17
     LIMIT = 18
+    PLACE = 19
+    TOOK = 20
+    # either way: bulk that its reader asks for, piece by piece
+    FETCH = 25
+    PIECE = 26
     # node to owner
     READY = 30
     RESULTS = 31
@@ -43,23 +48,32 @@ class Kind(IntEnum):
     PROVISIONAL = 35
     STATUS = 36
     GOODBYE = 37
+    CLOSED = 38
+    PLACED = 39
+    OFFER = 40
+    OUTPUT = 41
     # node to nursery, and back
     LOAD = 50
     FORK = 51
     LOADED = 52
     FORKED = 53
     DIED = 54
+    CLEAN = 55
+    CLEANED = 56
     # node to worker, and back
     JOBS = 60
     DONE = 61
     GIVEN_BACK = 62
     INTERIM = 63
     RETIRE = 64
+    FILE = 65
+    TAKEN = 66
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
 _OPTIONAL_TEXT = (str, type(None))
 _OPAQUE = (bytes, int)
+_BYTES = (bytes,)
 _NUMBERS, _TIMES, _PAYLOADS, _LISTS = [int], [float, int], [bytes, int], [list]
 
 # One entry for each column: a tuple of types for a value, a list of types for a list's elements.
@@ -68,7 +82,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.REFUSE: (_TEXT,),  # the sentence for a person
     Kind.PULSE: (),
     Kind.OPEN: (_WHOLE, _TEXT, _TABLE),  # computation, name, settings; the code as a buffer
-    Kind.RUN: (_WHOLE, _NUMBERS, _PAYLOADS),  # computation, jobs, payloads
+    # computation, jobs, payloads, [[at, options]] of those jobs that have some
+    Kind.RUN: (_WHOLE, _NUMBERS, _PAYLOADS, _LISTS),
     Kind.CANCEL: (_WHOLE, _NUMBERS),
     Kind.DROP: (_NUMBERS,),
     Kind.RECALL: (_WHOLE, _NUMBERS),
@@ -76,6 +91,12 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
     Kind.RELEASE: (_NUMBERS,),  # tokens of shared buffers that nobody looks at any more
     Kind.LIMIT: (_WHOLE, _WHOLE),  # computation, workers that may run its jobs at once
+    # computation, token, what to put into its directory: {"files": [...]}
+    Kind.PLACE: (_WHOLE, _WHOLE, _TABLE),
+    Kind.TOOK: (_BYTES, _OPTIONAL_TEXT),  # key of an OFFER; why it failed
+    Kind.FETCH: (_BYTES, _WHOLE, _WHOLE),  # key (digest or offer), offset, bytes wanted
+    # key, offset, why there is none; the piece as a buffer
+    Kind.PIECE: (_BYTES, _WHOLE, _OPTIONAL_TEXT),
     Kind.READY: (_WHOLE, _OPTIONAL_TEXT),  # computation, why it cannot be used
     # sequence, computation, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
     Kind.RESULTS: (_WHOLE, _WHOLE, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
@@ -86,16 +107,24 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value
     Kind.STATUS: (_TABLE,),
     Kind.GOODBYE: (_TEXT, _NUMBERS),  # why; jobs that it had begun and has no result of
+    Kind.CLOSED: (_WHOLE, _OPTIONAL_TEXT),  # computation; what its cleanup raised
+    Kind.PLACED: (_WHOLE, _WHOLE, _OPTIONAL_TEXT),  # computation, token; why it failed
+    Kind.OFFER: (_WHOLE, _WHOLE, _BYTES, _TABLE),  # computation, job, key, the file's data
+    Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _BYTES),  # computation, job, descriptor (1 or 2), text
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT,),  # why it cannot be used
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
     Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (KiB)
-    Kind.JOBS: (_NUMBERS, _PAYLOADS),
+    Kind.CLEAN: (),  # run the computation's cleanup
+    Kind.CLEANED: (_OPTIONAL_TEXT,),  # what it raised
+    Kind.JOBS: (_NUMBERS, _PAYLOADS, _LISTS),  # RUN without its first
     Kind.DONE: (_NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),  # RESULTS without its first two
     Kind.GIVEN_BACK: (_NUMBERS,),  # a poked worker's jobs that it has not begun
     Kind.INTERIM: (_WHOLE, _OPAQUE),  # job, provisional value
     Kind.RETIRE: (),  # this worker cannot be cleaned; it runs nothing more
+    Kind.FILE: (_WHOLE, _WHOLE, _TABLE),  # job, token, data of a file whose descriptor comes along
+    Kind.TAKEN: (_WHOLE, _OPTIONAL_TEXT),  # token of a FILE; why it failed
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers
@@ -105,8 +134,8 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
     Kind.JOBS: (0, 2, 1),
     Kind.DONE: (0, 4, 3),
 }
-_EXTRAS: dict[int, int] = {Kind.RESULTS: 6, Kind.DONE: 4}
-_BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1}
+_EXTRAS: dict[int, int] = {Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4}
+_BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1}
 _LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
 
 

@@ -1,6 +1,6 @@
 """The columns in which jobs go to a node and results come back."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dispy.net.link import Link
@@ -10,22 +10,35 @@ BATCH_BYTES = 1024 * 1024  # of payloads in one frame
 
 
 def send_jobs(
-    link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]
+    link: Link,
+    cluster_id: int,
+    jobs: Sequence[int],
+    payloads: Sequence[Payload],
+    options: Mapping[int, dict[str, Any]],
 ) -> None:
-    """Send jobs in as few frames as their payloads allow."""
+    """Send jobs in as few frames as their payloads allow; `options` of those that have some."""
     first = size = 0
     for at, payload in enumerate(payloads):
         inline = len(payload) if len(payload) < INLINE_LIMIT else 0
         if size + inline > BATCH_BYTES:
-            _send(link, cluster_id, jobs[first:at], payloads[first:at])
+            _send(link, cluster_id, jobs[first:at], payloads[first:at], options)
             first, size = at, 0
         size += inline
-    _send(link, cluster_id, jobs[first:], payloads[first:])
+    _send(link, cluster_id, jobs[first:], payloads[first:], options)
 
 
-def _send(link: Link, cluster_id: int, jobs: Sequence[int], payloads: Sequence[Payload]) -> None:
+def _send(
+    link: Link,
+    cluster_id: int,
+    jobs: Sequence[int],
+    payloads: Sequence[Payload],
+    options: Mapping[int, dict[str, Any]],
+) -> None:
     column, buffers = split_payloads(payloads)
-    link.send(Kind.RUN, [cluster_id, list(jobs), column], buffers)
+    extras = (
+        [[at, options[job]] for at, job in enumerate(jobs) if job in options] if options else []
+    )
+    link.send(Kind.RUN, [cluster_id, list(jobs), column, extras], buffers)
 
 
 def select(

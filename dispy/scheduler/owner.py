@@ -1,6 +1,6 @@
 """Whom a scheduler works for: who submits jobs to it and gets their results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dispy.model.statuses import Status
@@ -10,6 +10,10 @@ from dispy.scheduler.nodes import RemoteNode
 
 class JobsOwner(Protocol):
     """Who submits jobs and gets results: a client, or the scheduler service on its behalf."""
+
+    @property
+    def options(self) -> Mapping[int, dict[str, Any]]:
+        """What was said of single jobs (limits, dependencies), for those that have some."""
 
     def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs that are about to be sent."""

@@ -400,7 +400,8 @@ class Scheduler:
 
     def _run(self, node: RemoteNode, batch: RunBatch) -> None:
         assert node.link is not None, "the core gives nothing to a node without a link"
-        send_jobs(node.link, batch.cluster_id, batch.jobs, self._owner.payloads(batch.jobs))
+        payloads, options = self._owner.payloads(batch.jobs), self._owner.options
+        send_jobs(node.link, batch.cluster_id, batch.jobs, payloads, options)
         self._owner.started(batch.cluster_id, node, batch.jobs)
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
 

@@ -55,7 +55,8 @@ class Worker:
         self._pool = SegmentPool() if shares_memory else None
         self._lent: dict[int, Shared] = {}  # results that their owner still looks at
         self._pid = os.getpid()
-        self._queue: deque[tuple[int, Payload]] = deque()  # received, not begun
+        # Received, not begun: number, payload, options.
+        self._queue: deque[tuple[int, Payload, dict[str, Any] | None]] = deque()
         self._running: int | None = None
         self._in_user_code = False
         self._interrupted_job: int | None = None  # whose code got KeyboardInterrupt last
@@ -98,11 +99,14 @@ class Worker:
             self._dropped.update(frame.body[1])
             return
         assert frame.kind == Kind.JOBS, frame.kind
-        numbers, column = frame.body
-        self._queue.extend(zip(numbers, join_payloads(column, frame.buffers), strict=True))
+        numbers, column, extras = frame.body
+        payloads, options = join_payloads(column, frame.buffers), dict(extras)
+        self._queue.extend(
+            zip(numbers, payloads, map(options.get, range(len(numbers))), strict=True)
+        )
 
     def _run_next(self) -> None:
-        number, payload = self._queue.popleft()
+        number, payload, _ = self._queue.popleft()
         self._journal.begin(number)
         self._running = number
         start = time()
@@ -280,7 +284,7 @@ class Worker:
                 self._take(check(arrived))
             self._send_answer()
             if self._queue:
-                given_back = [number for number, _ in self._queue]
+                given_back = [number for number, _, _ in self._queue]
                 self._queue.clear()
                 self._send(Kind.GIVEN_BACK, [given_back], [])
 

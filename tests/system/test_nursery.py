@@ -76,7 +76,7 @@ def nursery() -> Iterator[Nursery]:
 
 
 def run(worker: Channel, *calls: bytes) -> list:
-    worker.send(Kind.JOBS, [list(range(len(calls))), list(calls)])
+    worker.send(Kind.JOBS, [list(range(len(calls))), list(calls), []])
     frame = worker.receive()
     assert frame.kind == Kind.DONE
     return frame.body
@@ -161,7 +161,7 @@ def test_a_worker_that_dies_is_told_and_replaced(nursery: Nursery, deed: str, wo
 
     nursery.load(compute)
     worker, _ = nursery.fork(1)
-    worker.send(Kind.JOBS, [[0], [call(deed)]])
+    worker.send(Kind.JOBS, [[0], [call(deed)], []])
     died = nursery.channel.receive()
     assert (died.kind, died.body[0]) == (Kind.DIED, 1)
     assert word in died.body[1]

@@ -1,0 +1,30 @@
+"""What may be said of a single job at its `submit`: keyword arguments that begin with `dispy_job_`.
+
+They do not reach the computation; its node and its worker read them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from dispy.model.errors import DispyError
+
+PREFIX = "dispy_job_"
+
+# Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
+OPTIONS: dict[str, Callable[[Any], Any]] = {}
+
+
+def take_options(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keyword arguments of the computation, and the options of the job.
+
+    Raises DispyError for an option that does not exist, or a value that cannot be one.
+    """
+    own = {name: value for name, value in keywords.items() if not name.startswith(PREFIX)}
+    options = {}
+    for name in keywords.keys() - own.keys():
+        check = OPTIONS.get(name.removeprefix(PREFIX))
+        if check is None:
+            known = ", ".join(PREFIX + option for option in OPTIONS) or "none"
+            raise DispyError(f"{name} is no option of a job; there are: {known}")
+        options[name.removeprefix(PREFIX)] = check(keywords[name])
+    return own, options

@@ -1,0 +1,270 @@
+"""The jobs that a node holds, and the workers that run them.
+
+Carries out what the execution core decides. A handler never waits, so that each event is taken
+as a whole.
+"""
+
+import signal
+from collections.abc import MutableMapping, Sequence
+from itertools import islice
+from time import monotonic, time
+
+from dispy.execution.core import Execution
+from dispy.execution.records import (
+    Action,
+    Feed,
+    Key,
+    Report,
+    StartWorker,
+    Stop,
+    TellCrowded,
+    TellShare,
+)
+from dispy.model.statuses import Status
+from dispy.net.waking import Awake
+from dispy.node.farewell import Farewell
+from dispy.node.lending import Lending
+from dispy.node.owners import Owner
+from dispy.node.processes import ComputationProcesses, WorkerProcess
+from dispy.node.watching import Watch
+from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.messages import Kind, join_payloads, split_payloads
+
+FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
+
+
+class Running:
+    """Both tables and the core are the node's own."""
+
+    def __init__(
+        self,
+        name: str,
+        core: Execution,
+        owners: dict[str, Owner],
+        computations: MutableMapping[Key, ComputationProcesses],
+    ) -> None:
+        self._name, self._core = name, core
+        self._owners, self._computations = owners, computations
+        self.workers: dict[int, WorkerProcess] = {}
+        self.lending = Lending()
+        self._awake = Awake()
+        self._farewell = Farewell(core, self.workers, owners)
+        self.watch = Watch(core, self.workers, owners, self.perform)
+        self.stopping = False
+
+    # -- jobs
+
+    def run(self, owner: Owner, key: Key, frame: Frame) -> None:
+        """Take jobs from their owner (RUN)."""
+        _, jobs, column, extras = frame.body
+        processes = self._computations.get(key)
+        if self.stopping:
+            return  # its farewell tells the owner that they were not begun
+        if processes is None:
+            why = "the computation is closed there, or cannot be loaded"
+            self.give_back(owner, key, jobs, why)
+            return
+        processes.payloads.update(zip(jobs, join_payloads(column, frame.buffers), strict=True))
+        for at, options in extras:
+            processes.options[jobs[at]] = options
+        self.perform(self._core.jobs_received(key, jobs, monotonic()))
+        if processes.broken is not None:
+            self.refuse(key, jobs)
+        if owner.early_cancels:
+            for job in set(jobs).intersection(owner.early_cancels):
+                self.cancel(key, job)
+        self.watch.wake()
+
+    def cancel_all(self, owner: Owner, key: Key, jobs: Sequence[int]) -> None:
+        """Begin to cancel jobs; those that are not here may be on their way."""
+        for job in jobs:
+            if not self.cancel(key, job):
+                owner.early_cancels.append(job)
+
+    def drop(self, owner: Owner, jobs: Sequence[int]) -> None:
+        """Forget jobs that run elsewhere now, or are final."""
+        dropped, actions = self._core.jobs_dropped(owner.owner_id, jobs)
+        for key, job in dropped:
+            self._computations[key].forget((job,))
+        self.perform(actions)
+
+    def recall(self, owner: Owner, key: Key, jobs: Sequence[int]) -> None:
+        """Give back those jobs that were not begun, as their owner asked."""
+        self.give_back(owner, key, self._core.jobs_recalled(key, jobs), None)
+
+    def limit(self, key: Key, workers: int) -> None:
+        """Run at most so many of a computation's jobs at once."""
+        self.perform(self._core.computation_limited(key, workers))
+
+    def give_back(self, owner: Owner, key: Key, jobs: Sequence[int], why: str | None) -> None:
+        """Give jobs that were not begun back to their owner: `why`, or None as it asked."""
+        processes = self._computations.get(key)
+        if processes is not None:
+            processes.forget(jobs)
+        if jobs or why is None:  # who asked gets an answer
+            owner.tell(Kind.RETURNED, [key[1], list(jobs), why])
+
+    def refuse(self, key: Key, jobs: list[int]) -> None:
+        """End jobs that wait for a computation which is broken."""
+        self._core.jobs_recalled(key, jobs)
+        reason = self._computations[key].broken or ""
+        self.report(Report(key, tuple(jobs), cancelled=False, reason=reason), Status.Terminated)
+
+    def cancel(self, key: Key, job: int) -> bool:
+        """Begin to cancel a job; False when it is not here."""
+        actions = self._core.cancel(key, job)
+        for action in actions:
+            if isinstance(action, Report):
+                self.report(action, Status.Cancelled)
+            elif isinstance(action, Stop) and action.worker_id in self.workers:
+                worker = self.workers[action.worker_id]
+                if len(self._core.workers[action.worker_id].jobs) > 1:
+                    worker.cancelling.add(job)  # which one runs is known after a poke
+                    worker.signal(signal.SIGURG)
+                else:
+                    worker.interrupt(job, monotonic())
+        self.watch.wake()
+        return bool(actions)
+
+    def _cancel_pending(self, key: Key, worker: WorkerProcess) -> None:
+        """Look again at cancels that wait until it is known which job the worker runs, and at
+        those of jobs that it will not run any more."""
+        cancelling, worker.cancelling = worker.cancelling | worker.dropped, set()
+        for job in cancelling:
+            self.cancel(key, job)
+
+    def report(self, action: Report, status: Status) -> None:
+        """Make jobs final that no worker answers for."""
+        owner, count, now = self._owners[action.key[0]], len(action.jobs), time()
+        self._computations[action.key].forget(action.jobs)
+        extra = {"status": int(status), "exception": action.reason}
+        extras = [[at, extra] for at in range(count)]
+        columns = [list(action.jobs), [now] * count, [now] * count, [b""] * count, extras]
+        owner.owe(action.key[1], columns, [])
+
+    # -- workers
+
+    def from_worker(self, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        owner, processes = self._owners.get(key[0]), self._computations.get(key)
+        if owner is None or processes is None:
+            return  # closed; what it still says is of no use
+        worker.last_heard = monotonic()
+        if frame.kind == Kind.DONE:
+            self._done(owner, key, worker, frame)
+        elif frame.kind == Kind.GIVEN_BACK:
+            self.perform(self._core.jobs_given_back(worker.worker_id, frame.body[0]))
+            self._cancel_pending(key, worker)
+        elif frame.kind == Kind.INTERIM:
+            owner.tell(Kind.PROVISIONAL, [key[1], *frame.body], frame.buffers)
+        elif frame.kind == Kind.RETIRE:
+            self.workers.pop(worker.worker_id, None)
+            worker.stopped = True
+            self.perform(self._core.worker_retired(worker.worker_id))
+            worker.link.close()
+            self._cancel_pending(key, worker)
+
+    def _done(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        """Take the results of a worker's next jobs; raises FrameRefused for any other."""
+        jobs, starts, ends = frame.body[:3]
+        if not jobs:
+            raise FrameRefused("a worker answered for no jobs")
+        self._pass_on(owner, key, worker, frame)
+        mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
+        self._awake.passed_back(len(jobs), mean)
+        self.perform(self._core.jobs_done(worker.worker_id, jobs, mean, monotonic()))
+        if worker.cancelling:
+            self._cancel_pending(key, worker)
+
+    def _pass_on(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        """Give results to their owner, unopened."""
+        jobs = frame.body[0]
+        fed = self._core.workers[worker.worker_id].jobs
+        if jobs != list(islice(fed, len(jobs))):
+            raise FrameRefused("a worker answered for jobs that it was not given")
+        processes = self._computations[key]
+        processes.forget(jobs)
+        processes.fruitless = 0
+        worker.interrupted = None
+        worker.cancelling.difference_update(jobs)
+        worker.dropped.clear()
+        self.lending.lend(worker.link, frame.buffers)
+        owner.owe(key[1], frame.body, frame.buffers)
+
+    def worker_died(self, key: Key, worker: WorkerProcess) -> None:
+        """Report what a dead worker had done; blame its end on the job that ran, if any."""
+        self.workers.pop(worker.worker_id, None)
+        known, processes = self._core.workers.get(worker.worker_id), self._computations.get(key)
+        if processes is None or known is None:
+            return  # stopped or retired before
+        interrupted = worker.interrupted is not None
+        running, done = worker.last_words(known.jobs)
+        if done.body[0]:
+            self._pass_on(self._owners[key[0]], key, worker, done)
+        left = list(islice(known.jobs, len(done.body[0]), None))
+        began = bool(left) and left[0] == running
+        if self.stopping:
+            self._farewell.note_begun(key[0], left[:1] if began else [])
+            return
+        if not began and not done.body[0]:
+            processes.fruitless += 1
+        reason = f"the worker process {worker.ended}"
+        if processes.fruitless > FRUITLESS and left:
+            began, reason = True, f"{reason}, as did those before it"
+        if interrupted:
+            reason = f"cancelled; {reason}"
+        reason = f"{reason}, while it ran this job on node {self._name}"
+        self.perform(
+            self._core.worker_died(worker.worker_id, len(done.body[0]), began, reason, interrupted)
+        )
+        self._cancel_pending(key, worker)
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        """Carry out the core's orders, in order."""
+        for action in actions:
+            if isinstance(action, Feed):
+                self._feed(action)
+            elif isinstance(action, StartWorker):
+                worker = self._computations[action.key].start_worker(action.worker_id)
+                self.workers[action.worker_id] = worker
+            elif isinstance(action, Report):
+                self.report(action, Status.Terminated)
+            elif isinstance(action, TellShare):
+                owner = self._owners.get(action.owner)
+                if owner is not None:
+                    owner.tell(Kind.SHARE, [action.slots, len(self._owners)])
+            elif isinstance(action, TellCrowded):
+                self._tell_crowded(action)
+            elif isinstance(action, Stop):
+                stopped = self.workers.pop(action.worker_id, None)
+                if stopped is not None:
+                    stopped.kill()
+
+    def _tell_crowded(self, action: TellCrowded) -> None:
+        owner = self._owners.get(action.owner)
+        if owner is not None:
+            names = {self._owners[who].name: busy for who, busy in action.others}
+            owner.tell(Kind.STATUS, [{"crowded": names}])
+
+    def _feed(self, action: Feed) -> None:
+        worker = self.workers[action.worker_id]
+        computation = self._core.workers[action.worker_id].computation
+        self._awake.passed_on(len(action.jobs), computation.duration)
+        processes = self._computations[computation.key]
+        payloads, options = processes.payloads, processes.options
+        column, buffers = split_payloads([payloads[job] for job in action.jobs])
+        extras = (
+            [[at, options[job]] for at, job in enumerate(action.jobs) if job in options]
+            if options else []
+        )  # fmt: skip
+        worker.last_heard = monotonic()
+        worker.link.send(Kind.JOBS, [action.jobs, column, extras], buffers)
+
+    # -- the end
+
+    def stop(self, reason: str) -> None:
+        """End all workers, give what they had not begun back, and say goodbye."""
+        self.stopping = True
+        self.watch.stop()
+        self._awake.stop()
+        self._farewell.stop_jobs()
+        self._farewell.say(reason)
