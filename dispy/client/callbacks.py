@@ -14,7 +14,8 @@ logger = logging.getLogger("dispy.client")
 class Callbacks:
     """A queue of calls; what a call raises is logged, and a slow one delays only later calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "dispy-callbacks") -> None:
+        self._name = name
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._guard = make_lock()
         self._signal = make_lock()
@@ -30,7 +31,7 @@ class Callbacks:
             self._calls.append((function, arguments))
             if not self._started:
                 self._started = True
-                start_thread(self._run, "dispy-callbacks")
+                start_thread(self._run, self._name)
             elif self._asleep:
                 self._asleep = False
                 self._signal.release()

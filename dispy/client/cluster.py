@@ -74,6 +74,7 @@ class JobCluster(Steering):
         recover_file: str | None = None,
         insecure: bool | None = None,
         local_node: bool | None = None,
+        stream: bool | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -92,8 +93,10 @@ class JobCluster(Steering):
             alone. dispy_port: the number before it.
         insecure: use nodes of other machines without a secret (no).
         local_node: start a node of our own if none is found (yes).
+        stream: show what jobs write to stdout and stderr while they run, each line led by its
+            job and node (no). `job.stdout` and `job.stderr` have it all the same.
 
-        loglevel, the intervals, node_port, insecure and local_node may also be set by
+        loglevel, the intervals, node_port, insecure, local_node and stream may also be set by
         DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
@@ -107,7 +110,7 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node,
+            local_node=local_node, stream=stream,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
@@ -132,6 +135,8 @@ class JobCluster(Steering):
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         self.name, settings, content, self._is_program = prepare(computation)
+        self._terminal = session.open_terminal() if chosen["stream"] else None
+        settings["stream"] = chosen["stream"]
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
@@ -316,6 +321,8 @@ class JobCluster(Steering):
                 return None
             self._open = False
         self._session.hub.call(self._close)
+        if self._terminal is not None:
+            self._terminal.flush()
         # What is left is callbacks; one that blocks must not hold up who wants an end.
         self.wait(max(timeout or 0.0, GRACE_SECONDS))
         return True

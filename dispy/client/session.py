@@ -33,6 +33,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
     from dispy.client.discovery import Discovery
+    from dispy.client.streaming import Terminal
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
@@ -47,6 +48,7 @@ class Session:
     def __init__(self) -> None:
         self.callbacks = Callbacks()
         self.failures = Failures()
+        self.terminal: Terminal | None = None  # for clusters that show output as it comes
         # Two threads that open clusters must not each start a local node. Not `make_lock`:
         # whoever holds this waits, in a patched program cooperatively.
         self.finding = threading.Lock()
@@ -97,6 +99,14 @@ class Session:
 
             self._discovery = Discovery(self)
         return self._discovery
+
+    def open_terminal(self) -> "Terminal":
+        """Return what shows the output of jobs while they run."""
+        if self.terminal is None:
+            from dispy.client.streaming import Terminal
+
+            self.terminal = Terminal()
+        return self.terminal
 
     # -- clusters; on the hub
 
@@ -260,6 +270,8 @@ class Session:
             self.failures.add(cluster.name, failed)
         if self.options:
             self.forget_options(jobs)
+        if cluster._terminal is not None:
+            cluster._terminal.ended(done, node.name)
         cluster._done(done, view)
         for event in waited:
             event.set()
@@ -305,6 +317,20 @@ class Session:
         found._packed = value
         found.status = Status.ProvisionalResult
         cluster._report_interim(found, cluster._node(node))
+
+    def output(
+        self,
+        cluster_id: int,
+        node: "RemoteNode",
+        job: int,
+        descriptor: int,
+        offset: int,
+        text: bytes,
+    ) -> None:
+        """Show what a running job has written."""
+        found = self.jobs.get(job)
+        if found is not None and self.terminal is not None and descriptor in (1, 2):
+            self.terminal.show(found, node.name, descriptor, offset, text)
 
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
@@ -364,6 +390,8 @@ class Session:
         except KeyboardInterrupt:
             interrupted = True
         with undisturbed():
+            if self.terminal is not None:
+                self.terminal.flush()
             self.failures.tell()
             self.end()
         if interrupted:

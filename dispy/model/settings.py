@@ -158,6 +158,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="stream", kind=bool, default=False,
+        argument=True, variable="DISPY_STREAM",
+        help="show what jobs write while they run, each line led by its job and node",
+    ),
+    Setting(
         room="client", name="loglevel", kind=int, default=logging.INFO, low=0, high=100,
         words={
             "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,

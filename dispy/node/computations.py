@@ -61,6 +61,7 @@ class Computations:
             lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._running.worker_died(key, worker),
         )
+        processes.streams = bool(settings.get("stream"))
         self._table[key] = processes
         self._core.computation_opened(key)
         provided = {
@@ -74,6 +75,7 @@ class Computations:
             "names": provided,
             "path": self._path,
             "shares_memory": shares,
+            "stream": processes.streams,
         }
         processes.load(self._nurseries.take(), name, settings, content)
 

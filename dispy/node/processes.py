@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -16,6 +16,7 @@ from gevent import socket, subprocess
 from gevent.event import Event
 
 from dispy.net.link import Link
+from dispy.node.streaming import Streaming
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.interpreter import own_command, own_environment
@@ -107,6 +108,8 @@ class WorkerProcess:
         self.stopped = False  # killed on purpose; its end is no news
         self.last_heard = monotonic()
         self._signalled = 0
+        self.streams = False  # what its job writes is sent on while that runs
+        self._streaming = Streaming(journal)
         self._outputs: list[str] = []  # paths of what it captures output in, once looked up
 
     def supervise(self, now: float, expected: float, behind: bool) -> None:
@@ -129,12 +132,21 @@ class WorkerProcess:
             elif waited > TERMINATE_SECONDS and self._signalled == signal.SIGINT:
                 self.signal_group(signal.SIGTERM)
 
+    def new_output(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield (job, descriptor, offset, text) for what its job has written of late."""
+        if self.pid is not None:
+            self._look_up_outputs(self.pid)
+            yield from self._streaming.news(self._outputs)
+
+    def _look_up_outputs(self, pid: int) -> None:
+        if not self._outputs:
+            self._outputs = memory_files(pid, NAMES)
+
     def bound_output(self) -> None:
         """Free what the running job's output holds beyond the limit."""
         if self.pid is None:
             return
-        if not self._outputs:
-            self._outputs = memory_files(self.pid, NAMES)
+        self._look_up_outputs(self.pid)
         for path in self._outputs:
             free_beyond(path, OUTPUT_LIMIT)
 
@@ -222,6 +234,7 @@ class ComputationProcesses:
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.workers: dict[int, WorkerProcess] = {}
+        self.streams = False  # output of jobs goes to their owner while they run
         self.was_ready = False  # its code has been loaded once
         self.broken: str | None = None  # why no job can run here any more
         self.fruitless = 0  # processes that ended, one after the other, without a job done
@@ -256,6 +269,7 @@ class ComputationProcesses:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
         worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
+        worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
         return worker

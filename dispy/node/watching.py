@@ -11,7 +11,7 @@ import gevent
 from gevent.event import Event
 
 from dispy.execution.core import Execution
-from dispy.execution.records import Action
+from dispy.execution.records import Action, Key
 from dispy.node.owners import Owner
 from dispy.node.processes import WorkerProcess
 from dispy.protocol.messages import Kind
@@ -63,6 +63,8 @@ class Watch:
                     expected = fed.computation.duration or 0.0
                     worker.supervise(now, expected, behind=len(fed.jobs) > 1)
                     if bound:
+                        if worker.streams:
+                            self._stream(fed.key, worker)
                         worker.bound_output()
             if bound:
                 output_at = now
@@ -71,6 +73,12 @@ class Watch:
                 self._perform(self._core.time_passed(now))
             if not busy and not self._core.active_owners:
                 self._work.clear()
+
+    def _stream(self, key: Key, worker: WorkerProcess) -> None:
+        """Send what the worker's job has written of late."""
+        owner = self._owners[key[0]]
+        for job, descriptor, offset, text in worker.new_output():
+            owner.tell(Kind.OUTPUT, [key[1], job, descriptor, offset, text])
 
     def _beat(self) -> None:
         """Give every connected owner a sign of life in time."""

@@ -110,7 +110,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.CLOSED: (_WHOLE, _OPTIONAL_TEXT),  # computation; what its cleanup raised
     Kind.PLACED: (_WHOLE, _WHOLE, _OPTIONAL_TEXT),  # computation, token; why it failed
     Kind.OFFER: (_WHOLE, _WHOLE, _BYTES, _TABLE),  # computation, job, key, the file's data
-    Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _BYTES),  # computation, job, descriptor (1 or 2), text
+    # computation, job, descriptor (1 or 2), where in its output (bytes), text
+    Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _WHOLE, _BYTES),
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT,),  # why it cannot be used

@@ -49,6 +49,11 @@ class JobsOwner(Protocol):
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
         """A job sent a value before its end."""
 
+    def output(
+        self, cluster_id: int, node: RemoteNode, job: int, descriptor: int, offset: int, text: bytes
+    ) -> None:
+        """A running job has written `text` to its descriptor 1 or 2, at this offset (bytes)."""
+
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 

@@ -264,6 +264,8 @@ class Scheduler:
         elif frame.kind == Kind.PROVISIONAL:
             value = join_payloads([body[2]], frame.buffers)[0]
             self._owner.provisional(body[0], node, body[1], value)
+        elif frame.kind == Kind.OUTPUT:
+            self._owner.output(body[0], node, *body[1:])
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:

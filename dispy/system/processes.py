@@ -37,18 +37,19 @@ def memory_file(name: str) -> int:
 
 
 def memory_files(pid: int, names: Sequence[str]) -> list[str]:
-    """Return paths by which another process may open its memory files of these names."""
-    found = []
+    """Return paths by which another process may open its memory files, in the order of names."""
+    found: dict[str, str] = {}
     try:
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             path = f"/proc/{pid}/fd/{descriptor}"
             target = os.readlink(path)
             # 1 and 2 may be pointed elsewhere by a job; its own copies stay where they are.
-            if int(descriptor) > 2 and any(target.startswith(f"/memfd:{name}") for name in names):
-                found.append(path)
+            for name in names if int(descriptor) > 2 else ():
+                if target.startswith(f"/memfd:{name}"):
+                    found[name] = path
     except OSError:
         return []  # it ended, or this is no Linux
-    return found
+    return [found[name] for name in names] if len(found) == len(names) else []
 
 
 def outlive_parent() -> None:

@@ -30,6 +30,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 from dispy.system.waking import AWAKE_SECONDS, BRIEF_SECONDS, Rhythm
 from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
+from dispy.worker.inside import NAMES, node_logger
 from dispy.worker.isolation import Isolation
 from dispy.worker.journal import Journal
 from dispy.worker.output import Output
@@ -48,8 +49,15 @@ class Worker:
         computation: Computation,
         directory: str,
         shares_memory: bool = False,
+        by_lines: bool = False,
+        log: int = 2,
     ) -> None:
-        """`shares_memory`: results may go to the jobs' owner in memory files."""
+        """shares_memory: results may go to the jobs' owner in memory files.
+
+        by_lines: output is read while jobs run.
+
+        log: descriptor of the node's own log.
+        """
         self._channel, self._journal, self._computation = channel, journal, computation
         self._segments = MappedSegments(released=lambda token: None)
         self._pool = SegmentPool() if shares_memory else None
@@ -66,13 +74,19 @@ class Worker:
         self._rhythm = Rhythm()
         self._awake = 0.0  # seconds for which the next packet is waited for without sleeping
         self._forget_answer()
-        self._output = Output()
+        self._output = Output(by_lines)
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGURG, self._poked)
         if computation.is_program:  # it ends by the signals of a cancel, its worker tells how
             signal.signal(signal.SIGTERM, lambda *_: None)
+
+        injected = {
+            "dispy_provisional_result": self.send_interim,
+            "dispynode_logger": node_logger(log),
+        }
+        NAMES.update(injected)
         if computation.names is not None:
-            computation.names["dispy_provisional_result"] = self.send_interim
+            computation.names.update(injected)
         self._isolation = Isolation(computation.names, directory, self._output)
 
     def serve(self) -> None:

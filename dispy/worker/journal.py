@@ -67,6 +67,13 @@ class Journal:
         self._used = 0
 
 
+def running_job(descriptor: int) -> int | None:
+    """Return the job that a worker runs, in the node; None between two jobs."""
+    head = os.pread(descriptor, _HEAD.size, 0)
+    job: int = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else _NOBODY
+    return None if job == _NOBODY else job
+
+
 def read_journal(descriptor: int) -> tuple[int | None, list[Any]]:
     """Return the job that ran when the worker died, and the columns of a DONE message.
 

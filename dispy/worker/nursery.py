@@ -20,6 +20,7 @@ from dispy.system.processes import (
 )
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation, load_function
+from dispy.worker.inside import NAMES
 from dispy.worker.isolation import watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
@@ -34,6 +35,7 @@ class Nursery:
         self._computation: Computation | None = None
         self._directory = ""
         self._shares_memory = False  # results may go to their owner in memory files
+        self._by_lines = False  # output is read while jobs run
         self._workers: dict[int, int] = {}  # process -> worker
         self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
@@ -86,7 +88,9 @@ class Nursery:
         """Make the computation ready; return why it cannot be used."""
         directory, provided = settings["directory"], settings["names"]
         self._shares_memory = bool(settings.get("shares_memory"))
+        self._by_lines = bool(settings.get("stream"))
         try:
+            NAMES.update(provided)
             os.chdir(directory)
             sys.path.insert(0, directory)
             for entry in settings.get("path", []):
@@ -140,8 +144,9 @@ class Nursery:
             records = Journal(journal)
             os.close(journal)
             Worker(
-                channel, records, self._computation, self._directory, self._shares_memory
-            ).serve()
+                channel, records, self._computation, self._directory, self._shares_memory,
+                self._by_lines, log,
+            ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen
             os.write(log, traceback.format_exc().encode())

@@ -21,7 +21,9 @@ NAMES = ("dispy-stdout", "dispy-stderr")  # by which the node knows these files
 class Output:
     """Owns descriptors 1 and 2 of this process from its creation on."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_lines: bool = False) -> None:
+        """`by_lines`: what Python writes can be read at the end of each line."""
+        self._by_lines = by_lines
         self._kept = []
         for name in NAMES:
             kept = move_out_of_the_way(memory_file(name))
@@ -36,8 +38,8 @@ class Output:
         """Point descriptors 0 to 2, and sys.stdout and sys.stderr, to where they belong."""
         for target, kept in enumerate([self._nothing, *self._kept]):
             os.dup2(kept, target)
-        sys.stdout = self._stdout = _text(1)
-        sys.stderr = self._stderr = _text(2)
+        sys.stdout = self._stdout = _text(1, self._by_lines)
+        sys.stderr = self._stderr = _text(2, self._by_lines)
 
     def take(self) -> tuple[bytes, bytes]:
         """Return what was written since the last call, and forget it; two system calls."""
@@ -92,5 +94,5 @@ class Output:
         return text
 
 
-def _text(descriptor: int) -> io.TextIOWrapper:
-    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+def _text(descriptor: int, by_lines: bool) -> io.TextIOWrapper:
+    return open(descriptor, "w", 1 if by_lines else -1, "utf-8", "backslashreplace", closefd=False)
