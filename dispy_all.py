@@ -1,12 +1,12 @@
 """The one entry: patches the process with gevent where its role wants it, then hands over.
 
-Services run patched. A worker is a plain process that runs users' code; `demo` and `bench`
-embed a client, as a user's program does, and must meet what that meets.
+Services run patched. A worker is a plain process that runs users' code; `demo`, `bench` and
+`run` embed a client, as a user's program does, and must meet what that meets.
 """
 
 import sys
 
-_PLAIN = {"worker", "demo", "bench", "doctor"}
+_PLAIN = {"worker", "demo", "bench", "doctor", "run"}
 
 
 def main() -> None:

@@ -16,13 +16,15 @@ _HOMES = {
     "NodeAllocate": "dispy.client.nodes",
     "DispyError": "dispy.model.errors",
 }
-__all__ = [*_HOMES, "logger"]
+__all__ = [*_HOMES, "config", "logger"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: `import dispy` itself costs little."""
     import importlib
 
+    if name == "config":
+        return importlib.import_module("dispy.config")
     if name == "logger":
         return importlib.import_module("dispy.client.speaking").LOGGER
     if name not in _HOMES:

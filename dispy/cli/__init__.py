@@ -9,6 +9,7 @@ Commands:
   bench   measure how fast dispy is here, and compare it with its budget
   demo    see it work: digests and word counts of many files, on all processors
   node    offer this machine's processors to dispy clients
+  run     run a program on the nodes, once for each set of arguments
   doctor  check this machine, its networks, and the way to other hosts
 
 Options:
@@ -28,7 +29,7 @@ from docopt import DocoptExit, docopt
 from dispy import __version__
 from dispy.model.errors import DispyError
 
-COMMANDS = ("bench", "demo", "doctor", "node")
+COMMANDS = ("bench", "demo", "doctor", "node", "run")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dispy.client.nodes import NodeAllocate
+from dispy.model import overrides
 from dispy.model.errors import DispyError
 
 logger = logging.getLogger("dispy.client")
@@ -27,9 +28,12 @@ def newer(name: str, value: Any, old_name: str, old_value: Any) -> Any:
 
 
 def choose_port(node_port: Any, dispy_port: Any) -> Any:
-    """Return the port of the nodes; `dispy_port` is the base from which dispy 4.11+ counts."""
+    """Return the port of the nodes; `dispy_port` is the base from which dispy 4.11+ counts.
+
+    Where neither is given, what the program has written into `dispy.config` counts.
+    """
     if dispy_port is None:
-        return node_port
+        return overrides.node_port() if node_port is None else node_port
     if isinstance(dispy_port, bool) or not isinstance(dispy_port, int):
         raise DispyError(f"dispy_port is a whole number, not {dispy_port!r}")
     return newer("node_port", node_port, "dispy_port", dispy_port + 1)

@@ -21,6 +21,7 @@ from dispy.client.session import get_session
 from dispy.client.settings import client_settings
 from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
+from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
@@ -188,13 +189,17 @@ class JobCluster(Steering):
         options: dict[str, Any] = {}
         if kwargs and any(name.startswith(PREFIX) for name in kwargs):
             kwargs, options = take_options(kwargs)
+        keywords = kwargs
         if self._is_program:
             if kwargs:
                 logger.warning("a program takes no keyword arguments: %s", ", ".join(kwargs))
                 return None
             args = tuple(map(str, args))
+            keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
+        elif "stdin" in options:
+            raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
         try:
-            payload = pack_call(self.name, args, kwargs)
+            payload = pack_call(self.name, args, keywords)
             if type(payload) is not bytes and self._session.local_node is not None:
                 payload = share(payload, self._session.segments)
         except CannotPack as error:

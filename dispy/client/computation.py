@@ -5,8 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dispy.model import overrides
 from dispy.model.errors import DispyError
 from dispy.shipping.code import pack_function
+
+_RUN_BY_OTHERS = (".py", ".java")  # need not be executable themselves
 
 
 class Computation(NamedTuple):
@@ -41,9 +44,12 @@ def _program(given: str, settings: dict[str, Any]) -> Computation:
     path = given if os.path.isfile(given) else shutil.which(given)
     if path is None:
         raise DispyError(f"no program {given!r}: neither a file here nor in PATH")
+    if not path.endswith(_RUN_BY_OTHERS) and not os.access(path, os.X_OK):
+        raise DispyError(f"the program {path!r} is not executable: chmod +x {path}")
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
         raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
-    return Computation(given, {**settings, "file": os.path.basename(path)}, content, True)
+    settings |= {"file": os.path.basename(path), "java": overrides.Java}
+    return Computation(given, settings, content, True)

@@ -10,8 +10,19 @@ from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
 
+
+def _check_stdin(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise DispyError(f"dispy_job_stdin is the text or bytes that a program reads, not {value!r}")
+
+
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
-OPTIONS: dict[str, Callable[[Any], Any]] = {}
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "stdin": _check_stdin,  # goes to a program with its arguments
+}
 
 
 def take_options(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,6 +29,9 @@ def set_level(level: int, given: bool) -> None:
         LOGGER.setLevel(level)
 
 
+# dispy 4.15's logger had these two besides; times are always shown, and nothing is held back.
+LOGGER.show_ms = lambda on=True: None  # type: ignore[attr-defined]
+LOGGER.flush = lambda: None  # type: ignore[attr-defined]
 for _name in ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"):
     # Programs written for dispy 4 say `loglevel=dispy.logger.DEBUG`.
     setattr(LOGGER, _name, getattr(logging, _name))

@@ -72,6 +72,7 @@ class Computations:
         shares = owner.link is not None and owner.link.shares_memory
         settings = {
             "program": bool(settings.get("program")),
+            "java": str(settings.get("java")),
             "names": provided,
             "path": self._path,
             "shares_memory": shares,

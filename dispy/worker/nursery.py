@@ -97,7 +97,9 @@ class Nursery:
                 if entry not in sys.path:
                     sys.path.append(entry)
             if settings.get("program"):
-                self._computation = load_program(name, content, directory, provided)
+                self._computation = load_program(
+                    name, content, directory, provided, str(settings.get("java"))
+                )
             else:
                 self._computation = load_function(name, content, provided)
             self._directory = directory

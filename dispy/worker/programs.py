@@ -5,12 +5,13 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dispy.model.errors import DispyError
 from dispy.protocol.frames import Memory
 from dispy.system.interpreter import is_frozen, own_environment
+from dispy.system.processes import memory_file
 from dispy.worker.computation import Computation
 
 
@@ -19,11 +20,12 @@ class CannotStart(DispyError):
 
 
 def load_program(
-    name: str, content: Memory, directory: str, provided: dict[str, Any]
+    name: str, content: Memory, directory: str, provided: dict[str, Any], java: str
 ) -> Computation:
     """Write a program into `directory` and return what runs it with a job's arguments.
 
-    The `provided` names are variables of its environment, and `directory` leads its PATH.
+    `java` is what runs a `.java` file. The `provided` names are variables of its environment,
+    and `directory` leads its PATH.
     """
     path = os.path.join(directory, os.path.basename(name))
     with open(path, "wb") as file:
@@ -32,6 +34,8 @@ def load_program(
     command = [path]
     if path.endswith(".py"):
         command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]
+    elif path.endswith(".java"):
+        command = [java, path]
     environment = own_environment() if path.endswith(".py") else dict(os.environ)
     environment |= {name: str(value) for name, value in provided.items()}
     environment["PATH"] = os.pathsep.join([directory, environment.get("PATH", os.defpath)])
@@ -39,21 +43,35 @@ def load_program(
 
 
 def _runner(command: list[str], environment: dict[str, str]) -> Callable[..., int]:
-    def run(*arguments: str) -> int:
+    def run(*arguments: str, stdin: bytes | None = None) -> int:
         try:
             # It inherits descriptors 1 and 2, and with them the capture of output.
-            process = subprocess.Popen(
-                [*command, *arguments], stdin=subprocess.DEVNULL, env=environment
-            )
+            with _readable(stdin) as source:
+                process = subprocess.Popen([*command, *arguments], stdin=source, env=environment)
         except (OSError, ValueError) as error:
-            raise CannotStart(_why(command[-1], error)) from None
+            raise CannotStart(_why(command, error)) from None
         return process.wait()
 
     return run
 
 
-def _why(path: str, error: Exception) -> str:
+@contextlib.contextmanager
+def _readable(content: bytes | None) -> Iterator[int]:
+    """Give a descriptor from which a program reads this, whenever it likes; None: nothing."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    with open(memory_file("dispy-stdin"), "w+b") as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
+
+
+def _why(command: list[str], error: Exception) -> str:
     """Say in words why a program does not start."""
+    path = command[-1]
+    if path.endswith(".java") and isinstance(error, FileNotFoundError):
+        return f"the program {os.path.basename(path)!r} needs {command[0]!r}, which this node lacks"
     name, number = os.path.basename(path), getattr(error, "errno", None)
     with contextlib.suppress(OSError):
         with open(path, "rb") as file:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dispy import DispyJob, JobCluster
+import dispy
+from dispy import DispyError, DispyJob, JobCluster
 
 DEADLINE = 30.0  # seconds; for machines that are busy with something else
 
@@ -152,3 +153,45 @@ def test_a_program_that_ignores_the_interrupt_is_ended_by_sigterm(
     assert cluster.cancel(job) == 0
     assert job.wait(DEADLINE)
     assert (job.status, job.result, job.stdout) == (DispyJob.Terminated, -15, b"said\n")
+
+
+def test_a_program_reads_what_was_given_as_its_standard_input(
+    open_program: Any, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "count.sh", "#!/bin/sh\nwc -c\n")
+    cluster = open_program(script)
+    large = b"x" * 3_000_000
+    jobs = [cluster.submit(dispy_job_stdin=text) for text in ("four", large)] + [cluster.submit()]
+    assert [job.wait(DEADLINE) for job in jobs] == [True] * 3
+    assert [int(job.stdout) for job in jobs] == [4, len(large), 0]
+
+
+def test_a_function_has_no_standard_input(shared_node: Any) -> None:
+    with JobCluster(abs, nodes=[shared_node.host]) as cluster:
+        with pytest.raises(DispyError, match="dispy_job_stdin is for programs"):
+            cluster.submit(1, dispy_job_stdin="text")
+        with pytest.raises(DispyError, match="dispy_job_nonsense is no option of a job"):
+            cluster.submit(1, dispy_job_nonsense=1)
+
+
+def test_a_program_that_may_not_be_executed_is_an_error_at_once(tmp_path: Path) -> None:
+    script = write(tmp_path / "work.sh", "#!/bin/sh\n")
+    script.chmod(0o644)
+    with pytest.raises(DispyError, match=r"work\.sh' is not executable: chmod \+x"):
+        JobCluster(str(script))
+    with pytest.raises(DispyError, match="no program 'nowhere-to-be-found'"):
+        JobCluster("nowhere-to-be-found")
+
+
+def test_a_java_file_is_run_by_what_the_program_has_chosen(
+    open_program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = write(tmp_path / "java", '#!/bin/sh\necho "ran $(basename $1) with $2"\n')
+    source = tmp_path / "Work.java"
+    source.write_text("class Work {}")
+    monkeypatch.setattr(dispy.config, "Java", str(java))
+    assert run(open_program(source), 7).stdout == b"ran Work.java with 7\n"
+    monkeypatch.setattr(dispy.config, "Java", "/no/such/java")
+    job = run(open_program(source))
+    assert job.status == DispyJob.Terminated
+    assert "needs '/no/such/java', which this node lacks" in job.exception
