@@ -3,7 +3,8 @@
 Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
-             [--dest_path_prefix=<directory>] [--clean] [--insecure] [-d | --debug]
+             [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean] [--insecure]
+             [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -16,6 +17,8 @@ Options:
   --name=<name>  as which clients show this node; its host name by default
   --dest_path_prefix=<directory>  where the files of computations go; below the directory for
                       temporary files by default
+  --max_file_size=<n>  most bytes of a file that a job may send to its client, as in 10M;
+                      0: any (default: 0)
   --clean             remove what an earlier node left in that directory
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
@@ -28,7 +31,7 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 `dispy doctor` checks all of it.
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
-DISPY_DEST_PATH_PREFIX and DISPY_BROADCAST, then from the table [node] of
+DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE and DISPY_BROADCAST, then from the table [node] of
 ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
@@ -113,7 +116,9 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
-    node = Node(name, cpus, root, own_address(host))
+    node = Node(
+        name, cpus, root, own_address(host), max_file_size=settings["max_file_size"].value
+    )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value)
     except OSError as error:

@@ -1,6 +1,7 @@
 """`JobCluster`: a computation, the nodes it may use, and the jobs submitted to it."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import time
@@ -76,6 +77,8 @@ class JobCluster(Steering):
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
+        max_file_size: int | str | None = None,
+        max_result_size: int | str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -96,9 +99,11 @@ class JobCluster(Steering):
         local_node: start a node of our own if none is found (yes).
         stream: show what jobs write to stdout and stderr while they run, each line led by its
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
+        max_file_size: bytes of a file that a job may send (0: any). max_result_size: bytes of a
+            job's result (1 GiB; 0: any). "10M" means 10 MiB.
 
-        loglevel, the intervals, node_port, insecure, local_node and stream may also be set by
-        DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
+        loglevel, the intervals, node_port, insecure, local_node, stream and the sizes may also be
+        set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
@@ -111,7 +116,8 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream,
+            local_node=local_node, stream=stream, max_file_size=max_file_size,
+            max_result_size=max_result_size,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
@@ -138,6 +144,9 @@ class JobCluster(Steering):
         self.name, settings, content, self._is_program = prepare(computation)
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
+        settings["max_result_size"] = chosen["max_result_size"]
+        self.max_file_size: int = chosen["max_file_size"]
+        self.directory = os.getcwd()  # where files of its jobs go
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
@@ -334,7 +343,7 @@ class JobCluster(Steering):
 
     def _close(self) -> None:
         left = self._unfinished()
-        self._session.forget_options([job._number for job in left])
+        self._session.forget([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}
         for job in left:
             del self._session.jobs[job._number]

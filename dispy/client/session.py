@@ -23,6 +23,7 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
 from dispy.client.patience import Patience, reasons
+from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
@@ -65,6 +66,7 @@ class Session:
         self._scheduler: Scheduler | None = None
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
+        self.receiving = Receiving(self)  # the files that jobs send
         self.local_trouble = ""  # what became of the last local node, if it ended too early
         self._local_ends: list[float] = []  # the seconds (monotonic) at which some did
         self.ended = False
@@ -268,8 +270,8 @@ class Session:
                 if job.status == Status.Terminated and not cluster._was_cancelled(job)
             ]  # fmt: skip
             self.failures.add(cluster.name, failed)
-        if self.options:
-            self.forget_options(jobs)
+        if self.options or self.receiving.arriving:
+            self.forget(jobs)
         if cluster._terminal is not None:
             cluster._terminal.ended(done, node.name)
         cluster._done(done, view)
@@ -291,11 +293,12 @@ class Session:
         view = cluster._node(node) if node is not None else None
         if view is not None:
             view.busy -= len(jobs)
-        self.forget_options(jobs)
+        self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
-    def forget_options(self, jobs: Sequence[int]) -> None:
-        """Drop what was said of jobs that are final."""
+    def forget(self, jobs: Sequence[int]) -> None:
+        """Drop what was said of jobs that are final, and what they have sent in part."""
+        self.receiving.forget(jobs)
         for job in jobs:
             self.options.pop(job, None)
 
@@ -307,6 +310,7 @@ class Session:
         for number in jobs:
             job = self.jobs[number]
             job.status, job.start_time, job.ip_addr = Status.Created, None, None
+        self.receiving.forget(jobs)
         logger.debug("%d jobs of %s wait again: %s", len(jobs), cluster.name, why)
 
     def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: Payload) -> None:
@@ -407,6 +411,7 @@ class Session:
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
+            self.receiving.end()
             self._abandon_rest()
             if local is not None:
                 local.wait()

@@ -129,6 +129,12 @@ class Link:
         with contextlib.suppress(OSError):  # the reader learns of it too
             plain_socket.send_fds(self._sock, [encode_head(kind, body)], list(descriptors))
 
+    def take_descriptors(self, count: int) -> list[Descriptor]:
+        """Return those that came with the frame that is being handled; raises FrameRefused."""
+        if len(self._descriptors) < count:
+            raise FrameRefused("a frame came without its descriptors")
+        return [self._descriptors.popleft() for _ in range(count)]
+
     def _write(self) -> None:
         """Write all there is; come back when the kernel takes more."""
         done = self._write_some()

@@ -77,6 +77,7 @@ class Computations:
             "path": self._path,
             "shares_memory": shares,
             "stream": processes.streams,
+            "max_result_size": settings.get("max_result_size", 0),
         }
         processes.load(self._nurseries.take(), name, settings, content)
 

@@ -20,6 +20,7 @@ from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.net.link import Link
 from dispy.node.computations import Computations
+from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import Running
@@ -37,15 +38,23 @@ class Node:
     """Serves owners over links that are handed to it; `directory` holds all its files."""
 
     def __init__(
-        self, name: str, cpus: int, directory: Path, address: str = "", path: Sequence[str] = ()
+        self,
+        name: str,
+        cpus: int,
+        directory: Path,
+        address: str = "",
+        path: Sequence[str] = (),
+        max_file_size: int = 0,
     ) -> None:
+        """`max_file_size`: bytes of a file that a job may send; 0: any."""
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
         self._directory = directory
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}
-        self._running = Running(name, self._core, self._owners, self._table)
+        self._offers = Offers(max_file_size)
+        self._running = Running(name, self._core, self._owners, self._table, self._offers)
         self._computations = Computations(
             name, address, directory, path, self._core, self._table, self._running
         )
@@ -68,6 +77,7 @@ class Node:
         )
         for key in held:
             self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
+        self._offers.tell_again(owner)
         share = self._core.share_of(owner.owner_id)
         owner.tell(Kind.SHARE, [share, len(self._owners)])
         end = link.read(lambda frame: self._from_owner(owner, frame))
@@ -106,6 +116,10 @@ class Node:
             self._running.run(owner, (owner.owner_id, body[0]), frame)
         elif frame.kind == Kind.ACKNOWLEDGE:
             owner.ledger.acknowledged(body[0])
+        elif frame.kind == Kind.FETCH:
+            self._offers.fetch(owner, *body)
+        elif frame.kind == Kind.TOOK:
+            self._offers.took(owner, *body)
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])

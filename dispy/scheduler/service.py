@@ -266,6 +266,10 @@ class Scheduler:
             self._owner.provisional(body[0], node, body[1], value)
         elif frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
+        elif frame.kind == Kind.OFFER:
+            self._owner.receiving.offered(node, *body)
+        elif frame.kind == Kind.PIECE:
+            self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:
