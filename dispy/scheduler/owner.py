@@ -7,6 +7,7 @@ from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Payload
 from dispy.scheduler.nodes import RemoteNode
+from dispy.shipping.contents import Content
 
 
 class FilesTaker(Protocol):
@@ -36,6 +37,9 @@ class JobsOwner(Protocol):
 
     def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs that are about to be sent."""
+
+    def content(self, digest: bytes) -> Content | None:
+        """Return what nodes may ask for under this digest, if it is (still) needed."""
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""
