@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
+from dispy.client.depends import check_dest_path, take_depends
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
@@ -92,6 +93,11 @@ class JobCluster(Steering):
             and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
+        depends: files and directories that all jobs need; they lie in the directory where jobs
+            run, at their path relative to the current directory, or by their base name.
+        dest_path: where on the nodes jobs run, below a directory of this machine's; clusters may
+            share it. None: in a new directory for each cluster.
+        cleanup: whether what was brought there, and what jobs have written, is removed in the end.
         reentrant: whether jobs of a lost node may run again elsewhere.
         node_port: of nodes whose port is not named (51348); a pattern then means that one
             alone. dispy_port: the number before it.
@@ -108,8 +114,9 @@ class JobCluster(Steering):
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
-        ipv4_udp_multicast, poll_interval. Not done by this version yet: dest_path, recover_file
-        (without effect); depends, setup, a cleanup function, secret, keyfile, certfile (refused).
+        ipv4_udp_multicast, poll_interval. Not done by this version yet: recover_file
+        (without effect); code in depends, setup, a cleanup function, secret, keyfile, certfile
+        (refused).
 
         Raises DispyError for arguments that cannot be used.
         """
@@ -123,14 +130,14 @@ class JobCluster(Steering):
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
+        files = take_depends(depends)
         arguments.refuse_what_comes_later(
-            depends, setup, cleanup, secret, keyfile, certfile, self.allocations
+            files.code, setup, cleanup, secret, keyfile, certfile, self.allocations
         )
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
-            ipv4_udp_multicast=ipv4_udp_multicast, dest_path=dest_path,
-            recover_file=recover_file,
+            ipv4_udp_multicast=ipv4_udp_multicast, recover_file=recover_file,
             poll_interval=arguments.check_interval(poll_interval, "poll_interval", 5),
         )  # fmt: skip
         self.job_status = arguments.newer(
@@ -142,6 +149,9 @@ class JobCluster(Steering):
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         self.name, settings, content, self._is_program = prepare(computation)
+        settings |= {
+            "files": files.files, "dest_path": check_dest_path(dest_path), "cleanup": bool(cleanup),
+        }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
         settings["max_result_size"] = chosen["max_result_size"]
@@ -159,6 +169,7 @@ class JobCluster(Steering):
                 session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
                 chosen["local_node"], chosen["broadcast"], self.ping_interval,
             )  # fmt: skip
+        session.contents.hold_for(self, files.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, settings, content)
 
@@ -217,7 +228,7 @@ class JobCluster(Steering):
         job = DispyJob(args, kwargs, next(self._session.numbers))
         job._payload = payload
         if options:
-            self._session.options[job._number] = options
+            self._session.note_options(job._number, options)
         self._queue(job, node_id)
         return job
 

@@ -142,6 +142,7 @@ class Session:
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
         self.clusters.pop(cluster._number, None)
+        self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
 
@@ -302,6 +303,15 @@ class Session:
             view.busy -= len(jobs)
         self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
+
+    def note_options(self, job: int, options: dict[str, Any]) -> None:
+        """Keep what was said of a job, in the thread that submits it."""
+        depends = options.pop("depends", None)
+        if depends is not None and depends.files:
+            self.contents.hold_for(job, depends.contents)
+            options["files"] = depends.files
+        if options:
+            self.options[job] = options
 
     def forget(self, jobs: Sequence[int]) -> None:
         """Drop what was said of jobs that are final, and what they have sent in part."""

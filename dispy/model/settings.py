@@ -149,7 +149,13 @@ _TABLE = (
     Setting(
         room="node", name="max_file_size", kind=int, unit="bytes", default=0, low=0,
         option="--max_file_size", variable="DISPY_MAX_FILE_SIZE",
-        help="most bytes of a file that a job may send to its client, as in 10M; 0: any",
+        help="most bytes of a file that comes to the node, or that a job sends to its client, as "
+        "in 10M; 0: any",
+    ),
+    Setting(
+        room="node", name="store_size", kind=int, unit="bytes", low=0, variable="DISPY_STORE_SIZE",
+        help="bytes of files and large values that the node keeps in case they are needed again; "
+        "a tenth of the disk, 10 GiB at most, by default",
     ),
     Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.

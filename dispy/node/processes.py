@@ -3,11 +3,9 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,6 +16,7 @@ from gevent.event import Event
 from dispy.net.link import Link
 from dispy.node.needs import JobNeeds
 from dispy.node.streaming import Streaming
+from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.interpreter import own_command, own_environment
@@ -225,13 +224,13 @@ class ComputationProcesses:
 
     def __init__(
         self,
-        directory: Path,
+        files: WorkingFiles,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None], None],
         lost: Callable[[str], None],
         died: Callable[[WorkerProcess], None],
     ) -> None:
-        self.directory = directory
+        self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
@@ -241,8 +240,8 @@ class ComputationProcesses:
         self.broken: str | None = None  # why no job can run here any more
         self.fruitless = 0  # processes that ended, one after the other, without a job done
         self._handle, self._loaded, self._lost, self._died = handle, loaded, lost, died
-        self._nursery: NurseryProcess
-        self._reader: gevent.Greenlet[..., None]
+        self._nursery: NurseryProcess | None = None  # until its files are there
+        self._reader: gevent.Greenlet[..., None] | None = None
         self.ended = False
 
     def load(
@@ -256,7 +255,7 @@ class ComputationProcesses:
         """Replace the nursery."""
         self._nursery = nursery
         nursery.load(*self._load)
-        self._reader = gevent.spawn(self._read_nursery)
+        self._reader = gevent.spawn(self._read_nursery, nursery)
 
     def forget(self, jobs: Iterable[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
@@ -271,14 +270,15 @@ class ComputationProcesses:
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
+        assert self._nursery is not None, "workers run what is loaded"
         worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
         return worker
 
-    def _read_nursery(self) -> None:
-        end = self._nursery.link.read(self._from_nursery)
+    def _read_nursery(self, nursery: NurseryProcess) -> None:
+        end = nursery.link.read(self._from_nursery)
         if self.ended:
             return
         self._lost(f"the process that loads it ended: {end.reason}")
@@ -318,8 +318,10 @@ class ComputationProcesses:
         for worker in workers:
             worker.kill()
             worker.link.close()
-        self._nursery.end()
-        self._reader.join(timeout=1)
+        if self._nursery is not None:
+            self._nursery.end()
+        if self._reader is not None:
+            self._reader.join(timeout=1)
         for worker in workers:
             worker.told_ended("was ended with its computation")
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.files.clear()

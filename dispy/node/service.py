@@ -8,7 +8,6 @@ Never unpickles anything.
 import contextlib
 import logging
 import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -20,6 +19,7 @@ from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.net.link import Link
 from dispy.node.computations import Computations
+from dispy.node.directories import Directories
 from dispy.node.fetching import Fetching
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
@@ -47,26 +47,30 @@ class Node:
         address: str = "",
         path: Sequence[str] = (),
         max_file_size: int = 0,
+        store_size: int | None = None,
     ) -> None:
-        """`max_file_size`: bytes of a file that a job may send; 0: any."""
+        """`max_file_size`: bytes of a file that comes along or that a job may send; 0: any.
+        `store_size`: bytes of contents that are kept in case they are needed again.
+        """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
-        self._directory = directory
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}
         self._offers = Offers(max_file_size)
         self._running = Running(name, self._core, self._owners, self._table, self._offers)
-        self._store = Store(directory / "store", default_quota(directory))
+        self._directories = Directories(directory)
+        self._store = Store(directory / "store", store_size or default_quota(directory))
         self._computations = Computations(
             name,
             address,
-            directory,
+            self._directories,
             path,
             self._core,
             self._table,
             self._running,
             self._store,
+            max_file_size,
         )
         self.stopping = False
 
@@ -77,6 +81,7 @@ class Node:
         owner = self._owners.get(hello.identity)
         if owner is None:
             owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
+            owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store)
             logger.info("client %s connected", owner.name)
         owner.pulse_seconds = 0.0
@@ -138,6 +143,8 @@ class Node:
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.PLACE:
+            self._computations.place(owner, *body)
         elif frame.kind == Kind.PIECE:
             owner.fetching.piece(frame)
         elif frame.kind == Kind.RELEASE:
@@ -168,4 +175,4 @@ class Node:
             owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directories.stop()

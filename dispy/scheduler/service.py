@@ -150,6 +150,11 @@ class Scheduler:
         if node.link is not None:
             node.link.send(Kind.RELEASE, [list(tokens)])
 
+    def place(self, cluster_id: int, node_id: str, files: list[Any]) -> str | None:
+        """Have a node put files where a cluster's jobs run; wait, and return why it did not."""
+        node = self.nodes.get(node_id)
+        return "it is gone" if node is None else self._supply.place(node, cluster_id, files)
+
     def close_cluster(self, cluster_id: int) -> None:
         """Forget a cluster; nodes stop what they still run of it."""
         self._opening.pop(cluster_id, None)
@@ -275,6 +280,8 @@ class Scheduler:
             self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.FETCH:
             self._supply.fetch(node, *body)
+        elif frame.kind == Kind.PLACED:
+            self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:
@@ -294,6 +301,7 @@ class Scheduler:
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
         node.settled = True
+        self._supply.settled(node)
         self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
         for cluster_id in set(computations) - self._opening.keys():
             assert node.link is not None
@@ -442,6 +450,7 @@ class Scheduler:
         self._stopped = True
         for link in list(self._links):
             link.close()
+        self._supply.stop()
         self._awake.stop()
         self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:
