@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
+from dispy.shipping.bundle import read_bundle
 from dispy.system.processes import (
     adopt_orphans,
     children,
@@ -96,12 +97,16 @@ class Nursery:
             for entry in settings.get("path", []):
                 if entry not in sys.path:
                     sys.path.append(entry)
-            if settings.get("program"):
+            bundle = read_bundle(content)
+            parts = bundle.parts()
+            if bundle.program is not None:
                 self._computation = load_program(
-                    name, content, directory, provided, str(settings.get("java"))
+                    name, bundle.program, directory, provided, str(settings.get("java"))
                 )
+                self._computation.setup = parts.get("setup")
+                self._computation.cleanup = parts.get("cleanup")
             else:
-                self._computation = load_function(name, content, provided)
+                self._computation = load_function(name, parts, provided)
             self._directory = directory
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to
