@@ -86,6 +86,7 @@ class Computations:
             "names": provided,
             "path": self._path,
             "shares_memory": shares,
+            "isolation": settings.get("isolation"),
             "stream": processes.streams,
         }
         processes.load(self._nurseries.take(), name, settings, content)
