@@ -34,12 +34,10 @@ from dispy.scheduling.records import (
     JobNumber,
     Node,
     NodeId,
-    Story,
 )
+from dispy.scheduling.stories import forget, remember
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
-STORY_LINES = 5  # the last ones, of each job
-STORIES = 10_000  # jobs of a cluster of which one is kept
 
 
 class Scheduling:
@@ -128,7 +126,7 @@ class Scheduling:
         for job in counted:
             del placed[job]
         if cluster.pinned or cluster.stories:
-            _forget(cluster, counted)
+            forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
             cluster.duration = before + SMOOTHING * (seconds - before)
@@ -328,7 +326,7 @@ class Scheduling:
                 moved = [job for job in stay if job not in cluster.pinned]
                 stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
                 actions += self._requeue(allocation, moved, why, now)
-            self._tell(cluster, stay, why, now)
+            remember(cluster, stay, why, now)
             for job in stay:
                 del cluster.placed[job], allocation.jobs[job]
             if stay:
@@ -415,7 +413,7 @@ class Scheduling:
     ) -> GiveUp:
         """Return the last word on jobs that are nowhere any more, with their stories."""
         stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
-        _forget(cluster, jobs)
+        forget(cluster, jobs)
         return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
 
     def _requeue(
@@ -427,7 +425,7 @@ class Scheduling:
         cluster = allocation.cluster
         for job in jobs:
             del cluster.placed[job], allocation.jobs[job]
-        self._tell(cluster, jobs, reason, now)
+        remember(cluster, jobs, reason, now)
         actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
@@ -441,22 +439,8 @@ class Scheduling:
         self._placement.queue_grew(cluster)
         return actions
 
-    def _tell(self, cluster: Cluster, jobs: Sequence[JobNumber], what: str, now: float) -> None:
-        """Remember what befell jobs; plain jobs have no story, which costs nothing."""
-        for job in jobs:
-            if job in cluster.stories or len(cluster.stories) < STORIES:
-                before: Story = cluster.stories.get(job, ())
-                cluster.stories[job] = (*before[1 - STORY_LINES :], (now, what))
-
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; valid after `place`."""
         check_invariants(self.clusters.values(), self.nodes.values())
-
-
-def _forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
-    """Drop what is known of final jobs."""
-    for job in jobs:
-        cluster.pinned.pop(job, None)
-        cluster.stories.pop(job, None)
