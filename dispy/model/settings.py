@@ -132,6 +132,11 @@ _TABLE = (
         "by default",
     ),
     Setting(
+        room="node", name="client_shutdown", kind=bool, default=False,
+        option="--client_shutdown", variable="DISPY_CLIENT_SHUTDOWN",
+        help="let a client's cleanup end this node (dispynode_shutdown)",
+    ),
+    Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "
