@@ -167,6 +167,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
+        high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
+        help="that setup may take on a node before it is ended; 0: any time",
+    ),
+    Setting(
         room="client", name="stream", kind=bool, default=False,
         argument=True, variable="DISPY_STREAM",
         help="show what jobs write while they run, each line led by its job and node",

@@ -76,7 +76,7 @@ class Computations:
             died=lambda worker: self._running.worker_died(key, worker),
         )
         processes.setup_seconds = _seconds(settings.get("setup_timeout"))
-        processes.cleans_up = bool(settings.get("cleanup"))
+        processes.cleans_up = bool(settings.get("cleans_up"))
         processes.streams = bool(settings.get("stream"))
         processes.needs = JobNeeds(
             owner.fetching,
