@@ -3,7 +3,8 @@
 Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
-             [--dest_path_prefix=<directory>] [--clean] [--insecure] [-d | --debug]
+             [--dest_path_prefix=<directory>] [--clean] [--client_shutdown]
+             [--insecure] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -17,6 +18,7 @@ Options:
   --dest_path_prefix=<directory>  where the files of computations go; below the directory for
                       temporary files by default
   --clean             remove what an earlier node left in that directory
+  --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
   -d, --debug         log more
@@ -113,7 +115,15 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
-    node = Node(name, cpus, root, own_address(host))
+    told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
+
+    def shut_down(reason: str) -> None:
+        nonlocal why
+        why = f"node {name} ends: {reason}"
+        told.set()
+
+    may_shut_down = settings["client_shutdown"].value
+    node = Node(name, cpus, root, own_address(host), shut_down=shut_down if may_shut_down else None)
     try:
         listener = Listener(node, host, port, settings["broadcast"].value)
     except OSError as error:
@@ -122,7 +132,6 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another node may "
             f"run there; see `dispy doctor`, or choose --port or --host"
         ) from None
-    told, told_at = Event(), 0.0
 
     def tell() -> None:
         nonlocal told_at
@@ -138,7 +147,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()
-    node.stop(f"node {name} was ended by its operator")
+    node.stop(why)
     lock.close()
     return 0
 

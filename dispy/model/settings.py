@@ -132,6 +132,11 @@ _TABLE = (
         "by default",
     ),
     Setting(
+        room="node", name="client_shutdown", kind=bool, default=False,
+        option="--client_shutdown", variable="DISPY_CLIENT_SHUTDOWN",
+        help="let a client's cleanup end this node (dispynode_shutdown)",
+    ),
+    Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "
@@ -160,6 +165,11 @@ _TABLE = (
         room="client", name="local_node", kind=bool, default=True,
         argument=True, variable="DISPY_LOCAL_NODE",
         help="start a node of our own where none is found",
+    ),
+    Setting(
+        room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
+        high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
+        help="that setup may take on a node before it is ended; 0: any time",
     ),
     Setting(
         room="client", name="stream", kind=bool, default=False,

@@ -1,7 +1,8 @@
 """How a computation comes to a node and leaves it: its nursery, its directory, its loading."""
 
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import gevent
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
+from dispy.node.closing import Closings
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner
-from dispy.node.processes import ComputationProcesses
+from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
 from dispy.protocol.frames import Buffer
@@ -37,12 +39,16 @@ class Computations:
         table: MutableMapping[Key, ComputationProcesses],
         running: Running,
         store: Store,
+        shut_down: Callable[[str], None] | None,
     ) -> None:
+        """`shut_down` ends the node for a client's cleanup; None: that may not."""
         self._name, self._address = name, address
         self._directory, self._path = directory, list(path)
         self._core, self._table, self._running = core, table, running
         self._store = store
         self._nurseries = Nurseries()
+        self._may_shut_down = shut_down is not None
+        self.closings = Closings(self._nurseries, shut_down or (lambda reason: None), running.limit)
 
     def open(
         self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
@@ -52,19 +58,25 @@ class Computations:
         if key in self._table:
             self.tell_if_ready(owner, key)
             return
+        if key in self.closings:
+            opening = partial(self.open, owner, number, name, settings, content)
+            self.closings.then_open(key, opening)
+            return
         refusal = why_not(self._name, name, settings)
         if refusal is not None:
-            owner.tell(Kind.READY, [number, refusal])
+            owner.tell(Kind.READY, [number, refusal, {}])
             return
         directory = self._directory / owner.owner_id[:12] / str(number)
         directory.mkdir(parents=True)
         processes = ComputationProcesses(
             directory,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
-            loaded=lambda error: self._loaded(owner, key, error),
+            loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._running.worker_died(key, worker),
         )
+        processes.setup_seconds = _seconds(settings.get("setup_timeout"))
+        processes.cleans_up = bool(settings.get("cleans_up"))
         processes.streams = bool(settings.get("stream"))
         processes.needs = JobNeeds(
             owner.fetching,
@@ -88,10 +100,12 @@ class Computations:
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
             "stream": processes.streams,
+            "setup_args": _bytes(settings.get("setup_args")),
+            "client_shutdown": self._may_shut_down,
         }
         processes.load(self._nurseries.take(), name, settings, content)
 
-    def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
+    def _loaded(self, owner: Owner, key: Key, error: str | None, told: Told) -> None:
         processes = self._table.get(key)
         if processes is None:
             return  # closed while it was loading
@@ -107,7 +121,7 @@ class Computations:
             self._running.perform(actions)
             self._running.give_back(owner, key, given, error)
             self.close(key)
-        owner.tell(Kind.READY, [key[1], error])
+        owner.tell(Kind.READY, [key[1], error, told])
         if error is None:
             self._running.perform(self._core.computation_ready(key))
         gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
@@ -118,7 +132,7 @@ class Computations:
         if processes is None or self._running.stopping:
             return
         if not processes.was_ready:
-            self._loaded(owner, key, reason)
+            self._loaded(owner, key, reason, {})
             return
         self._core.computation_unready(key)
         processes.fruitless += 1
@@ -136,21 +150,39 @@ class Computations:
     def tell_if_ready(self, owner: Owner, key: Key) -> None:
         """Tell an owner that a computation is ready, which it may have missed."""
         if self._core.computations[key].ready:
-            owner.tell(Kind.READY, [key[1], None])
+            owner.tell(Kind.READY, [key[1], None, {}])
 
-    def close(self, key: Key) -> None:
-        """End a computation; nobody wants what it still does."""
+    def limit(self, key: Key, workers: int) -> None:
+        """Run at most so many of a computation's jobs at once."""
+        if key in self.closings:
+            self.closings.then_limit(key, workers)
+        self._running.limit(key, workers)
+
+    def close(self, key: Key, owner: Owner | None = None) -> None:
+        """End a computation; nobody wants what it still does. `owner` is told when it is done."""
         processes = self._table.pop(key, None)
         if processes is None:
+            if owner is not None:
+                self.closings.close(key, owner)
             return
         for worker_id in processes.workers:
             self._running.workers.pop(worker_id, None)
         processes.needs.close()
         self._running.perform(self._core.computation_closed(key))
-        self._nurseries.end(processes)
+        self.closings.begin(key, processes, owner)
 
     def stop(self) -> None:
-        """End all of them; returns when their processes are gone."""
-        for processes in self._table.values():
-            self._nurseries.end(processes)
+        """End all of them, after their cleanup; returns when their processes are gone."""
+        self.closings.stop()
+        for key, processes in self._table.items():
+            self.closings.begin(key, processes, None)
         self._nurseries.stop()  # also those that were closed just before
+
+
+def _seconds(said: Any) -> float | None:
+    """Return a limit that an owner set, None for none; a peer's nonsense is none."""
+    return float(said) if type(said) in (int, float) and 0 < said < float("inf") else None
+
+
+def _bytes(said: Any) -> bytes | None:
+    return said if isinstance(said, bytes) else None

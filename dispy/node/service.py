@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -39,8 +39,16 @@ class Node:
     """Serves owners over links that are handed to it; `directory` holds all its files."""
 
     def __init__(
-        self, name: str, cpus: int, directory: Path, address: str = "", path: Sequence[str] = ()
+        self,
+        name: str,
+        cpus: int,
+        directory: Path,
+        address: str = "",
+        path: Sequence[str] = (),
+        shut_down: Callable[[str], None] | None = None,
     ) -> None:
+        """`shut_down` is called with a reason when a client's cleanup ends the node; None: no
+        client may."""
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
         self._directory = directory
@@ -58,6 +66,7 @@ class Node:
             self._table,
             self._running,
             self._store,
+            shut_down,
         )
         self.stopping = False
 
@@ -75,7 +84,9 @@ class Node:
         self._core.owner_connected(owner.owner_id)
         held = self._core.held(owner.owner_id)
         owner.connected(
-            link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
+            link,
+            [job for jobs in held.values() for job in jobs],
+            [key[1] for key in held] + self._computations.closings.asked_by(owner),
         )
         for key in held:
             self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
@@ -129,7 +140,7 @@ class Node:
         elif frame.kind == Kind.RELEASE:
             self._running.lending.release(body[0])
         elif frame.kind == Kind.CLOSE:
-            self._computations.close((owner.owner_id, body[0]))
+            self._computations.close((owner.owner_id, body[0]), owner)
         elif frame.kind == Kind.CANCEL:
             self._running.cancel_all(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.DROP:
@@ -137,7 +148,7 @@ class Node:
         elif frame.kind == Kind.RECALL:
             self._running.recall(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.LIMIT:
-            self._running.limit((owner.owner_id, body[0]), body[1])
+            self._computations.limit((owner.owner_id, body[0]), body[1])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a node to receive")
 
