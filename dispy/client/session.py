@@ -26,6 +26,7 @@ from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
 from dispy.client.nodes import NodeAllocate
 from dispy.client.patience import Patience, reasons
 from dispy.client.preparing import Preparations
+from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
@@ -71,6 +72,7 @@ class Session:
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
         self.preparations = Preparations(self)
+        self.receiving = Receiving(self)  # the files that jobs send
         self.local_trouble = ""  # what became of the last local node, if it ended too early
         self._local_ends: list[float] = []  # the seconds (monotonic) at which some did
         self.ended = False
@@ -156,6 +158,7 @@ class Session:
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
         self.clusters.pop(cluster._number, None)
+        self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
 
@@ -298,8 +301,8 @@ class Session:
                 if job.status == Status.Terminated and not cluster._was_cancelled(job)
             ]  # fmt: skip
             self.failures.add(cluster.name, failed)
-        if self.options:
-            self.forget_options(jobs)
+        if self.options or self.receiving.arriving:
+            self.forget(jobs)
         if cluster._terminal is not None:
             cluster._terminal.ended(done, node.name)
         cluster._done(done, view)
@@ -321,11 +324,21 @@ class Session:
         view = cluster._node(node) if node is not None else None
         if view is not None:
             view.busy -= len(jobs)
-        self.forget_options(jobs)
+        self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
-    def forget_options(self, jobs: Sequence[int]) -> None:
-        """Drop what was said of jobs that are final."""
+    def note_options(self, job: int, options: dict[str, Any]) -> None:
+        """Keep what was said of a job, in the thread that submits it."""
+        depends = options.pop("depends", None)
+        if depends is not None and depends.files:
+            self.contents.hold_for(job, depends.contents)
+            options["files"] = depends.files
+        if options:
+            self.options[job] = options
+
+    def forget(self, jobs: Sequence[int]) -> None:
+        """Drop what was said of jobs that are final, and what they have sent in part."""
+        self.receiving.forget(jobs)
         for job in jobs:
             if self.options.pop(job, None) is not None:
                 self.contents.release_for(job)
@@ -338,6 +351,7 @@ class Session:
         for number in jobs:
             job = self.jobs[number]
             job.status, job.start_time, job.ip_addr = Status.Created, None, None
+        self.receiving.forget(jobs)
         logger.debug("%d jobs of %s wait again: %s", len(jobs), cluster.name, why)
 
     def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: Payload) -> None:
@@ -450,6 +464,7 @@ class Session:
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
+            self.receiving.end()
             self._abandon_rest()
             if local is not None:
                 local.wait(CLEANUP_SECONDS if cleans else 0.0)

@@ -1,6 +1,7 @@
 """What a user may say about the nodes of a cluster while it runs."""
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from dispy.client.reporting import Reporting
 from dispy.client.search import INSECURE
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
+from dispy.shipping.files import manifest
 
 logger = logging.getLogger("dispy.client")
 
@@ -83,6 +85,29 @@ class Steering(Reporting):
                 view.cpus = 0  # nothing more is submitted for it
             self._session.hub.call(self._session.leave, self, node_id, again, bool(terminate))
         return 0 if known else -1
+
+    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
+        """Copy a file (or directory) to where this cluster's jobs run on one node; 0, or -1.
+
+        It lies there as one of `depends` would. Returns when it is there; why not is logged.
+        `relay` is accepted as in dispy 4: there is one way to a node.
+        """
+        node_id, place = self._node_id(node), object()
+        try:
+            if node_id is None:
+                raise DispyError(f"no node {node!r} is ready for {self.name}")
+            files, contents = manifest([path])
+            self._session.contents.hold_for(place, contents)
+            why = self._session.hub.call(
+                self._session.scheduler.place, self._number, node_id, files
+            )
+        except DispyError as error:
+            why = str(error)
+        finally:
+            self._session.contents.release_for(place)
+        if why is not None:
+            logger.error("send_file: %s", why)
+        return 0 if why is None else -1
 
     def deallocate_node(self, node: Any) -> int:
         """Give a node no more jobs of this cluster, and let it end those it has; 0 or -1.

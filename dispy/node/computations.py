@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gevent
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
+from dispy.model.errors import DispyError
 from dispy.node.closing import Closings
+from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
@@ -18,8 +19,10 @@ from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
+from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
+from dispy.shipping.files import check
 
 logger = logging.getLogger("dispy.node")
 
@@ -33,17 +36,22 @@ class Computations:
         self,
         name: str,
         address: str,
-        directory: Path,
+        directories: Directories,
         path: Sequence[str],
         core: Execution,
         table: MutableMapping[Key, ComputationProcesses],
         running: Running,
         store: Store,
+        size_limit: int,
         shut_down: Callable[[str], None] | None,
     ) -> None:
-        """`shut_down` ends the node for a client's cleanup; None: that may not."""
+        """size_limit: bytes of a file that comes along; 0: any.
+
+        shut_down: ends the node for a client's cleanup; None: that may not.
+        """
         self._name, self._address = name, address
-        self._directory, self._path = directory, list(path)
+        self._directories, self._path = directories, list(path)
+        self._size_limit = size_limit
         self._core, self._table, self._running = core, table, running
         self._store = store
         self._nurseries = Nurseries()
@@ -63,13 +71,18 @@ class Computations:
             self.closings.then_open(key, opening)
             return
         refusal = why_not(self._name, name, settings)
+        if refusal is None:
+            try:
+                entries = check(settings.get("files", []), self._size_limit)
+                place = self._directories.open(owner.owner_id, number, owner.address, settings)
+            except DispyError as error:
+                refusal = f"on node {self._name}: {error}"
         if refusal is not None:
             owner.tell(Kind.READY, [number, refusal, {}])
             return
-        directory = self._directory / owner.owner_id[:12] / str(number)
-        directory.mkdir(parents=True)
+        files = WorkingFiles(place, self._directories, owner.fetching, self._store, self._name)
         processes = ComputationProcesses(
-            directory,
+            files,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
             loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
@@ -81,6 +94,8 @@ class Computations:
         processes.needs = JobNeeds(
             owner.fetching,
             self._store,
+            files,
+            self._size_limit,
             ready=lambda job: self._running.unblock(key, job),
             failed=lambda job, why: self._running.fail(key, job, why),
         )
@@ -89,7 +104,7 @@ class Computations:
         provided = {
             "dispy_node_name": self._name,
             "dispy_node_ip_addr": self._address,
-            "dispy_job_path": str(directory),
+            "dispy_job_path": str(place.path),
         }
         shares = owner.link is not None and owner.link.shares_memory
         settings = {
@@ -102,8 +117,38 @@ class Computations:
             "stream": processes.streams,
             "setup_args": _bytes(settings.get("setup_args")),
             "client_shutdown": self._may_shut_down,
+            "max_result_size": settings.get("max_result_size", 0),
         }
-        processes.load(self._nurseries.take(), name, settings, content)
+
+        def load(why: str | None) -> None:
+            if self._table.get(key) is not processes or self._running.stopping:
+                return  # closed while its files came
+            if why is not None:
+                self._loaded(owner, key, why, {})
+            else:
+                processes.load(self._nurseries.take(), name, settings, content)
+
+        if entries:
+            files.bring(entries, ALL_JOBS, load)
+        else:
+            load(None)
+
+    def place(self, owner: Owner, number: int, token: int, table: dict[str, Any]) -> None:
+        """Put files into a computation's directory (PLACE); its owner is told PLACED."""
+        processes = self._table.get((owner.owner_id, number))
+
+        def tell(why: str | None) -> None:
+            owner.tell(Kind.PLACED, [number, token, why])
+
+        if processes is None:
+            tell(f"on node {self._name}: the computation is not there")
+            return
+        try:
+            entries = check(table.get("files"), self._size_limit)
+        except DispyError as error:
+            tell(f"on node {self._name}: {error}")
+        else:
+            processes.files.bring(entries, ALL_JOBS, tell)
 
     def _loaded(self, owner: Owner, key: Key, error: str | None, told: Told) -> None:
         processes = self._table.get(key)
@@ -168,6 +213,7 @@ class Computations:
         for worker_id in processes.workers:
             self._running.workers.pop(worker_id, None)
         processes.needs.close()
+        processes.files.close()
         self._running.perform(self._core.computation_closed(key))
         self.closings.begin(key, processes, owner)
 

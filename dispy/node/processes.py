@@ -3,11 +3,9 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -19,6 +17,7 @@ from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
 from dispy.node.streaming import Streaming
+from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.processes import free_beyond, memory_files
@@ -173,13 +172,13 @@ class ComputationProcesses:
 
     def __init__(
         self,
-        directory: Path,
+        files: WorkingFiles,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None, Told], None],
         lost: Callable[[str], None],
         died: Callable[[WorkerProcess], None],
     ) -> None:
-        self.directory = directory
+        self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
@@ -194,8 +193,8 @@ class ComputationProcesses:
         self._is_loaded = False
         self._cleaned: AsyncResult = AsyncResult()  # what cleanup raised, what else to tell
         self._limit: Limit
-        self._nursery: NurseryProcess
-        self._reader: gevent.Greenlet[..., None]
+        self._nursery: NurseryProcess | None = None  # until its files are there
+        self._reader: gevent.Greenlet[..., None] | None = None
         self.ended = False
 
     def load(
@@ -211,7 +210,7 @@ class ComputationProcesses:
         nursery.load(*self._load)
         late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
         self._limit = Limit(nursery, late, self.setup_seconds)
-        self._reader = gevent.spawn(self._read_nursery)
+        self._reader = gevent.spawn(self._read_nursery, nursery)
 
     def forget(self, jobs: Iterable[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
@@ -226,15 +225,16 @@ class ComputationProcesses:
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
+        assert self._nursery is not None, "workers run what is loaded"
         worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
         return worker
 
-    def _read_nursery(self) -> None:
-        end = self._nursery.link.read(self._from_nursery)
-        self._is_loaded = self._nursery.busy = False
+    def _read_nursery(self, nursery: NurseryProcess) -> None:
+        end = nursery.link.read(lambda frame: self._from_nursery(nursery, frame))
+        self._is_loaded = nursery.busy = False
         reason = self._limit.over(f"the process that loads it ended: {end.reason}")
         self._cleaned.set((reason, {}))
         if self.ended:
@@ -246,14 +246,14 @@ class ComputationProcesses:
             )  # it dies with its nursery; what it started does not
             worker.told_ended("was killed with its nursery process")
 
-    def _from_nursery(self, frame: Frame) -> None:
+    def _from_nursery(self, nursery: NurseryProcess, frame: Frame) -> None:
         if frame.kind == Kind.LOADED:
-            self._nursery.busy = False
+            nursery.busy = False
             error = self._limit.over(frame.body[0])
             self._is_loaded = error is None
             self._loaded(error, frame.body[1])
         elif frame.kind == Kind.CLEANED:
-            self._nursery.busy = False
+            nursery.busy = False
             self._cleaned.set(tuple(frame.body))
         elif frame.kind == Kind.FORKED:
             worker = self.workers.get(frame.body[0])
@@ -281,7 +281,7 @@ class ComputationProcesses:
         Return what it raised, and what else there is to tell. Nothing of it where the
         computation has none, or was never ready.
         """
-        if not (self.cleans_up and self._is_loaded):
+        if not (self.cleans_up and self._is_loaded and self._nursery is not None):
             return None, {}
         workers = list(self.workers.values())
         for worker in workers:
@@ -295,7 +295,7 @@ class ComputationProcesses:
 
     def interrupt(self) -> None:
         """Have code of the user's that its nursery runs end soon, by force if it must be."""
-        if self._nursery.busy:
+        if self._nursery is not None and self._nursery.busy:
             self._limit.interrupt()
 
     def end(self) -> None:
@@ -305,8 +305,10 @@ class ComputationProcesses:
         for worker in workers:
             worker.kill()
             worker.link.close()
-        self._nursery.end()
-        self._reader.join(timeout=1)
+        if self._nursery is not None:
+            self._nursery.end()
+        if self._reader is not None:
+            self._reader.join(timeout=1)
         for worker in workers:
             worker.told_ended("was ended with its computation")
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.files.clear()

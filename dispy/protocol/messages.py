@@ -126,8 +126,9 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.GIVEN_BACK: (_NUMBERS,),  # a poked worker's jobs that it has not begun
     Kind.INTERIM: (_WHOLE, _OPAQUE),  # job, provisional value
     Kind.RETIRE: (),  # this worker cannot be cleaned; it runs nothing more
-    Kind.FILE: (_WHOLE, _WHOLE, _TABLE),  # job, token, data of a file whose descriptor comes along
-    Kind.TAKEN: (_WHOLE, _OPTIONAL_TEXT),  # token of a FILE; why it failed
+    # job, {"name": ...}; the open file comes along, and a socket for signs of progress and TAKEN
+    Kind.FILE: (_WHOLE, _TABLE),
+    Kind.TAKEN: (_OPTIONAL_TEXT,),  # why the owner has not got it
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers

@@ -37,6 +37,11 @@ class RemoteNode:
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
 
+    def tell(self, kind: int, body: list[Any]) -> None:
+        """Send a frame; nothing while the link is broken."""
+        if self.link is not None:
+            self.link.send(kind, body)
+
     def expect_pulse(self, seconds: float, now: float) -> None:
         """Expect signs of life as often as it is told now, if it was not told so before."""
         if seconds < self.pulse_seconds:

@@ -168,6 +168,11 @@ class Scheduler:
             self.closing.leave(self.nodes[node_id], cluster_id, again, terminate)
             self._plan_pass()
 
+    def place(self, cluster_id: int, node_id: str, files: list[Any]) -> str | None:
+        """Have a node put files where a cluster's jobs run; wait, and return why it did not."""
+        node = self.nodes.get(node_id)
+        return "it is gone" if node is None else self._supply.place(node, cluster_id, files)
+
     def close_cluster(self, cluster_id: int) -> None:
         """Forget a cluster; nodes stop what they still run of it."""
         name, settings, _ = self._opening.pop(cluster_id, ("", {}, b""))
@@ -286,8 +291,14 @@ class Scheduler:
             self._owner.provisional(body[0], node, body[1], value)
         elif frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
+        elif frame.kind == Kind.OFFER:
+            self._owner.receiving.offered(node, *body)
+        elif frame.kind == Kind.PIECE:
+            self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.FETCH:
             self._supply.fetch(node, *body)
+        elif frame.kind == Kind.PLACED:
+            self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:
@@ -307,6 +318,7 @@ class Scheduler:
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
         node.settled = True
+        self._supply.settled(node)
         self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
         for cluster_id in set(computations) - self._opening.keys():
             assert node.link is not None
@@ -439,6 +451,7 @@ class Scheduler:
         self._stopped = True
         for link in list(self._links):
             link.close()
+        self._supply.stop()
         self._awake.stop()
         self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:

@@ -42,6 +42,7 @@ class Nursery:
         self._shares_memory = False  # results may go to their owner in memory files
         self._by_lines = False  # output is read while jobs run
         self._make_worker: Callable[..., Worker] = Worker
+        self._max_result_size = 0  # bytes; 0: any
         self._workers: dict[int, int] = {}  # process -> worker
         self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
@@ -111,6 +112,7 @@ class Nursery:
             node_name = provided.get("dispy_node_name", "")
             self._make_worker = functools.partial(ForkingWorker, node_name)
         self._by_lines = bool(settings.get("stream"))
+        self._max_result_size = int(settings.get("max_result_size") or 0)
         try:
             NAMES.update(provided)
             os.chdir(directory)
@@ -180,7 +182,7 @@ class Nursery:
             reseed()
             self._make_worker(
                 channel, records, self._computation, self._directory, self._shares_memory,
-                self._by_lines, log,
+                self._by_lines, log, self._max_result_size,
             ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen
