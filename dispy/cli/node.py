@@ -3,8 +3,8 @@
 Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
-             [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean] [--insecure]
-             [-d | --debug]
+             [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
+             [--client_shutdown] [--insecure] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -20,6 +20,7 @@ Options:
   --max_file_size=<n>  most bytes of a file that comes to the node, or that a job sends to its
                       client, as in 10M; 0: any (default: 0)
   --clean             remove what an earlier node left in that directory, kept files included
+  --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
   -d, --debug         log more
@@ -120,8 +121,17 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
+    told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
+
+    def shut_down(reason: str) -> None:
+        nonlocal why
+        why = f"node {name} ends: {reason}"
+        told.set()
+
     node = Node(
-        name, cpus, root, own_address(host), max_file_size=settings["max_file_size"].value,
+        name, cpus, root, own_address(host),
+        shut_down=shut_down if settings["client_shutdown"].value else None,
+        max_file_size=settings["max_file_size"].value,
         store_size=settings["store_size"].value,
     )  # fmt: skip
     try:
@@ -132,7 +142,6 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another node may "
             f"run there; see `dispy doctor`, or choose --port or --host"
         ) from None
-    told, told_at = Event(), 0.0
 
     def tell() -> None:
         nonlocal told_at
@@ -148,7 +157,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()
-    node.stop(f"node {name} was ended by its operator")
+    node.stop(why)
     lock.close()
     return 0
 

@@ -54,8 +54,37 @@ class Steering(Reporting):
             return -1
         self.allocations += new  # the search looks at this very list
         self._session.hub.call(self._session.discovery.widen, self._number, new)
-        self._session.hub.call(self._session.offer_known, self)
+        named = self._named(node) if isinstance(node, (str, DispyNode)) else []
+        again = [node_id for node_id, _ in named]
+        self._session.hub.call(self._session.offer_known, self, new, again)
         return 0
+
+    def close_node(self, node: Any, terminate_pending: bool = False) -> int:
+        """End the computation on one node, cleanup included; 0, or -1 if it is unknown.
+
+        Returns at once. Jobs that run there end first, or are stopped (`terminate_pending`): they
+        run elsewhere if the cluster is reentrant, else they end Terminated. Jobs that wait for
+        this node alone end Cancelled. `cluster_status` gets DispyNode.Closed when it is done;
+        `allocate_node` brings it back.
+        """
+        return self._leave(node, again=False, terminate=terminate_pending)
+
+    def resetup_node(self, node: Any, terminate_pending: bool = False) -> int:
+        """Set up a node anew: cleanup, `allocate`, setup; 0, or -1 if it is unknown.
+
+        Returns at once. Jobs that run there end first, or are stopped as `close_node` says; those
+        for this node alone wait. `cluster_status` gets DispyNode.Initialized when it is done.
+        """
+        return self._leave(node, again=True, terminate=terminate_pending)
+
+    def _leave(self, node: Any, again: bool, terminate: bool) -> int:
+        nodes = self._session.scheduler.nodes
+        known = [(node_id, view) for node_id, view in self._named(node) if node_id in nodes]
+        for node_id, view in known:
+            if not again:
+                view.cpus = 0  # nothing more is submitted for it
+            self._session.hub.call(self._session.leave, self, node_id, again, bool(terminate))
+        return 0 if known else -1
 
     def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
         """Copy a file (or directory) to where this cluster's jobs run on one node; 0, or -1.

@@ -1,7 +1,8 @@
 """How a computation comes to a node and leaves it: its nursery, its directory, its loading."""
 
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import gevent
@@ -9,12 +10,13 @@ import gevent
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.model.errors import DispyError
+from dispy.node.closing import Closings
 from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner
-from dispy.node.processes import ComputationProcesses
+from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
@@ -41,14 +43,20 @@ class Computations:
         running: Running,
         store: Store,
         size_limit: int,
+        shut_down: Callable[[str], None] | None,
     ) -> None:
-        """`size_limit`: bytes of a file that comes along; 0: any."""
+        """size_limit: bytes of a file that comes along; 0: any.
+
+        shut_down: ends the node for a client's cleanup; None: that may not.
+        """
         self._name, self._address = name, address
         self._directories, self._path = directories, list(path)
         self._size_limit = size_limit
         self._core, self._table, self._running = core, table, running
         self._store = store
         self._nurseries = Nurseries()
+        self._may_shut_down = shut_down is not None
+        self.closings = Closings(self._nurseries, shut_down or (lambda reason: None), running.limit)
 
     def open(
         self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
@@ -58,6 +66,10 @@ class Computations:
         if key in self._table:
             self.tell_if_ready(owner, key)
             return
+        if key in self.closings:
+            opening = partial(self.open, owner, number, name, settings, content)
+            self.closings.then_open(key, opening)
+            return
         refusal = why_not(self._name, name, settings)
         if refusal is None:
             try:
@@ -66,16 +78,18 @@ class Computations:
             except DispyError as error:
                 refusal = f"on node {self._name}: {error}"
         if refusal is not None:
-            owner.tell(Kind.READY, [number, refusal])
+            owner.tell(Kind.READY, [number, refusal, {}])
             return
         files = WorkingFiles(place, self._directories, owner.fetching, self._store, self._name)
         processes = ComputationProcesses(
             files,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
-            loaded=lambda error: self._loaded(owner, key, error),
+            loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._running.worker_died(key, worker),
         )
+        processes.setup_seconds = _seconds(settings.get("setup_timeout"))
+        processes.cleans_up = bool(settings.get("cleans_up"))
         processes.streams = bool(settings.get("stream"))
         processes.needs = JobNeeds(
             owner.fetching,
@@ -99,7 +113,10 @@ class Computations:
             "names": provided,
             "path": self._path,
             "shares_memory": shares,
+            "isolation": settings.get("isolation"),
             "stream": processes.streams,
+            "setup_args": _bytes(settings.get("setup_args")),
+            "client_shutdown": self._may_shut_down,
             "max_result_size": settings.get("max_result_size", 0),
         }
 
@@ -107,7 +124,7 @@ class Computations:
             if self._table.get(key) is not processes or self._running.stopping:
                 return  # closed while its files came
             if why is not None:
-                self._loaded(owner, key, why)
+                self._loaded(owner, key, why, {})
             else:
                 processes.load(self._nurseries.take(), name, settings, content)
 
@@ -133,7 +150,7 @@ class Computations:
         else:
             processes.files.bring(entries, ALL_JOBS, tell)
 
-    def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
+    def _loaded(self, owner: Owner, key: Key, error: str | None, told: Told) -> None:
         processes = self._table.get(key)
         if processes is None:
             return  # closed while it was loading
@@ -149,7 +166,7 @@ class Computations:
             self._running.perform(actions)
             self._running.give_back(owner, key, given, error)
             self.close(key)
-        owner.tell(Kind.READY, [key[1], error])
+        owner.tell(Kind.READY, [key[1], error, told])
         if error is None:
             self._running.perform(self._core.computation_ready(key))
         gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
@@ -160,7 +177,7 @@ class Computations:
         if processes is None or self._running.stopping:
             return
         if not processes.was_ready:
-            self._loaded(owner, key, reason)
+            self._loaded(owner, key, reason, {})
             return
         self._core.computation_unready(key)
         processes.fruitless += 1
@@ -178,22 +195,40 @@ class Computations:
     def tell_if_ready(self, owner: Owner, key: Key) -> None:
         """Tell an owner that a computation is ready, which it may have missed."""
         if self._core.computations[key].ready:
-            owner.tell(Kind.READY, [key[1], None])
+            owner.tell(Kind.READY, [key[1], None, {}])
 
-    def close(self, key: Key) -> None:
-        """End a computation; nobody wants what it still does."""
+    def limit(self, key: Key, workers: int) -> None:
+        """Run at most so many of a computation's jobs at once."""
+        if key in self.closings:
+            self.closings.then_limit(key, workers)
+        self._running.limit(key, workers)
+
+    def close(self, key: Key, owner: Owner | None = None) -> None:
+        """End a computation; nobody wants what it still does. `owner` is told when it is done."""
         processes = self._table.pop(key, None)
         if processes is None:
+            if owner is not None:
+                self.closings.close(key, owner)
             return
         for worker_id in processes.workers:
             self._running.workers.pop(worker_id, None)
         processes.needs.close()
         processes.files.close()
         self._running.perform(self._core.computation_closed(key))
-        self._nurseries.end(processes)
+        self.closings.begin(key, processes, owner)
 
     def stop(self) -> None:
-        """End all of them; returns when their processes are gone."""
-        for processes in self._table.values():
-            self._nurseries.end(processes)
+        """End all of them, after their cleanup; returns when their processes are gone."""
+        self.closings.stop()
+        for key, processes in self._table.items():
+            self.closings.begin(key, processes, None)
         self._nurseries.stop()  # also those that were closed just before
+
+
+def _seconds(said: Any) -> float | None:
+    """Return a limit that an owner set, None for none; a peer's nonsense is none."""
+    return float(said) if type(said) in (int, float) and 0 < said < float("inf") else None
+
+
+def _bytes(said: Any) -> bytes | None:
+    return said if isinstance(said, bytes) else None

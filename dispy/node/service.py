@@ -8,7 +8,7 @@ Never unpickles anything.
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -48,9 +48,12 @@ class Node:
         path: Sequence[str] = (),
         max_file_size: int = 0,
         store_size: int | None = None,
+        shut_down: Callable[[str], None] | None = None,
     ) -> None:
-        """`max_file_size`: bytes of a file that comes along or that a job may send; 0: any.
-        `store_size`: bytes of contents that are kept in case they are needed again.
+        """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
+
+        store_size: bytes of contents that are kept in case they are needed again.
+        shut_down: called with a reason when a client's cleanup ends the node; None: none may.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
@@ -71,6 +74,7 @@ class Node:
             self._running,
             self._store,
             max_file_size,
+            shut_down,
         )
         self.stopping = False
 
@@ -89,7 +93,9 @@ class Node:
         self._core.owner_connected(owner.owner_id)
         held = self._core.held(owner.owner_id)
         owner.connected(
-            link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
+            link,
+            [job for jobs in held.values() for job in jobs],
+            [key[1] for key in held] + self._computations.closings.asked_by(owner),
         )
         for key in held:
             self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
@@ -150,7 +156,7 @@ class Node:
         elif frame.kind == Kind.RELEASE:
             self._running.lending.release(body[0])
         elif frame.kind == Kind.CLOSE:
-            self._computations.close((owner.owner_id, body[0]))
+            self._computations.close((owner.owner_id, body[0]), owner)
         elif frame.kind == Kind.CANCEL:
             self._running.cancel_all(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.DROP:
@@ -158,7 +164,7 @@ class Node:
         elif frame.kind == Kind.RECALL:
             self._running.recall(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.LIMIT:
-            self._running.limit((owner.owner_id, body[0]), body[1])
+            self._computations.limit((owner.owner_id, body[0]), body[1])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a node to receive")
 
