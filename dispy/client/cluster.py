@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
-from dispy.client.depends import check_dest_path, take_depends
+from dispy.client.files import check_dest_path, check_files, take_files
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
@@ -139,8 +139,8 @@ class JobCluster(Steering):
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
-        files = take_depends(depends)
-        arguments.refuse_what_comes_later(files.code, secret, keyfile, certfile, self.allocations)
+        self._files = take_files(check_files(depends))
+        arguments.refuse_what_comes_later(secret, keyfile, certfile)
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
@@ -161,7 +161,8 @@ class JobCluster(Steering):
         settings |= {
             "setup": self._has_setup, "cleans_up": self._cleans_up,
             "setup_timeout": chosen["setup_timeout"],
-            "files": files.files, "dest_path": check_dest_path(dest_path), "cleanup": bool(cleanup),
+            "files": self._files.entries, "dest_path": check_dest_path(dest_path),
+            "cleanup": bool(cleanup),
         }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
@@ -181,7 +182,7 @@ class JobCluster(Steering):
                 session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
                 chosen["local_node"], chosen["broadcast"], self.ping_interval,
             )  # fmt: skip
-        session.contents.hold_for(self, files.contents)
+        session.contents.hold_for(self, self._files.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, settings, content)
 
@@ -230,6 +231,8 @@ class JobCluster(Steering):
             keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
+        depends = options.pop("depends", ()) if options else ()
+        files = take_files(depends, f"{PREFIX}depends") if depends else None
         try:
             payload = pack_call(self.name, args, keywords)
             if type(payload) is not bytes and self._session.local_node is not None:
@@ -239,8 +242,8 @@ class JobCluster(Steering):
             return None
         job = DispyJob(args, kwargs, next(self._session.numbers))
         job._payload = payload
-        if options:
-            self._session.note_options(job._number, options)
+        if options or files:
+            self._session.note_options(job._number, options, files)
         self._queue(job, node_id)
         return job
 

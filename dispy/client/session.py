@@ -38,6 +38,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
     from dispy.client.discovery import Discovery
+    from dispy.client.files import Files
     from dispy.client.streaming import Terminal
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
@@ -327,12 +328,11 @@ class Session:
         self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
-    def note_options(self, job: int, options: dict[str, Any]) -> None:
-        """Keep what was said of a job, in the thread that submits it."""
-        depends = options.pop("depends", None)
-        if depends is not None and depends.files:
-            self.contents.hold_for(job, depends.contents)
-            options["files"] = depends.files
+    def note_options(self, job: int, options: dict[str, Any], files: "Files | None") -> None:
+        """Keep what was said of a job and the files that it needs, in its submitter's thread."""
+        if files is not None and files.entries:
+            self.contents.hold_for(job, files.contents)
+            options["files"] = files.entries
         if options:
             self.options[job] = options
 

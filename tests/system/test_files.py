@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from system.conftest import DEADLINE, Gate, RunningNode
 
-from dispy import DispyError, DispyJob, JobCluster
+from dispy import DispyError, DispyJob, JobCluster, NodeAllocate
 from dispy.client import session as sessions
 
 Open = Callable[..., JobCluster]
@@ -149,6 +149,30 @@ def test_a_content_goes_once_to_a_node_whatever_the_clusters_and_jobs(
         assert {len(result(job)) for job in jobs} == {3_000_000}
         cluster.close()
     assert fetched(shared_node) - before == 3_000_000
+
+
+def test_a_node_may_have_files_of_its_own(
+    open_cluster: Open, start_node: Callable[..., RunningNode], here: Path
+) -> None:
+    write(here / "for all"), write(here / "own" / "data", "one"), write(here / "data", "two")
+    nodes = [start_node(), start_node()]
+    allocations = [
+        NodeAllocate(nodes[0].host, depends=["own/data"]),
+        NodeAllocate(nodes[1].host, depends=["data"]),
+    ]
+    cluster = open_cluster(act, nodes=allocations, depends=["for all"], local_node=False)
+    eventually(lambda: len(cluster.status().nodes) == 2, "both nodes")
+    names = [result(cluster.submit_node(node.host, "list")) for node in nodes]
+    assert names == [["data", "for all", "own/data"], ["data", "for all"]]
+    texts = [result(cluster.submit_node(node.host, "read", "data")) for node in nodes]
+    assert texts == ["one", "two"]
+
+
+@pytest.mark.parametrize("depends", [["missing"], "data", [7]])
+def test_files_of_a_node_that_cannot_be_are_an_error_at_once(here: Path, depends: Any) -> None:
+    write(here / "data")
+    with pytest.raises(DispyError, match="depends of "):
+        NodeAllocate("127.0.0.1", depends=depends)
 
 
 # -- for one job
