@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import time
@@ -16,6 +17,7 @@ from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
+from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
@@ -24,6 +26,8 @@ from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
+from dispy.protocol.messages import Bulk, Payload
+from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
 
@@ -151,6 +155,7 @@ class JobCluster(Steering):
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
         self._announced = False  # the hub knows that there are such
+        self._put: weakref.WeakSet[PutObject] = weakref.WeakSet()
         self._open = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
@@ -207,19 +212,44 @@ class JobCluster(Steering):
             keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
+        number, large = next(self._session.numbers), self._session.large
         try:
-            payload = pack_call(self.name, args, keywords)
-            if type(payload) is not bytes and self._session.local_node is not None:
-                payload = share(payload, self._session.segments)
+            if large.in_use:
+                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords))
+                self._need(number, options, needed)
+            else:
+                payload = pack_call(self.name, args, keywords)
         except CannotPack as error:
             logger.error("%s", error)
             return None
-        job = DispyJob(args, kwargs, next(self._session.numbers))
+        if type(payload) is Bulk:
+            payload = self._lighten(payload, number, options)
+        job = DispyJob(args, kwargs, number)
         job._payload = payload
         if options:
-            self._session.options[job._number] = options
-        self._queue(job, node_id)
+            self._session.options[number] = options
+        try:
+            self._queue(job, node_id)
+        except AttributeError:  # it is closed
+            self._session.forget([number])
+            raise
         return job
+
+    def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
+        """Return a call with large arguments as it costs least to send."""
+        if self._session.local_node is not None:
+            return share(payload, self._session.segments)
+        far = any(not node.ip_addr.startswith("127.") for node in list(self._nodes.values()))
+        lighter, needed = self._session.large.refer(payload, number, far)
+        self._need(number, options, needed)
+        return lighter
+
+    def _need(self, number: int, options: dict[str, Any], contents: Sequence[Content]) -> None:
+        """Have contents ready on the job's node before it starts."""
+        if contents:
+            self._session.contents.hold_for(number, contents)
+            wanted = [[content.digest, content.size] for content in contents]
+            options["needs"] = options.get("needs", []) + wanted
 
     def _queue(self, job: DispyJob, node_id: str | None = None) -> None:
         """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps.
@@ -277,6 +307,20 @@ class JobCluster(Steering):
     ) -> Iterator[DispyJob]:
         """Yield jobs as they end, those that have ended first; TimeoutError after `timeout` s."""
         return as_completed(jobs, timeout)
+
+    def put(self, value: object) -> PutObject:
+        """Return what stands for an object in the arguments of jobs: each node gets it once.
+
+        The object is copied. Jobs get it as it was then, all jobs of a worker the same one, with
+        memory that they cannot write to (NumPy's arrays, say) and share with all workers of
+        their node. It is kept until what this returns is not referred to any more, or the
+        cluster is closed. Raises DispyError for what cannot be pickled.
+        """
+        if not self._open:
+            raise self._closed_error()
+        made = self._session.large.put(value)
+        self._put.add(made)
+        return made
 
     # -- waiting and ending
 
@@ -342,6 +386,8 @@ class JobCluster(Steering):
         return True
 
     def _close(self) -> None:
+        for each in list(self._put):
+            each._release()
         left = self._unfinished()
         self._session.forget([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}

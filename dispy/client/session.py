@@ -24,6 +24,7 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
 from dispy.client.patience import Patience, reasons
+from dispy.client.putting import LargeArguments
 from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
@@ -57,6 +58,7 @@ class Session:
         self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some, for their node
+        self.large = LargeArguments(self)
         self.contents = Contents()  # large things that nodes may ask for, by digest
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)

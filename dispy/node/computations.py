@@ -87,6 +87,7 @@ class Computations:
             "path": self._path,
             "shares_memory": shares,
             "stream": processes.streams,
+            "store": str(self._store.directory),
             "max_result_size": settings.get("max_result_size", 0),
         }
         processes.load(self._nurseries.take(), name, settings, content)
