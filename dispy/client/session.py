@@ -258,6 +258,8 @@ class Session:
             zip(jobs, starts, ends, results, strict=True)
         ):
             job = take(number)
+            if type(result) is Bulk:  # first: whoever sees the status may look at once
+                result = self.map_result(result)
             job.start_time = start
             job.end_time = end
             job.stdout = job.stderr = ""
@@ -268,8 +270,6 @@ class Session:
             else:
                 job.status = Status.Finished
             job._payload = None
-            if type(result) is Bulk:
-                job._packed = self.map_result(result)
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
