@@ -15,10 +15,12 @@ from dispy.model.errors import DispyError
 from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Bulk, Payload
 
-OBJECTS_KEPT = 64  # that were put by clients and rebuilt in one worker
+# Of objects that one worker keeps rebuilt; the last one whatever its size. What it maps takes room
+# on the disk although the store has let it go.
+KEPT_BYTES = 512 * 1024 * 1024
 
 _directory: str | None = None  # the store of this worker's node
-_objects: OrderedDict[bytes, Any] = OrderedDict()
+_objects: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # by token, with their bytes
 
 
 class Part(NamedTuple):
@@ -61,11 +63,18 @@ def rebuild_once(token: bytes, pickled: Memory | Part, entries: list[Any]) -> An
     """Return what was put under this token: the same object for all jobs of this process."""
     if token in _objects:
         _objects.move_to_end(token)
-        return _objects[token]
-    made = _objects[token] = rebuild(pickled, entries)
-    if len(_objects) > OBJECTS_KEPT:
-        _objects.popitem(last=False)
+        return _objects[token][0]
+    made = rebuild(pickled, entries)
+    _objects[token] = made, sum(map(_size, (pickled, *entries)))
+    kept = sum(size for _, size in _objects.values())
+    while kept > KEPT_BYTES and len(_objects) > 1:
+        _, (_, size) = _objects.popitem(last=False)
+        kept -= size
     return made
+
+
+def _size(part: Any) -> int:
+    return part.size if isinstance(part, Part) else len(part)
 
 
 def _memory(part: Any) -> Any:

@@ -5,12 +5,12 @@ import pickle
 import time
 from collections.abc import Callable
 
+import numpy
 import pytest
 from system.conftest import DEADLINE, Gate
+from system.test_large_kinds import check_kinds
 
 from dispy import DispyError, DispyJob, JobCluster
-
-numpy = pytest.importorskip("numpy")
 
 Open = Callable[..., JobCluster]
 
@@ -32,7 +32,7 @@ def look(value: object, *more: object) -> list:
     return [int(each[0]) + int(each[-1]) for each in arrays]
 
 
-def array(byte: int, size: int = SIZE) -> "numpy.ndarray":
+def array(byte: int, size: int = SIZE) -> numpy.ndarray:
     return numpy.full(size, byte, dtype=numpy.uint8)
 
 
@@ -216,3 +216,11 @@ def test_a_job_that_writes_to_its_argument_changes_nobody_elses(
     assert job.wait(DEADLINE)
     assert job.status == DispyJob.Terminated
     assert "read-only" in job.exception
+
+
+def echo(value: object) -> object:
+    return value
+
+
+def test_every_kind_comes_back_equal_over_tcp(open_cluster: Open, start_node) -> None:
+    check_kinds(open_cluster(echo, nodes=[start_node("--cpus=1").host]))
