@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dispy.model import overrides
 from dispy.model.errors import DispyError
-from dispy.shipping.code import pack_function
+from dispy.shipping.bundle import make_bundle
 
 _RUN_BY_OTHERS = (".py", ".java")  # need not be executable themselves
 
@@ -17,28 +17,34 @@ class Computation(NamedTuple):
 
     name: str
     settings: dict[str, Any]  # what a node has to know before it loads it
-    content: bytes
+    content: bytes  # a packed bundle
     is_program: bool
 
 
-def prepare(computation: Callable[..., Any] | str) -> Computation:
+def prepare(
+    computation: Callable[..., Any] | str,
+    setup: Callable[..., Any] | None = None,
+    cleanup: Callable[..., Any] | None = None,
+) -> Computation:
     """Return a computation ready to be sent; raises DispyError for what cannot be one."""
+    parts = {"setup": setup, "cleanup": cleanup}
     settings = {
         "program": isinstance(computation, str),
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "implementation": sys.implementation.name,
     }
     if isinstance(computation, str):
-        return _program(computation, settings)
+        return _program(computation, settings, parts)
     if not callable(computation):
         raise DispyError(
             f"invalid computation type: a function or the path of a program, not {computation!r}"
         )
     name = getattr(computation, "__name__", type(computation).__name__)
-    return Computation(name, settings, pack_function(computation, name), False)
+    bundle = make_bundle(name, {"computation": computation, **parts})
+    return Computation(name, settings, bundle.packed(), False)
 
 
-def _program(given: str, settings: dict[str, Any]) -> Computation:
+def _program(given: str, settings: dict[str, Any], parts: dict[str, Any]) -> Computation:
     import shutil  # 3 ms that functions need not wait for
 
     path = given if os.path.isfile(given) else shutil.which(given)
@@ -52,4 +58,5 @@ def _program(given: str, settings: dict[str, Any]) -> Computation:
     except OSError as error:
         raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
     settings |= {"file": os.path.basename(path), "java": overrides.Java}
-    return Computation(given, settings, content, True)
+    bundle = make_bundle(given, parts, program=content)
+    return Computation(given, settings, bundle.packed(), True)

@@ -6,6 +6,7 @@ They do not reach the computation; its node and its worker read them.
 from collections.abc import Callable
 from typing import Any
 
+from dispy.client.depends import take_job_depends
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
@@ -21,6 +22,7 @@ def _check_stdin(value: Any) -> bytes:
 
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "depends": take_job_depends,
     "stdin": _check_stdin,  # goes to a program with its arguments
 }
 

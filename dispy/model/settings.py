@@ -90,6 +90,8 @@ class Setting:
             value = self.kind(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise self._refusal(value, source)
+        if self.kind is str and self.words:
+            raise self._refusal(value, source)
         if self.kind in (int, float) and not self.low <= value <= self.high:
             raise DispyError(f"{source}: {value:g} is not {self.range_text}")
         return value
@@ -100,6 +102,8 @@ class Setting:
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
     def _refusal(self, value: object, source: str) -> DispyError:
+        if self.kind is str and self.words:
+            return DispyError(f"{source}: {value!r} is not one of {', '.join(self.words)}")
         kind = _KINDS[self.kind] + (f" of {self.unit}" if self.unit else "")
         others = f", nor one of {', '.join(self.words)}" if self.words else ""
         return DispyError(f"{source}: {value!r} is not {kind}{others}")
@@ -147,9 +151,20 @@ _TABLE = (
         "by default",
     ),
     Setting(
+        room="node", name="client_shutdown", kind=bool, default=False,
+        option="--client_shutdown", variable="DISPY_CLIENT_SHUTDOWN",
+        help="let a client's cleanup end this node (dispynode_shutdown)",
+    ),
+    Setting(
         room="node", name="max_file_size", kind=int, unit="bytes", default=0, low=0,
         option="--max_file_size", variable="DISPY_MAX_FILE_SIZE",
-        help="most bytes of a file that a job may send to its client, as in 10M; 0: any",
+        help="most bytes of a file that comes to the node, or that a job sends to its client, as "
+        "in 10M; 0: any",
+    ),
+    Setting(
+        room="node", name="store_size", kind=int, unit="bytes", low=0, variable="DISPY_STORE_SIZE",
+        help="bytes of files and large values that the node keeps in case they are needed again; "
+        "a tenth of the disk, 10 GiB at most, by default",
     ),
     Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
@@ -182,9 +197,20 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
+        high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
+        help="that setup may take on a node before it is ended; 0: any time",
+    ),
+    Setting(
         room="client", name="stream", kind=bool, default=False,
         argument=True, variable="DISPY_STREAM",
         help="show what jobs write while they run, each line led by its job and node",
+    ),
+    Setting(
+        room="client", name="isolation", kind=str, words={"worker": "worker", "job": "job"},
+        argument=True, variable="DISPY_ISOLATION",
+        help='"worker": processes are used again and cleaned between jobs; "job": each job has '
+        'one of its own, with what setup left; by default "job" where there is a setup',
     ),
     Setting(
         room="client", name="loglevel", kind=int, default=logging.INFO, low=0, high=100,

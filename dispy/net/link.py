@@ -92,6 +92,15 @@ class Link:
         self.received_bytes = self.sent_bytes = 0
         self.closed = self._released = False
 
+    @property
+    def peer_address(self) -> str:
+        """The address of the other side; empty on a Unix socket, or once it is gone."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return ""
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     # -- sending
 
     def send(self, kind: int, body: object, buffers: Sequence[Buffer] = ()) -> None:

@@ -124,7 +124,7 @@ class Running:
     def fail(self, key: Key, job: int, why: str) -> None:
         """End a job that cannot have what it needs."""
         if self._core.jobs_recalled(key, [job]):
-            reason = f"on node {self._name}: {why}"
+            reason = why if self._name in why else f"on node {self._name}: {why}"
             self.report(Report(key, (job,), cancelled=False, reason=reason), Status.Terminated)
 
     def cancel(self, key: Key, job: int) -> bool:

@@ -30,6 +30,10 @@ class RemoteNode:
     opened: set[int] = field(default_factory=set)  # clusters that were sent to it
     ready: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)  # cluster -> why it cannot be used
+    own: dict[int, dict[str, Any]] = field(default_factory=dict)  # settings for it alone
+    # Clusters whose jobs are leaving it, and those that it is closing: whether it is set up again.
+    leaving: dict[int, bool] = field(default_factory=dict)
+    closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
 

@@ -80,5 +80,13 @@ class JobsOwner(Protocol):
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
-    def node_changed(self, cluster_id: int, node: RemoteNode, status: Status) -> None:
-        """A cluster's computation is ready on that node, or gone from it."""
+    def node_changed(
+        self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
+    ) -> None:
+        """A cluster's computation is ready on that node, or gone from it; `error`: by what."""
+
+    def node_free(self, cluster_id: int, node: RemoteNode) -> None:
+        """Answer with `allocate`: a computation was closed there to be set up again."""
+
+    def cleaned_up(self, cluster_id: int) -> None:
+        """A closed cluster's cleanup has ended on all nodes that were its."""

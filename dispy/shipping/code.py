@@ -9,7 +9,7 @@ import io
 import sys
 import sysconfig
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -23,30 +23,34 @@ _INSTALLED = [
 ]
 
 
-def pack_function(function: Callable[..., Any], name: str) -> bytes:
-    """Return the bytes from which a worker rebuilds `function`; raises CannotPack."""
+def pack_code(parts: Mapping[str, Any], name: str) -> bytes:
+    """Return the bytes from which a worker rebuilds `parts` of the computation `name`.
+
+    Raises CannotPack.
+    """
     import cloudpickle  # 16 ms, which `import dispy` must not cost
 
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    by_value = module is not None and not _is_installed(module)
+    found = [sys.modules.get(getattr(part, "__module__", None) or "") for part in parts.values()]
+    by_value = {module for module in found if module is not None and not _is_installed(module)}
     with by_value_lock:
         try:
-            if by_value:
+            for module in by_value:
                 cloudpickle.register_pickle_by_value(module)
-            packed = _dump(function, cloudpickle.Pickler)
+            packed = _dump(parts, cloudpickle.Pickler)
         except Exception as error:  # foreign code: any object that the function refers to
             raise CannotPack(
                 f"{name} cannot be sent to a node: {error}. It refers to something that lives "
                 f"in this process only; create that inside {name} instead."
             ) from error
         finally:
-            if by_value:
-                cloudpickle.unregister_pickle_by_value(module)
+            for module in by_value:
+                if module.__name__ in cloudpickle.list_registry_pickle_by_value():
+                    cloudpickle.unregister_pickle_by_value(module)
     return packed
 
 
-def _dump(function: Callable[..., Any], pickler: type) -> bytes:
-    """Pickle a function with the names of its source files, which tracebacks shall show.
+def _dump(parts: Mapping[str, Any], pickler: type) -> bytes:
+    """Pickle functions with the names of its source files, which tracebacks shall show.
 
     cloudpickle 3.1.3 replaces them, so that equal code gives equal bytes wherever it stands.
     """
@@ -61,7 +65,7 @@ def _dump(function: Callable[..., Any], pickler: type) -> bytes:
     table = ChainMap({CodeType: reduce_with_file}, pickler.dispatch_table)  # type: ignore[attr-defined]
     with_files = type("PicklerWithFiles", (pickler,), {"dispatch_table": table})
     file = io.BytesIO()
-    with_files(file, protocol=5).dump(function)
+    with_files(file, protocol=5).dump(parts)
     return file.getvalue()
 
 

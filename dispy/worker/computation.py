@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
-from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Payload
 from dispy.shipping.failures import describe_failure
 from dispy.shipping.payloads import CHUNK, CannotPack, pack, unpack
@@ -24,20 +23,34 @@ class Computation:
     call: Callable[..., Any]
     names: dict[str, Any] | None
     is_program: bool = False
+    setup: Callable[..., Any] | None = None
+    cleanup: Callable[..., Any] | None = None
 
 
-def load_function(name: str, packed: Memory, provided: dict[str, Any]) -> Computation:
-    """Rebuild a function and give it the `provided` names; raises whatever its code raises."""
-    function = unpack(packed)
-    plain = _function_of(function)
+def load_function(name: str, parts: dict[str, Any], provided: dict[str, Any]) -> Computation:
+    """Return the function among the `parts` of a bundle, with the `provided` names."""
+    function = parts["computation"]
+    names = None
+    for part in parts.values():
+        found = provide(part, provided)
+        if part is function:
+            names = found
+    return Computation(
+        name, function, names, setup=parts.get("setup"), cleanup=parts.get("cleanup")
+    )
+
+
+def provide(part: Any, provided: dict[str, Any]) -> dict[str, Any] | None:
+    """Give a function the `provided` names; return its globals, None where it has none."""
+    plain = function_of(part)
     if plain is None:
-        return Computation(name, function, None)
+        return None
     for key, value in {**provided, **mentioned_modules(plain)}.items():
         plain.__globals__.setdefault(key, value)
-    return Computation(name, function, plain.__globals__)
+    return plain.__globals__
 
 
-def _function_of(function: Any) -> FunctionType | None:
+def function_of(function: Any) -> FunctionType | None:
     """Return the function within a method or a partial, None where it is not Python's."""
     while not isinstance(function, FunctionType):
         if isinstance(function, MethodType):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dispy.model.errors import DispyError
-from dispy.protocol.frames import Memory
 from dispy.system.interpreter import is_frozen, own_environment
 from dispy.system.processes import memory_file
 from dispy.worker.computation import Computation
@@ -20,7 +19,7 @@ class CannotStart(DispyError):
 
 
 def load_program(
-    name: str, content: Memory, directory: str, provided: dict[str, Any], java: str
+    name: str, content: bytes, directory: str, provided: dict[str, Any], java: str
 ) -> Computation:
     """Write a program into `directory` and return what runs it with a job's arguments.
 

@@ -6,12 +6,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
-import cloudpickle
 import psutil
 import pytest
 
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Kind
+from dispy.shipping.bundle import make_bundle
 from dispy.shipping.payloads import pack_call, unpack
 from dispy.system.interpreter import own_command
 from dispy.worker.channel import Channel
@@ -35,7 +35,8 @@ class Nursery:
 
     def load(self, function: Callable) -> str | None:
         settings = {"directory": tempfile.gettempdir(), "names": {}}
-        self.channel.send(Kind.LOAD, ["compute", settings], [cloudpickle.dumps(function)])
+        content = make_bundle("compute", {"computation": function}).packed()
+        self.channel.send(Kind.LOAD, ["compute", settings], [content])
         frame = self.channel.receive()
         assert frame.kind == Kind.LOADED
         return frame.body[0]
