@@ -11,6 +11,7 @@ from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
 from dispy.client.finding import find_nodes
+from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
@@ -97,9 +98,12 @@ class JobCluster(Steering):
         local_node: start a node of our own if none is found (yes).
         stream: show what jobs write to stdout and stderr while they run, each line led by its
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
+        isolation: "worker": processes are used again, and cleaned between jobs; "job": each
+            job has a process of its own, with what `setup` left. None: "job" where there is
+            a `setup`, else "worker". Programs always run in processes of their own.
 
-        loglevel, the intervals, node_port, insecure, local_node and stream may also be set by
-        DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
+        loglevel, the intervals, node_port, insecure, local_node, stream and isolation may also
+        be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
@@ -139,7 +143,8 @@ class JobCluster(Steering):
         self.name, settings, content, self._is_program = prepare(computation)
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
-        settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
+        self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
+        settings["isolation"] = self._isolation.word
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each

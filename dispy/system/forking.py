@@ -13,13 +13,12 @@ import os
 import signal
 import sys
 import traceback
+from _signal import SIG_DFL  # type: ignore[import-not-found]
+from _signal import signal as _set_handler
 from collections.abc import Callable, Iterable
 from functools import partial
 from os import getppid
 from typing import Any
-
-from _signal import SIG_DFL  # type: ignore[import-not-found]
-from _signal import signal as _set_handler
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -40,8 +40,33 @@ from dispy.worker.slip import Slip
 
 _SIGTERM = int(signal.SIGTERM)
 REHEARSALS = 20  # from the eighth call on CPython 3.11 specialises a function's code
+TOLL_JOBS = 500  # with others behind them: until then it is nobody's loss
 UNWATCHED_MS = 5  # between looks at a child, where the system cannot tell of its end
 _Run = Callable[[Any], tuple[Payload, Extra]]
+
+
+class Toll:
+    """Finds out whether a process for each job is what limits their rate."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self._jobs, self._whole, self._own = 0, 0.0, 0.0
+
+    def paid(self, whole: float, own: float) -> tuple[float, float] | None:
+        """Count a job: its seconds in all, and those that it ran.
+
+        Once, when enough jobs have spent more on their processes than on themselves, return
+        the mean seconds that a job ran, and that its process cost.
+        """
+        self._jobs += 1
+        self._whole += whole
+        self._own += own
+        if self._jobs < TOLL_JOBS:
+            return None
+        mean, toll = self._own / self._jobs, (self._whole - self._own) / self._jobs
+        self._jobs, self._whole, self._own = 0, 0.0, 0.0
+        self.told = toll > mean
+        return (mean, toll) if self.told else None
 
 
 class ForkingWorker(Worker):
@@ -56,6 +81,7 @@ class ForkingWorker(Worker):
         self._slip = Slip()
         self._child: int | None = None  # the process of the job that runs; 0: this is it
         self._heard: Frame | None = None  # what it said through the socket of its end
+        self._toll = Toll()
         self._connect()
         self._rehearse()
         gc.freeze()  # so that no collection in a child writes to memory that it shares
@@ -95,6 +121,7 @@ class ForkingWorker(Worker):
     def _run_apart(self, run: _Run, payload: Any) -> tuple[Payload, Extra]:
         if self._child == 0:
             return run(payload)  # a job with bulk, whose arguments are mapped now
+        begin = perf_counter()
         try:
             if self._interrupt_noted or self._dropped:
                 self._heed_interrupt()
@@ -111,7 +138,11 @@ class ForkingWorker(Worker):
         status = self._await_end(pid)
         self._child = None
         _end_company()
-        return self._outcome(status)
+        result, extra = self._outcome(status)
+        if self._queue and not self._toll.told:  # others wait for this one
+            toll = self._toll.paid(perf_counter() - begin, self._slip.seconds)
+            return result, extra if toll is None else {**extra, "forking": toll}
+        return result, extra
 
     def _await_end(self, pid: int) -> int:
         """Pass on what the child says, until it has ended; return its wait status."""
@@ -143,7 +174,7 @@ class ForkingWorker(Worker):
         """Return what a child has left, or how it ended without."""
         left = self._slip.take()
         if left is not None:
-            result, extra, _ = left
+            result, extra = left
             return result, msgpack.unpackb(extra) if extra else {}
         if self._heard is not None:
             return self._claim(self._heard)
