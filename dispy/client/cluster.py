@@ -14,6 +14,7 @@ from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
 from dispy.client.depends import check_dest_path, take_depends
 from dispy.client.finding import find_nodes
+from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
@@ -120,9 +121,12 @@ class JobCluster(Steering):
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
         max_file_size: bytes of a file that a job may send (0: any). max_result_size: bytes of a
             job's result (1 GiB; 0: any). "10M" means 10 MiB.
+        isolation: "worker": processes are used again, and cleaned between jobs; "job": each
+            job has a process of its own, with what `setup` left. None: "job" where there is
+            a `setup`, else "worker". Programs always run in processes of their own.
 
-        loglevel, the intervals, node_port, insecure, local_node, stream and the sizes may also be
-        set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
+        loglevel, the intervals, node_port, insecure, local_node, stream, isolation and the sizes
+        may also be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
@@ -169,7 +173,8 @@ class JobCluster(Steering):
         }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
-        settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
+        self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
+        settings["isolation"] = self._isolation.word
         settings["max_result_size"] = chosen["max_result_size"]
         self.max_file_size: int = chosen["max_file_size"]
         self.directory = os.getcwd()  # where files of its jobs go

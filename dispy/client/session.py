@@ -437,6 +437,8 @@ class Session:
         job.status = Status(extra.get("status", Status.Finished))
         if "held" in extra:
             give_back(job._payload, extra["held"], self.segments)
+        if "forking" in extra and job._cluster is not None:
+            job._cluster._isolation.took(extra["forking"])
 
     # -- the end
 
