@@ -126,8 +126,8 @@ class JobCluster(Steering):
             a `setup`, else "worker". Programs always run in processes of their own.
 
         loglevel, the intervals, node_port, insecure, local_node, stream, isolation and the sizes
-        may also be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
-        ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
+        may also be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table
+        [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
