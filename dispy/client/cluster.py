@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic, time
@@ -13,11 +14,13 @@ from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
 from dispy.client.files import check_dest_path, check_files, take_files
 from dispy.client.finding import find_nodes
+from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
 from dispy.client.preparing import check_functions
+from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
@@ -26,6 +29,8 @@ from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
+from dispy.protocol.messages import Bulk, Payload
+from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
 
@@ -116,10 +121,13 @@ class JobCluster(Steering):
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
         max_file_size: bytes of a file that a job may send (0: any). max_result_size: bytes of a
             job's result (1 GiB; 0: any). "10M" means 10 MiB.
+        isolation: "worker": processes are used again, and cleaned between jobs; "job": each
+            job has a process of its own, with what `setup` left. None: "job" where there is
+            a `setup`, else "worker". Programs always run in processes of their own.
 
-        loglevel, the intervals, node_port, insecure, local_node, stream and the sizes may also be
-        set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
-        ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
+        loglevel, the intervals, node_port, insecure, local_node, stream, isolation and the sizes
+        may also be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table
+        [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
@@ -166,7 +174,8 @@ class JobCluster(Steering):
         }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
-        settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
+        self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
+        settings["isolation"] = self._isolation.word
         settings["max_result_size"] = chosen["max_result_size"]
         self.max_file_size: int = chosen["max_file_size"]
         self.directory = os.getcwd()  # where files of its jobs go
@@ -174,6 +183,7 @@ class JobCluster(Steering):
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
         self._announced = False  # the hub knows that there are such
+        self._put: weakref.WeakSet[PutObject] = weakref.WeakSet()
         self._open = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
@@ -233,19 +243,44 @@ class JobCluster(Steering):
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
         depends = options.pop("depends", ()) if options else ()
         files = take_files(depends, f"{PREFIX}depends") if depends else None
+        number, large = next(self._session.numbers), self._session.large
         try:
-            payload = pack_call(self.name, args, keywords)
-            if type(payload) is not bytes and self._session.local_node is not None:
-                payload = share(payload, self._session.segments)
+            if large.in_use:
+                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords))
+                self._need(number, options, needed)
+            else:
+                payload = pack_call(self.name, args, keywords)
         except CannotPack as error:
             logger.error("%s", error)
             return None
-        job = DispyJob(args, kwargs, next(self._session.numbers))
+        if type(payload) is Bulk:
+            payload = self._lighten(payload, number, options)
+        job = DispyJob(args, kwargs, number)
         job._payload = payload
         if options or files:
-            self._session.note_options(job._number, options, files)
-        self._queue(job, node_id)
+            self._session.note_options(number, options, files)
+        try:
+            self._queue(job, node_id)
+        except AttributeError:  # it is closed
+            self._session.forget([number])
+            raise
         return job
+
+    def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
+        """Return a call with large arguments as it costs least to send."""
+        if self._session.local_node is not None:
+            return share(payload, self._session.segments)
+        far = any(not node.ip_addr.startswith("127.") for node in list(self._nodes.values()))
+        lighter, needed = self._session.large.refer(payload, number, far)
+        self._need(number, options, needed)
+        return lighter
+
+    def _need(self, number: int, options: dict[str, Any], contents: Sequence[Content]) -> None:
+        """Have contents ready on the job's node before it starts."""
+        if contents:
+            self._session.contents.hold_for(number, contents)
+            wanted = [[content.digest, content.size] for content in contents]
+            options["needs"] = options.get("needs", []) + wanted
 
     def _queue(self, job: DispyJob, node_id: str | None = None) -> None:
         """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps.
@@ -303,6 +338,20 @@ class JobCluster(Steering):
     ) -> Iterator[DispyJob]:
         """Yield jobs as they end, those that have ended first; TimeoutError after `timeout` s."""
         return as_completed(jobs, timeout)
+
+    def put(self, value: object) -> PutObject:
+        """Return what stands for an object in the arguments of jobs: each node gets it once.
+
+        The object is copied. Jobs get it as it was then, all jobs of a worker the same one, with
+        memory that they cannot write to (NumPy's arrays, say) and share with all workers of
+        their node. It is kept until what this returns is not referred to any more, or the
+        cluster is closed. Raises DispyError for what cannot be pickled.
+        """
+        if not self._open:
+            raise self._closed_error()
+        made = self._session.large.put(value)
+        self._put.add(made)
+        return made
 
     # -- waiting and ending
 
@@ -373,6 +422,8 @@ class JobCluster(Steering):
         return True
 
     def _close(self) -> None:
+        for each in list(self._put):
+            each._release()
         left = self._unfinished()
         self._session.forget([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}

@@ -26,6 +26,7 @@ from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
 from dispy.client.nodes import NodeAllocate
 from dispy.client.patience import Patience, reasons
 from dispy.client.preparing import Preparations
+from dispy.client.putting import LargeArguments
 from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
@@ -60,6 +61,7 @@ class Session:
         self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some, for their node
+        self.large = LargeArguments(self)
         self.contents = Contents()  # large things that nodes may ask for, by digest
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
@@ -281,6 +283,8 @@ class Session:
             zip(jobs, starts, ends, results, strict=True)
         ):
             job = take(number)
+            if type(result) is Bulk:  # first: whoever sees the status may look at once
+                result = self.map_result(result)
             job.start_time = start
             job.end_time = end
             job.stdout = job.stderr = ""
@@ -291,8 +295,6 @@ class Session:
             else:
                 job.status = Status.Finished
             job._payload = None
-            if type(result) is Bulk:
-                job._packed = self.map_result(result)
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
@@ -435,6 +437,8 @@ class Session:
         job.status = Status(extra.get("status", Status.Finished))
         if "held" in extra:
             give_back(job._payload, extra["held"], self.segments)
+        if "forking" in extra and job._cluster is not None:
+            job._cluster._isolation.took(extra["forking"])
 
     # -- the end
 

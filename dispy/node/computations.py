@@ -115,6 +115,7 @@ class Computations:
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
             "stream": processes.streams,
+            "store": str(self._store.directory),
             "setup_args": _bytes(settings.get("setup_args")),
             "client_shutdown": self._may_shut_down,
             "max_result_size": settings.get("max_result_size", 0),

@@ -25,24 +25,41 @@ class CannotPack(DispyError):
 
 
 class _Raw:
-    """Stands for a large `bytes` or `bytearray` while that is pickled: out of band."""
+    """Stands for memory of Python's own types while that is pickled: out of band."""
 
-    def __init__(self, data: bytes | bytearray) -> None:
+    def __init__(self, data: Memory) -> None:
         self._data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_raw, (type(self._data), pickle.PickleBuffer(self._data))
+        data = self._data
+        if not isinstance(data, memoryview):
+            return _from_raw, (type(data), pickle.PickleBuffer(data))
+        flat = data if data.c_contiguous else data.tobytes()
+        shape = data.shape if data.ndim > 1 else None
+        return _from_view, (pickle.PickleBuffer(flat), data.format, shape)
 
 
 def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | bytearray:
     return buffer if isinstance(buffer, kind) else kind(buffer)
 
 
-_RAW_TYPES = frozenset({bytes, bytearray})
+def _from_view(buffer: Memory, form: Any, shape: tuple[int, ...] | None) -> memoryview:
+    flat = memoryview(buffer).cast("B")
+    return flat.cast(form, shape) if shape is not None else flat.cast(form)
+
+
+_RAW_TYPES = frozenset({bytes, bytearray, memoryview})
+_VIEW_FORMATS = frozenset("bBhHiIlLqQnNfd?c")  # that `memoryview.cast` knows
 
 
 def _raw(value: Any) -> Any:
-    return _Raw(value) if type(value) in _RAW_TYPES and len(value) > RAW_SIZE else value
+    kind = type(value)
+    if kind not in _RAW_TYPES:
+        return value
+    if kind is memoryview:
+        plain = value.format in _VIEW_FORMATS and (value.nbytes or value.ndim == 1)
+        return _Raw(value) if plain else value
+    return _Raw(value) if len(value) > RAW_SIZE else value
 
 
 def pack(value: object, what: str) -> Payload:
@@ -52,8 +69,9 @@ def pack(value: object, what: str) -> Payload:
     and must not change until then. Raises CannotPack.
     """
     beside: list[pickle.PickleBuffer] = []
+    value = _raw(value)
     try:
-        packed = pickle.dumps(_raw(value), protocol=5, buffer_callback=beside.append)
+        packed = pickle.dumps(value, protocol=5, buffer_callback=beside.append)
     except Exception:  # whatever a user's __reduce__ raises; cloudpickle may know better
         packed = _MAIN
     if _MAIN in packed:

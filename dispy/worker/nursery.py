@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
 from dispy.shipping.bundle import read_bundle
+from dispy.shipping.stored import use_store
 from dispy.system.processes import (
     adopt_orphans,
     children,
@@ -115,6 +116,7 @@ class Nursery:
         self._max_result_size = int(settings.get("max_result_size") or 0)
         try:
             NAMES.update(provided)
+            use_store(settings.get("store"))
             os.chdir(directory)
             sys.path.insert(0, directory)
             for entry in settings.get("path", []):
