@@ -44,8 +44,11 @@ def names_in(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
-def test_a_file_comes_whole_with_its_time_and_mode(open_cluster: Open, home: Path) -> None:
-    cluster = open_cluster(make_and_send)
+@pytest.mark.parametrize("isolation", ["worker", "job"])
+def test_a_file_comes_whole_with_its_time_and_mode(
+    open_cluster: Open, home: Path, isolation: str
+) -> None:
+    cluster = open_cluster(make_and_send, isolation=isolation)
     jobs = {
         cluster.submit("plots/deep/one.dat", SMALL, 0o4751): ("plots/deep/one.dat", SMALL, 0o751),
         cluster.submit("empty", 0): ("empty", 0, 0o640),

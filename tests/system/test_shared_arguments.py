@@ -36,10 +36,12 @@ def array(byte: int, size: int = SIZE) -> numpy.ndarray:
     return numpy.full(size, byte, dtype=numpy.uint8)
 
 
+@pytest.mark.parametrize("isolation", ["worker", "job"])
 def test_what_was_put_is_sent_once_whatever_the_number_of_jobs(
-    open_cluster: Open, start_node
+    open_cluster: Open, start_node, isolation: str
 ) -> None:
-    cluster = open_cluster(look, nodes=[start_node("--cpus=2").host])
+    host = start_node("--cpus=2").host
+    cluster = open_cluster(look, nodes=[host], isolation=isolation)
     data = [array(1), array(2)]
     put = cluster.put(data)
     data[0][:] = 99  # it was copied
