@@ -17,6 +17,7 @@ from _signal import SIG_DFL  # type: ignore[import-not-found]
 from _signal import signal as _set_handler
 from collections.abc import Callable, Iterable
 from functools import partial
+from os import close as _close  # as it is before `isolation.watch` notes each call
 from os import getppid
 from typing import Any
 
@@ -103,3 +104,8 @@ def end_descriptor(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:  # a kernel before 5.3, or a sandbox that forbids it
         return None
+
+
+def release_end(descriptor: int) -> None:
+    """Close what `end_descriptor` returned."""
+    _close(descriptor)

@@ -30,7 +30,14 @@ from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.payloads import pack_call
-from dispy.system.forking import die_with, end_descriptor, fork_plainly, restore_default
+from dispy.system.forking import (
+    die_with,
+    end_descriptor,
+    fork_plainly,
+    release_end,
+    restore_default,
+)
+from dispy.system.memory import return_freed_memory
 from dispy.system.processes import children, how_it_ended, widen
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
@@ -84,6 +91,7 @@ class ForkingWorker(Worker):
         self._toll = Toll()
         self._connect()
         self._rehearse()
+        return_freed_memory()
         gc.freeze()  # so that no collection in a child writes to memory that it shares
 
     def _rehearse(self) -> None:
@@ -161,7 +169,7 @@ class ForkingWorker(Worker):
         finally:
             if watched is not None:
                 self._poll.unregister(watched)
-                os.close(watched)
+                release_end(watched)
 
     def _hear(self) -> None:
         for frame in map(check, self._ours.receive_arrived()):
