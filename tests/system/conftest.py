@@ -108,18 +108,27 @@ def run_program(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Pr
 
 
 class RunningNode:
-    """A `dispy node` process."""
+    """A `dispy node` process, run by this or another `python`."""
 
-    def __init__(self, directory: Path, host: str, port: int, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        host: str,
+        port: int,
+        *options: str,
+        python: str = sys.executable,
+        **environment: str,
+    ) -> None:
         self.host, self.port, self.directory = host, port, directory
+        _, *command = own_command(
+            "node", f"--host={host}", f"--port={port}", f"--dest_path_prefix={directory}", *options
+        )
         self.process = subprocess.Popen(
-            own_command(
-                "node", f"--host={host}", f"--port={port}",
-                f"--dest_path_prefix={directory}", *options,
-            ),
+            [python, *command],
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+            env={**os.environ, **environment},
+        )
         assert self.process.stderr is not None
         self.said = ""
         while "serves" not in self.said:
