@@ -71,6 +71,14 @@ def translate(payload: Payload, skip: int = 0) -> Payload:
     return Bulk(packed, beside) if beside else packed
 
 
+def translate_if_possible(payload: Payload) -> Payload:
+    """Return a payload that every Python can load, or, where there is no source, ours alone."""
+    try:
+        return translate(payload)
+    except CannotTranslate:
+        return payload
+
+
 def _aside(buffer: pickle.PickleBuffer) -> None:
     """Leave a buffer out of the pickle."""
 

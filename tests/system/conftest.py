@@ -53,9 +53,11 @@ def nothing_left() -> Iterator[None]:
 class Program:
     """A user's program in a process of its own; `output` has both its streams."""
 
-    def __init__(self, path: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, path: Path, *arguments: str, python: str = sys.executable, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(path), *arguments],
+            [python, str(path), *arguments],
             cwd=path.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

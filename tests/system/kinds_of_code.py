@@ -447,6 +447,12 @@ def call_function(function, argument):
 
 
 @kind
+def use_large(objects):
+    point, add, data, *others = objects
+    return point.norm(), add(1)[0], len(data) + len(others[2])
+
+
+@kind
 def give_function(n):
     def given(x):
         return x * n + base, Point(x)
@@ -490,6 +496,9 @@ def check_node(cluster, node):
             4 if name == "object" else function(2)
         ):
             yield f"a {name} as argument gave {there}"
+    large = cluster.put([Point(n), adder(n), b"z" * 100_000] * 2)
+    if job_on(cluster, node, "use_large", large) != (n + 9, n + 1, 200_000):
+        yield "a large object that was put is another one there"
     given, lower, cls, known = job_on(cluster, node, "give_function", 6)
     if (given(2), lower(2), known(2)) != ((22, Point(2)), -4, 12) or cls is not Loud:
         yield f"functions came back as {given(2)}, {lower(2)}, {known(2)}, {cls}"

@@ -11,7 +11,7 @@ from dispy.protocol.messages import Bulk
 from dispy.shipping import byvalue
 from dispy.shipping.bundle import make_bundle, read_bundle
 from dispy.shipping.payloads import CHUNK, pack, pack_items, unpack
-from dispy.shipping.translating import CannotTranslate, expect_others, refusal, translate
+from dispy.shipping.translating import CannotTranslate, expect_others, refusal, translate, translate_if_possible
 
 OTHER = "cpython 2.0"
 
@@ -141,6 +141,8 @@ def test_what_has_no_source_is_named_and_a_refusal_raises_the_reason() -> None:
     exec("def made(): return 1", names)
     with pytest.raises(CannotTranslate, match=r"'made' has no source text") as raised:
         translate(pack(names["made"], "it"))
+    packed = pack(names["made"], "it")
+    assert translate_if_possible(packed) is packed
     with pytest.raises(Exception, match="'made' has no source text"):
         unpack(refusal(str(raised.value)))
 
