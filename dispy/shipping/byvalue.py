@@ -8,7 +8,6 @@ Python as it is, by any other from its source text, if that came along, else not
 Imported late: cloudpickle costs 16 ms.
 """
 
-import hashlib
 import io
 import marshal
 import pickle
@@ -24,11 +23,10 @@ import cloudpickle
 from dispy.model.errors import DispyError
 from dispy.shipping import classes
 from dispy.shipping.payloads import this_python
-from dispy.shipping.source import Snippet, compile_snippet
 from dispy.shipping.translating import MARK
 
 OWN_PYTHON = this_python()
-_GENERATED = b"\x93dispy auto:"  # as long as MARK, but not looked for: it has no source
+_GENERATED = b"dispy auto:".ljust(len(MARK))  # not looked for: it has no source
 _LENGTH = 4  # bytes
 
 _set_class_state = cloudpickle.cloudpickle._class_setstate
@@ -100,6 +98,8 @@ def _open(blob: bytes) -> tuple[str, bytes]:
 
 def digest(blob: bytes) -> bytes:
     """Return the name by which a blob's source text is found."""
+    import hashlib  # 3 ms that nodes with our own Python need not wait for
+
     return hashlib.blake2b(blob, digest_size=16).digest()
 
 
@@ -131,6 +131,8 @@ def load_code(blob: bytes, name: str) -> CodeType:
             f"function {name!r} was sent as bytecode of {python}, and {OWN_PYTHON} runs here; "
             f"bytecode of another Python is never loaded"
         )
+    from dispy.shipping.source import Snippet, compile_snippet  # only where it is needed
+
     return compile_snippet(Snippet(*snippet))
 
 
@@ -140,6 +142,8 @@ def load_generated(blob: bytes, name: str, cells: tuple[str, ...]) -> CodeType:
     if python == OWN_PYTHON:
         code: CodeType = marshal.loads(marshalled)
         return code
+    from dispy.shipping.source import Snippet, compile_snippet
+
     text = f"def generated():\n return {', '.join(cells)}\n"
     return compile_snippet(Snippet(text, "generated", 1, "", cells, (), (), "<generated>", name))
 

@@ -5,6 +5,7 @@ with the texts; it stays loadable by the Python that made it. What it holds is n
 again: its state is that of the moment when it was packed.
 """
 
+import os
 import pickle
 import sys
 from importlib import import_module
@@ -14,8 +15,9 @@ from dispy.model.errors import DispyError
 from dispy.protocol.frames import Memory
 from dispy.protocol.messages import Bulk, Payload
 
-# Before each piece of code in a pickle, see `dispy.shipping.byvalue`; no UTF-8 text begins so.
-MARK = b"\x93dispy code:"
+# Before each piece of code in a pickle, see `dispy.shipping.byvalue`. Random, so that no data which
+# this program sends on can have it: what follows is unmarshalled here, which must not be anybody's.
+MARK = b"dispy code:" + os.urandom(16)
 # Modules of the standard library that pickles of some versions name and others do not have.
 _RENAMED = {"pathlib._local": "pathlib"}
 

@@ -95,6 +95,11 @@ def test_plain_values_are_left_as_they_are() -> None:
         assert translate(packed) is packed
 
 
+def test_code_in_data_of_others_is_not_looked_at(tmp_path: Path) -> None:
+    packed = packed_by_a_program(tmp_path, "pack(everything, 'it')")
+    assert translate(packed) is packed
+
+
 def test_large_buffers_stay_beside(be_other) -> None:
     packed = pack((lambda n: n + 1, bytearray(2_000_000)), "it")
     # Large `bytes` are taken out of a pickle only at its top; these are no more than a shape.
