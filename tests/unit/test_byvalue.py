@@ -11,7 +11,13 @@ from dispy.protocol.messages import Bulk
 from dispy.shipping import byvalue
 from dispy.shipping.bundle import make_bundle, read_bundle
 from dispy.shipping.payloads import CHUNK, pack, pack_items, unpack
-from dispy.shipping.translating import CannotTranslate, expect_others, refusal, translate, translate_if_possible
+from dispy.shipping.translating import (
+    CannotTranslate,
+    expect_others,
+    refusal,
+    translate,
+    translate_if_possible,
+)
 
 OTHER = "cpython 2.0"
 
