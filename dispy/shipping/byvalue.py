@@ -66,6 +66,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 # Left to cloudpickle they would be no slots on the other side.
                 arguments[3]["__slots__"] = content.pop("__slots__")
                 content = classes.without_slots(content)
+            if kind == classes.ENUM:
+                others = {"members": classes.attributes_of_members(value)}
             reduced = make, arguments, (OWN_PYTHON, kind, (content, others)), *nothing, set_class
         return reduced
 
@@ -144,7 +146,8 @@ def load_generated(blob: bytes, name: str, cells: tuple[str, ...]) -> CodeType:
         return code
     from dispy.shipping.source import Snippet, compile_snippet
 
-    text = f"def generated():\n return {', '.join(cells)}\n"
+    why = f"{name}, a generated method, was sent to another Python without its class"
+    text = f"def generated(*_, **__):\n raise TypeError({why!r})\n return {', '.join(cells)}\n"
     return compile_snippet(Snippet(text, "generated", 1, "", cells, (), (), "<generated>", name))
 
 
@@ -182,5 +185,7 @@ def set_class(made: type, state: tuple[str, str, Any]) -> type:
     elif made not in _rebuilt:
         _set_class_state(made, (classes.portable_state(content[0], kind), content[1]))
         classes.generate(made, kind, content[0])
+    for name, attributes in content[1].get("members", {}).items():
+        vars(vars(made)["_member_map_"][name]).update(attributes)
     _rebuilt.add(made)
     return made

@@ -28,6 +28,7 @@ _BY_DATACLASS = (
 _BY_NAMEDTUPLE = (
     "__new__", "_make", "_replace", "__replace__", "__repr__", "_asdict", "__getnewargs__",
 )  # fmt: skip
+_OF_ENUM = {"_value_", "_name_", "__objclass__", "_sort_order_"}  # in each member
 # Of slots that the sender's version of Python does not have.
 _DEFAULTS = {
     "match_args": True, "kw_only": False, "slots": False, "weakref_slot": False, "doc": None,
@@ -82,6 +83,16 @@ def without_slots(content: dict[str, Any]) -> dict[str, Any]:
         name: value for name, value in content.items()
         if not isinstance(value, MemberDescriptorType)
     }  # fmt: skip
+
+
+def attributes_of_members(made: type) -> dict[str, dict[str, Any]]:
+    """Return what an enum's own `__init__` or `__new__` has set in its members, by their names."""
+    found = {}
+    for name, member in vars(made)["_member_map_"].items():
+        attributes = {key: of for key, of in vars(member).items() if key not in _OF_ENUM}
+        if attributes:
+            found[name] = attributes
+    return found
 
 
 def portable_state(content: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -353,6 +353,18 @@ class Color(enum.Enum):
         return self is Color.RED
 
 
+class Planet(enum.Enum):
+    EARTH = 5.97, 6.4
+    MARS = 0.64, 3.4
+
+    def __init__(self, mass, radius):
+        self.mass, self._radius = mass, radius
+
+    @property
+    def density(self):
+        return self.mass / self._radius**3
+
+
 class Mode(enum.IntFlag):
     READ = enum.auto()
     WRITE = enum.auto()
@@ -361,7 +373,10 @@ class Mode(enum.IntFlag):
 @kind
 def enums():
     both = Mode.READ | Mode.WRITE
-    return Color.RED, Color.RED.is_warm(), Color(2).name, list(Color), int(both), Mode.READ in both
+    return (
+        Color.RED, Color.RED.is_warm(), Color(2).name, list(Color), int(both), Mode.READ in both,
+        Planet.MARS.density, Planet((5.97, 6.4)).name,
+    )  # fmt: skip
 
 
 class Pair(NamedTuple):

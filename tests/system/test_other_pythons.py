@@ -4,6 +4,7 @@ The client is `kinds_of_code.py`, run by each Python in turn; nodes of all Pytho
 cluster with it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -157,9 +158,10 @@ def test_a_result_without_source_ends_the_job_with_its_name_and_both_versions(
 
 
 def test_all_nodes_get_the_state_of_the_moment_when_it_was_packed(
-    open_cluster, start_node, gate: Gate, nodes
+    open_cluster, gate: Gate, nodes, tmp_path: Path
 ) -> None:
-    version = next(version for version in nodes if version != OWN)
+    other = next(version for version in nodes if version != OWN)
+    hosts = [f"127.3.{os.getpid() % 250}.{place}" for place in (1, 2)]
     state = {"n": 1}
 
     def read(sent, function, gate=None):
@@ -168,22 +170,25 @@ def test_all_nodes_get_the_state_of_the_moment_when_it_was_packed(
                 file.read(1)
         return state["n"], sent, function()
 
-    known, host = start_node("--cpus=1"), f"127.3.{os.getpid() % 250}.1"
-    cluster = open_cluster(read, nodes=[known.host, host], local_node=False, ping_interval=1)
-    sent = [1]
-    holding = cluster.submit(sent, lambda: state["n"], str(gate))
-    waiting = cluster.submit(sent, lambda: state["n"])  # nobody knows of the other node yet
-    state["n"] = 2
-    sent.append(2)
-    other = RunningNode(known.directory, host, 51348, "--cpus=1", python=interpreter(version))
-    try:
+    with contextlib.ExitStack() as running:
+
+        def start(host: str, version: str) -> None:
+            node = RunningNode(tmp_path, host, 51348, "--cpus=1", python=interpreter(version))
+            running.callback(node.end)
+
+        start(hosts[0], OWN)
+        cluster = open_cluster(read, nodes=hosts, local_node=False, ping_interval=1)
+        sent = [1]
+        holding = cluster.submit(sent, lambda: state["n"], str(gate))
+        waiting = cluster.submit(sent, lambda: state["n"])  # nobody knows of the other node yet
+        state["n"] = 2
+        sent.append(2)
+        start(hosts[1], other)
         assert waiting.wait(DEADLINE), waiting.why()
-        assert (waiting.result, waiting.ip_addr) == ((1, [1], 1), host)
+        assert (waiting.result, waiting.ip_addr) == ((1, [1], 1), hosts[1])
         gate.open()
         assert holding.wait(DEADLINE), holding.why()
-        assert (holding.result, holding.ip_addr) == ((1, [1], 1), known.host)
-    finally:
-        assert other.end() == 0, other.said
+        assert (holding.result, holding.ip_addr) == ((1, [1], 1), hosts[0])
 
 
 def test_a_program_runs_on_another_python(open_cluster, foreign, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ class Pair(NamedTuple):
 
 class Color(enum.Enum):
     RED = 1
-    def tell(self): return self.name
+    def __init__(self, value): self.twice = value * 2
+    def tell(self): return self.name, self.twice
 
 class Slotted:
     __slots__ = "__value", "other"
@@ -70,7 +71,7 @@ def check(everything) -> None:
     assert (point, point < type(point)(2), hash(point)) == (type(point)(1, []), True, 1)
     assert (repr(point), type(point).__match_args__) == ("Point(x=1, y=[])", ("x", "y"))
     assert (pair.sum(), pair._replace(b=5).sum(), repr(pair)) == (5, 8, "Pair(a=3, b=2)")
-    assert (color.tell(), type(color)(1) is color) == ("RED", True)
+    assert (color.tell(), type(color)(1) is color) == (("RED", 2), True)
     assert (slotted.read(), hasattr(slotted, "__dict__")) == (5, False)
     assert function(point) == 2
 
@@ -93,6 +94,15 @@ def test_bytecode_of_another_python_is_refused_by_name(tmp_path: Path, be_other)
     be_other()
     with pytest.raises(byvalue.OtherPython, match=f"bytecode of {ours}, and {OTHER} runs here"):
         unpack(packed)
+
+
+def test_a_generated_method_by_itself_is_not_mistaken_for_another(tmp_path, be_other) -> None:
+    packed = packed_by_a_program(tmp_path, "translate(pack((Point(1), Point.__lt__), 'it'))")
+    be_other()
+    point, less = unpack(packed)
+    assert point < type(point)(2)
+    with pytest.raises(TypeError, match="__lt__.* without its class"):
+        less(point, point)
 
 
 def test_plain_values_are_left_as_they_are() -> None:
