@@ -19,6 +19,7 @@ from dispy.protocol.messages import INLINE_LIMIT, Bulk, Payload
 from dispy.shipping.contents import Content, digest_of
 from dispy.shipping.payloads import CannotPack, pack
 from dispy.shipping.stored import Part, pack_parts, rebuild_once
+from dispy.shipping.translating import translate_if_possible
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -75,7 +76,7 @@ class LargeArguments:
 
     def put(self, value: object) -> PutObject:
         """Take a copy of an object, and return what stands for it; raises CannotPack."""
-        payload = pack(value, "the object")
+        payload = translate_if_possible(pack(value, "the object"))  # it may go anywhere
         pickled, beside = (
             (payload.pickled, payload.beside) if isinstance(payload, Bulk) else (payload, [])
         )

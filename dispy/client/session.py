@@ -24,6 +24,7 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
 from dispy.client.nodes import NodeAllocate
+from dispy.client.other_pythons import OtherPythons
 from dispy.client.patience import Patience, reasons
 from dispy.client.preparing import Preparations
 from dispy.client.putting import LargeArguments
@@ -55,6 +56,7 @@ class Session:
     def __init__(self) -> None:
         self.callbacks = Callbacks()
         self.failures = Failures()
+        self.other_pythons = OtherPythons()
         self.terminal: Terminal | None = None  # for clusters that show output as it comes
         # Two threads that open clusters must not each start a local node. Not `make_lock`:
         # whoever holds this waits, in a patched program cooperatively.
@@ -164,6 +166,7 @@ class Session:
         self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
+        self.other_pythons.forget(cluster._number)
 
     def adopt(self, local: LocalNode) -> None:
         """Serve the local node; returns at once."""
@@ -248,6 +251,17 @@ class Session:
     def content(self, digest: bytes) -> Content | None:
         """Return what is ready under this digest."""
         return self.contents.get(digest)
+
+    def opening_for(
+        self, node: "RemoteNode", cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return settings and code for a node with another Python; raises DispyError."""
+        return self.other_pythons.opening(node, cluster_id, settings, content)
+
+    def payloads_for(self, node: "RemoteNode", jobs: Sequence[int]) -> list[Payload]:
+        """Return the packed calls of jobs for a node with another Python."""
+        name = self.jobs[jobs[0]]._cluster.name
+        return [self.other_pythons.payload(name, node, each) for each in self.payloads(jobs)]
 
     def started(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int]) -> None:
         """Mark jobs that were given to a node as running there."""

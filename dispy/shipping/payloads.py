@@ -6,6 +6,7 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 """
 
 import pickle
+import sys
 import threading
 from typing import Any
 
@@ -16,8 +17,14 @@ from dispy.protocol.messages import INLINE_LIMIT, Bulk, Payload
 RAW_SIZE = 1024 * 1024  # bytes; a larger `bytes` is not copied into a pickle
 CHUNK = b"chunk:"  # before the pickle of many calls' items; no pickle begins so
 _MAIN = b"__main__"
+_other_python: str | None = None  # who reads what this process packs, if its Python is another
 # cloudpickle's registries are global and not thread-safe.
 by_value_lock = threading.Lock()
+
+
+def this_python() -> str:
+    """Return what this process calls the Python that it runs on: "cpython 3.11"."""
+    return f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 class CannotPack(DispyError):
@@ -77,10 +84,33 @@ def pack(value: object, what: str) -> Payload:
     if _MAIN in packed:
         beside.clear()
         packed = _pack_by_value(value, what, beside)
-    if not beside:
-        return packed
-    payload = Bulk(packed, [_flat(buffer) for buffer in beside])
-    return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value, what)
+    payload: Payload = packed
+    if beside:
+        payload = Bulk(packed, [_flat(buffer) for buffer in beside])
+        if payload.size < INLINE_LIMIT:
+            payload = _pack_whole(payload, value, what)
+    return payload if _other_python is None else _translated(payload, what)
+
+
+def pack_for(python: str) -> None:
+    """Have `pack` give what that other Python ("cpython 3.13") can load, in this whole process."""
+    global _other_python
+    from dispy.shipping.translating import expect_others
+
+    _other_python = python
+    expect_others()
+
+
+def _translated(payload: Payload, what: str) -> Payload:
+    from dispy.shipping.translating import CannotTranslate, translate
+
+    try:
+        return translate(payload)
+    except CannotTranslate as error:
+        raise CannotPack(
+            f"{what} cannot be sent from {this_python()}, which runs here, to {_other_python}: "
+            f"{error}. Return plain data instead."
+        ) from None
 
 
 def pack_whole(value: object, what: str) -> bytes:
@@ -104,12 +134,11 @@ def _pack_whole(payload: Bulk, value: object, what: str) -> bytes:
 
 
 def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] | None") -> bytes:
-    import cloudpickle  # 16 ms that simple values do not need
+    from dispy.shipping.byvalue import dump  # 16 ms that simple values do not need
 
-    callback = None if beside is None else beside.append
     try:
         with by_value_lock:
-            packed: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
+            packed = dump(value, None if beside is None else beside.append)
     except Exception as error:  # foreign code: any object's __reduce__
         raise CannotPack(
             f"{what} cannot be sent to another process: {error}. Pass plain data, or build "

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
 from dispy.shipping.bundle import read_bundle
+from dispy.shipping.payloads import pack_for, this_python
 from dispy.shipping.stored import use_store
 from dispy.system.processes import (
     adopt_orphans,
@@ -123,6 +124,8 @@ class Nursery:
                 if entry not in sys.path:
                     sys.path.append(entry)
             bundle = read_bundle(content)
+            if bundle.python != this_python():
+                pack_for(bundle.python)
             parts = bundle.parts()
             if bundle.program is not None:
                 self._computation = load_program(
