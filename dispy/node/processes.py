@@ -208,8 +208,7 @@ class ComputationProcesses:
         """Replace the nursery."""
         self._nursery = nursery
         nursery.load(*self._load)
-        late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
-        self._limit = Limit(nursery, late, self.setup_seconds)
+        self._limit = Limit(nursery, "its loading was interrupted", None)
         self._reader = gevent.spawn(self._read_nursery, nursery)
 
     def forget(self, jobs: Iterable[int]) -> None:
@@ -252,6 +251,9 @@ class ComputationProcesses:
             error = self._limit.over(frame.body[0])
             self._is_loaded = error is None
             self._loaded(error, frame.body[1])
+        elif frame.kind == Kind.BEGUN:
+            late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
+            self._limit = Limit(nursery, late, self.setup_seconds)
         elif frame.kind == Kind.CLEANED:
             nursery.busy = False
             self._cleaned.set(tuple(frame.body))

@@ -141,6 +141,8 @@ class Nursery:
             self._preparing = Preparing(
                 self._computation, settings.get("setup_args"), bool(settings.get("client_shutdown"))
             )
+            if self._computation.setup is not None:
+                self._channel.send(Kind.BEGUN, [])
             error, told = self._preparing.set_up()
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to

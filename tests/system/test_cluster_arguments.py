@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dispy
-from dispy import DispyError, DispyJob, JobCluster, NodeAllocate
+from dispy import DispyError, DispyJob, JobCluster
 
 Open = Callable[..., JobCluster]
 
@@ -74,11 +74,8 @@ def test_what_has_no_effect_is_told_to_those_who_debug(
     ("options", "words"),
     [
         ({"depends": [double]}, "depends: .* travel with it"),
-        ({"setup": one}, "setup: .* no setup"),
-        ({"cleanup": one}, "cleanup: .* True or False"),
         ({"secret": "xyzzy"}, "does not encrypt yet"),
         ({"certfile": "a.pem", "keyfile": "b.pem"}, "does not encrypt yet"),
-        ({"nodes": [NodeAllocate("*", setup_args=(1,))]}, "setup:"),
         ({"nodes": 7}, '"nodes" argument is invalid'),
         ({"nodes": [7]}, "7 is not a host"),
         ({"nodes": ["no.such.host.invalid"]}, "none of .* can be resolved"),
