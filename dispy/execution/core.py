@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 
 from dispy.execution.invariants import check_invariants
+from dispy.execution.packets import packet_size, take_waiting
 from dispy.execution.records import (
     NO_LIMIT,
     Action,
@@ -30,11 +31,6 @@ from dispy.execution.records import (
 from dispy.execution.shares import Shares
 from dispy.execution.turns import Turns
 
-PACKET_SECONDS = 0.004  # of work in one packet for a worker, by measured duration
-PACKET_JOBS = 256  # however short they are: what one packet may delay
-PACKETS_AHEAD = 2  # so that a worker never waits for the node
-ALONE_SECONDS = 0.02  # a job as long as this is worth a worker that waits 0.2 ms for the next
-SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 
 
@@ -79,13 +75,11 @@ class Execution:
         self._wants_changed(computation)
         return self._fill()
 
-    def computation_bounded(
-        self, key: Key, alone: bool = False, jobs_per_worker: int = NO_LIMIT
-    ) -> None:
+    def computation_bounded(self, key: Key, alone: bool, jobs_per_worker: int = NO_LIMIT) -> None:
         """Give its workers one job at a time from now on; replace each after so many."""
         bounded = self.computations[key]
         bounded.alone |= alone
-        bounded.jobs_per_worker = min(bounded.jobs_per_worker, jobs_per_worker)
+        bounded.jobs_per_worker = max(1, min(bounded.jobs_per_worker, jobs_per_worker))
 
     def computation_unready(self, key: Key) -> None:
         """Hold its jobs back until it is ready again: its nursery was lost."""
@@ -374,19 +368,12 @@ class Execution:
 
     def _feed(self, worker: Worker) -> list[Action]:
         """Send a worker its next packet; a single job while durations are unknown."""
-        computation, ahead = worker.computation, 1
-        duration = computation.duration
-        if duration is not None and duration < ALONE_SECONDS:
-            packet = int(PACKET_SECONDS / max(duration, SHORTEST))
-            ahead = max(1, min(PACKET_JOBS, packet)) * PACKETS_AHEAD
-        if computation.alone:
-            ahead = 1
+        computation = worker.computation
         waits, left = computation.waiting_count, computation.jobs_per_worker - worker.given
-        share = -(-waits // max(1, self.slots))  # leave some to the others
-        size = min(ahead - len(worker.jobs), max(share, 1), waits, left)
+        size = packet_size(worker, left, self.slots)
         if size <= 0 or self.held_back:
             return []
-        jobs = self._take(computation, size)
+        jobs = take_waiting(computation, size)
         worker.jobs.extend(jobs)
         worker.given += size
         computation.jobs.update(dict.fromkeys(jobs, worker))
@@ -398,22 +385,6 @@ class Execution:
             successor = self._hire(computation, actions)
             computation.idle[successor.worker_id] = successor
         return actions
-
-    def _take(self, computation: Computation, size: int) -> list[JobNumber]:
-        """Take the first `size` waiting jobs, passing over those that were taken back."""
-        waiting = computation.waiting
-        if len(waiting) == computation.waiting_count:
-            jobs = [waiting.popleft() for _ in range(size)]
-        else:
-            taken: dict[JobNumber, None] = {}
-            blocked = computation.blocked  # one may have waited here before it was called back
-            while len(taken) < size:
-                job = waiting.popleft()
-                if computation.jobs.get(job, computation) is None and job not in blocked:
-                    taken[job] = None  # once, though it may stand there twice
-            jobs = list(taken)
-        computation.waiting_count -= size
-        return jobs
 
     # -- counts
 

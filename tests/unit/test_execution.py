@@ -186,7 +186,7 @@ def test_a_dropped_job_is_not_reported_and_can_come_again() -> None:
 
 def test_a_worker_gets_its_successor_before_its_last_jobs_are_done() -> None:
     core = two_owners(slots=1)
-    core.computation_bounded(("a", 1), False, jobs_per_worker=3)
+    core.computation_bounded(("a", 1), alone=False, jobs_per_worker=3)
     core.jobs_received(("a", 1), range(9), 0.0)
     told = core.jobs_done(1, [0], 1e-6, 0.0)
     assert told == [Feed(1, (1, 2)), StartWorker(("a", 1), 2)]
