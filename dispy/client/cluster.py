@@ -4,7 +4,7 @@ import logging
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, time
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from dispy.client.files import check_dest_path, check_files, take_files
 from dispy.client.finding import find_nodes
 from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
+from dispy.client.limits import limits_of_cluster
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
@@ -88,6 +89,14 @@ class JobCluster(Steering):
         isolation: str | None = None,
         max_file_size: int | str | None = None,
         max_result_size: int | str | None = None,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+        memory: int | str | None = None,
+        grace: float | None = None,
+        env: Mapping[str, Any] | None = None,
+        nice: int | None = None,
+        jobs_per_worker: int | None = None,
+        worker_growth: int | str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -124,10 +133,16 @@ class JobCluster(Steering):
         isolation: "worker": processes are used again, and cleaned between jobs; "job": each
             job has a process of its own, with what `setup` left. None: "job" where there is
             a `setup`, else "worker". Programs always run in processes of their own.
+        timeout, cpu_time: seconds that a job may run, or compute; it gets JobTimeout then, and
+            is killed `grace` seconds later (5).
+        memory: bytes, or text such as "2 GB", that a job may take.
+        env: environment variables for jobs. nice: steps by which they are less urgent.
+        jobs_per_worker, worker_growth: jobs after which, or bytes of growth beyond which, a
+            worker process is replaced.
 
-        loglevel, the intervals, node_port, insecure, local_node, stream, isolation and the sizes
-        may also be set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table
-        [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
+        What has a default of None may also be set by DISPY_LOGLEVEL, DISPY_TIMEOUT and so on,
+        and by the table [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml, as
+        docs/settings.rst lists; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
@@ -139,7 +154,9 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream, isolation=isolation,
+            local_node=local_node, stream=stream, isolation=isolation, timeout=timeout,
+            cpu_time=cpu_time, memory=memory, grace=grace, env=env, nice=nice,
+            jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
             setup_timeout=setup_timeout, max_file_size=max_file_size,
             max_result_size=max_result_size,
         )  # fmt: skip
@@ -179,6 +196,7 @@ class JobCluster(Steering):
         settings["max_result_size"] = chosen["max_result_size"]
         self.max_file_size: int = chosen["max_file_size"]
         self.directory = os.getcwd()  # where files of its jobs go
+        settings["limits"] = limits_of_cluster(chosen)
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each

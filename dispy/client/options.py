@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dispy.client.files import check_files
+from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
@@ -24,6 +25,7 @@ def _check_stdin(value: Any) -> bytes:
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "depends": lambda value: check_files(value, PREFIX + "depends"),
     "stdin": _check_stdin,  # goes to a program with its arguments
+    **{name: check_of_job(name) for name in OF_JOB},
 }
 
 

@@ -119,7 +119,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
-    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (KiB)
+    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (bytes)
     Kind.BEGUN: (),  # a nursery's setup runs from now on
     Kind.CLEAN: (),  # run the computation's cleanup
     Kind.CLEANED: (_OPTIONAL_TEXT, _TABLE),  # CLOSED without its first

@@ -26,6 +26,7 @@ from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
+from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.actions import (
     Action,
@@ -147,12 +148,6 @@ class Scheduler:
     def cancel(self, cluster_id: int, job: int) -> None:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
-
-    def _take_status(self, node: RemoteNode, status: dict[str, Any]) -> None:
-        crowded = status.get("crowded")
-        if isinstance(crowded, dict):
-            others = ", ".join(f"{str(who):.100} ({count})" for who, count in crowded.items())
-            self._core.node_crowded(node.node_id, others)
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
@@ -313,7 +308,7 @@ class Scheduler:
         elif frame.kind == Kind.PLACED:
             self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
-            self._take_status(node, body[0])
+            take_status(self._core, node.node_id, body[0])
         elif frame.kind == Kind.GOODBYE:
             self._said_goodbye(node, *body)
         else:

@@ -21,11 +21,12 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from os import _exit, getpid, getppid
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
 import msgpack
 
+from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
@@ -38,17 +39,18 @@ from dispy.system.forking import (
     restore_default,
 )
 from dispy.system.memory import return_freed_memory
-from dispy.system.processes import children, how_it_ended, widen
+from dispy.system.processes import children, how_it_ended, most_memory, widen
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
 from dispy.worker.isolation import reseed
 from dispy.worker.jobs import CANCELLED, FAILED, Extra, Worker, failure
 from dispy.worker.slip import Slip
 
-_SIGTERM = int(signal.SIGTERM)
+_SIGTERM, _SIGXCPU = int(signal.SIGTERM), int(signal.SIGXCPU)
 REHEARSALS = 20  # from the eighth call on CPython 3.11 specialises a function's code
 TOLL_JOBS = 500  # with others behind them: until then it is nobody's loss
 UNWATCHED_MS = 5  # between looks at a child, where the system cannot tell of its end
+_Said = tuple[dict[str, Any], float] | None  # a job's limits, and the second of its beginning
 _Run = Callable[[Any], tuple[Payload, Extra]]
 
 
@@ -88,6 +90,8 @@ class ForkingWorker(Worker):
         self._slip = Slip()
         self._child: int | None = None  # the process of the job that runs; 0: this is it
         self._heard: Frame | None = None  # what it said through the socket of its end
+        self._said: _Said = None
+        self._most_memory = 0  # bytes that the last child had at once
         self._toll = Toll()
         self._connect()
         self._rehearse()
@@ -126,10 +130,16 @@ class ForkingWorker(Worker):
 
     # -- in the worker
 
+    def _limit(self, options: dict[str, Any]) -> None:
+        """Note what holds for the next job: the process that runs it sets its own limits."""
+        self._said = options, monotonic()
+        self._limits.leave_to_children()
+
     def _run_apart(self, run: _Run, payload: Any) -> tuple[Payload, Extra]:
         if self._child == 0:
             return run(payload)  # a job with bulk, whose arguments are mapped now
         begin = perf_counter()
+        said, self._said = self._said, None
         try:
             if self._interrupt_noted or self._dropped:
                 self._heed_interrupt()
@@ -142,7 +152,7 @@ class ForkingWorker(Worker):
         except OSError as error:
             return FAILED, failure(error, "the node could not start a process for it:\n")
         if not pid:
-            self._be_child(parent, run, payload)
+            self._be_child(parent, said, run, payload)
         status = self._await_end(pid)
         self._child = None
         _end_company()
@@ -161,10 +171,11 @@ class ForkingWorker(Worker):
         try:
             while True:
                 self._poll.poll(patience)
-                ended, status = os.waitpid(pid, os.WNOHANG)
+                ended, status, usage = os.wait4(pid, os.WNOHANG)
                 if self._slip.spoke:
                     self._hear()
                 if ended:
+                    self._most_memory = most_memory(usage)
                     return status
         finally:
             if watched is not None:
@@ -195,6 +206,7 @@ class ForkingWorker(Worker):
         if self._was_interrupted():
             reason = f"cancelled; {reason}"
         reason = f"{reason}, while it ran this job on node {self._node_name}"
+        reason = f"{reason}; it had used {tell_bytes(self._most_memory)} of memory at most"
         return FAILED, {"status": int(Status.Terminated), "exception": reason}
 
     def _claim(self, frame: Frame) -> tuple[Payload, Extra]:
@@ -215,11 +227,14 @@ class ForkingWorker(Worker):
 
     # -- in the child
 
-    def _be_child(self, parent: int, run: _Run, payload: Any) -> NoReturn:
+    def _be_child(self, parent: int, said: _Said, run: _Run, payload: Any) -> NoReturn:
         """Run the job and end. A bug of ours goes up to where the worker's would be told."""
         die_with(parent)
         self._pid = getpid()
         restore_default(_SIGTERM)
+        if said is not None:
+            restore_default(_SIGXCPU)
+            self._limits.begin(*said)
         reseed()
         begin = perf_counter()
         result, extra = run(payload)
