@@ -206,7 +206,7 @@ _TABLE = (
     Setting(
         room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
         high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
-        help="that setup may take on a node before it is ended; 0: any time",
+        help="seconds that setup may take on a node before it is ended; 0: any time",
     ),
     Setting(
         room="client", name="stream", kind=bool, default=False,

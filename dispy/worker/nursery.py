@@ -174,6 +174,9 @@ class Nursery:
         for descriptor in descriptors:
             os.close(descriptor)
         if pid is not None:
+            # It does so too. But whoever is told of it may signal its group at once.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.setpgid(pid, pid)
             self._workers[pid] = worker_id
             self._channel.send(Kind.FORKED, [worker_id, pid])
 
