@@ -71,6 +71,8 @@ class Running:
         for at, options in extras:
             processes.options[jobs[at]] = options
         lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
+        for job in lacking:
+            processes.options[job].pop("files", None)  # its worker finds them in the directory
         self.perform(self._core.jobs_received(key, jobs, monotonic(), lacking))
         if lacking:
             processes.needs.fetch(lacking)
