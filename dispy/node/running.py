@@ -80,6 +80,8 @@ class Running:
         now = monotonic()
         self.guard.look(now)
         lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
+        for job in lacking:
+            processes.options[job].pop("files", None)  # its worker finds them in the directory
         self.perform(self._core.jobs_received(key, jobs, now, lacking))
         if lacking:
             processes.needs.fetch(lacking)

@@ -28,9 +28,13 @@ def load_program(
     and `directory` leads its PATH.
     """
     path = os.path.join(directory, os.path.basename(name))
-    with open(path, "wb") as file:
+    # Beside it first: a program that runs, for another cluster with this `dest_path`, cannot be
+    # written to, and a link of that name leads to a file of the user's.
+    growing = f"{path}.{os.getpid()}.new"
+    with open(growing, "wb") as file:
         file.write(content)
-    os.chmod(path, 0o700)
+    os.chmod(growing, 0o700)
+    os.replace(growing, path)
     command = [path]
     if path.endswith(".py"):
         command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]

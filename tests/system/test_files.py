@@ -1,6 +1,7 @@
 """Files and directories reach the nodes, lie where they should, and go when they should."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,19 @@ def test_clusters_share_a_dest_path_that_goes_with_the_last(open_here: Open, her
     assert result(second.submit("list")) == ["new", "two"]
     second.close()
     eventually(lambda: not place.exists(), "the directory to go")
+
+
+def test_clusters_of_one_program_share_a_dest_path_while_it_runs(
+    open_cluster: Open, shared_node: RunningNode, here: Path
+) -> None:
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", here / "doze")
+    options = {"nodes": [shared_node.host], "dest_path": "programs", "local_node": False}
+    first = open_cluster(str(here / "doze"), **options)
+    long = first.submit(1000)
+    eventually(lambda: long.status == DispyJob.Running, "it to start")
+    assert result(open_cluster(str(here / "doze"), **options).submit(0)) == 0
+    first.cancel(long)
+    assert long.finish.wait(DEADLINE)
 
 
 def test_what_is_kept_is_found_again_even_by_another_node_process(

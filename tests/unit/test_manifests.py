@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from dispy.model.errors import DispyError
 from dispy.node import placing
 from dispy.node.store import NoRoom
+from dispy.protocol.frames import encode_head
+from dispy.scheduler.columns import send_jobs
 from dispy.shipping import files
 from dispy.shipping.contents import digest_of
 from dispy.shipping.files import LINK, Entry, check, manifest, why_not_inside
@@ -137,6 +139,31 @@ def test_more_files_than_a_message_bears_are_refused(
         write(cwd / "many" / str(n))
     with pytest.raises(DispyError, match="these are 4 files; at most 3 .* Pack them"):
         manifest(["many"])
+
+
+class Recorder:
+    """Stands at the end of a scheduler's columns: takes frames as a link does."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.jobs: list[int] = []
+
+    def send(self, kind: int, body: list, buffers: list) -> None:
+        self.sizes.append(len(encode_head(kind, body, buffers)))
+        self.jobs += body[1]
+        assert len(body[1]) == len(body[2])
+        assert all(0 <= at < len(body[1]) for at, _ in body[3])
+
+
+def test_jobs_with_many_files_each_go_in_messages_of_bounded_size() -> None:
+    entries = [[f"{n:0200}", b"d" * 32, 0, 0o644, 1 << 60] for n in range(6000)]
+    options = {job: {"files": entries} for job in range(20)}
+    options |= {job: {"files": entries[:1]} for job in range(20, 1000)}
+    link = Recorder()
+    send_jobs(link, 1, range(1200), [b"x"] * 1200, options)  # type: ignore[arg-type]
+    assert link.jobs == list(range(1200))
+    assert 20 < len(link.sizes) < 30
+    assert max(link.sizes) < 2 * 1024 * 1024
 
 
 # -- what a node believes
