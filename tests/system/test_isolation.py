@@ -211,6 +211,16 @@ def test_each_job_draws_random_numbers_of_its_own(forking: JobCluster) -> None:
     assert len(set(drawn)) == 4
 
 
+def test_each_job_draws_numpys_random_numbers_of_its_own(one_processor: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+
+    def draw() -> float:
+        return float(numpy.random.random())  # loaded, and its state made, before the forks
+
+    with JobCluster(draw, nodes=[one_processor.host], isolation="job") as opened:
+        assert len({opened.submit().get(DEADLINE) for _ in range(4)}) == 4
+
+
 HOOKS = """
 import os, sys, types
 hooks = sys.modules["fork_hooks"] = types.ModuleType("fork_hooks")
