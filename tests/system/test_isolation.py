@@ -369,14 +369,20 @@ def test_a_setup_chooses_a_process_for_each_job_unless_somebody_chose() -> None:
     assert ClusterIsolation("compute", "worker", has_setup=True).word == "worker"
 
 
+def prepare() -> int:
+    return 0
+
+
 def test_one_line_says_when_forking_limits_the_rate_that_nobody_chose(
-    forking: JobCluster, caplog: pytest.LogCaptureFixture
+    one_processor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forking._isolation = ClusterIsolation("act", None, has_setup=True)
-    with caplog.at_level(logging.INFO, "dispy.client"):
-        jobs = [forking.submit("result = 1") for _ in range(900)]
+    with (
+        caplog.at_level(logging.INFO, "dispy.client"),
+        JobCluster(act, nodes=[one_processor.host], setup=prepare) as opened,
+    ):
+        jobs = [opened.submit("result = 1") for _ in range(900)]
         assert [job.get(DEADLINE) for job in jobs] == [1] * 900
-        forking._isolation.took([0.001, 0.002])  # from another worker
+        opened._isolation.took([0.001, 0.002])  # from another worker
     (line,) = [line for line in caplog.messages if "DISPY_ISOLATION" in line]
     assert line.startswith("jobs of act are limited by the process that each gets")
 
