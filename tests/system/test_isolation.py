@@ -211,6 +211,16 @@ def test_each_job_draws_random_numbers_of_its_own(forking: JobCluster) -> None:
     assert len(set(drawn)) == 4
 
 
+def test_each_job_draws_numpys_random_numbers_of_its_own(one_processor: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+
+    def draw() -> float:
+        return float(numpy.random.random())  # loaded, and its state made, before the forks
+
+    with JobCluster(draw, nodes=[one_processor.host], isolation="job") as opened:
+        assert len({opened.submit().get(DEADLINE) for _ in range(4)}) == 4
+
+
 HOOKS = """
 import os, sys, types
 hooks = sys.modules["fork_hooks"] = types.ModuleType("fork_hooks")
@@ -359,14 +369,20 @@ def test_a_setup_chooses_a_process_for_each_job_unless_somebody_chose() -> None:
     assert ClusterIsolation("compute", "worker", has_setup=True).word == "worker"
 
 
+def prepare() -> int:
+    return 0
+
+
 def test_one_line_says_when_forking_limits_the_rate_that_nobody_chose(
-    forking: JobCluster, caplog: pytest.LogCaptureFixture
+    one_processor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forking._isolation = ClusterIsolation("act", None, has_setup=True)
-    with caplog.at_level(logging.INFO, "dispy.client"):
-        jobs = [forking.submit("result = 1") for _ in range(900)]
+    with (
+        caplog.at_level(logging.INFO, "dispy.client"),
+        JobCluster(act, nodes=[one_processor.host], setup=prepare) as opened,
+    ):
+        jobs = [opened.submit("result = 1") for _ in range(900)]
         assert [job.get(DEADLINE) for job in jobs] == [1] * 900
-        forking._isolation.took([0.001, 0.002])  # from another worker
+        opened._isolation.took([0.001, 0.002])  # from another worker
     (line,) = [line for line in caplog.messages if "DISPY_ISOLATION" in line]
     assert line.startswith("jobs of act are limited by the process that each gets")
 
