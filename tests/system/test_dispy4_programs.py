@@ -116,7 +116,7 @@ import dispy
 def setup():
     import multiprocessing, multiprocessing.sharedctypes
     global shvar
-    lock = multiprocessing.Lock()
+    lock = multiprocessing.RLock()
     shvar = multiprocessing.sharedctypes.Value('i', 1, lock=lock)
     return 0
 
