@@ -282,7 +282,7 @@ class World:
         assert not self.core.is_dirty
         assert not self.bad_pins, "a slot idles while a job that is pinned there waits"
         for number, group in self.groups.items():
-            core_queued = len(self.core.clusters[number].queued)
+            core_queued = queued_of(self.core.clusters[number])
             assert core_queued == group.queued, "a job is lost"
             assert not (group.queued and group.idle_seats), "a slot idles while a job waits"
 
@@ -340,13 +340,13 @@ class World:
         """Compare the core with the model in everything; costs O(jobs)."""
         self.core.check_invariants()
         for number, cluster in self.core.clusters.items():
-            for job in cluster.queued:
+            for job in (job for lane in cluster.lanes.values() for job in lane.queued):
                 assert self.where[job] is QUEUED
                 assert self.cluster_of[job] == number
             for job, allocation in cluster.placed.items():
                 assert self.where[job] == allocation.node.node_id
         queued = sum(where is QUEUED for where in self.where.values())
-        known = sum(len(c.queued) for c in self.core.clusters.values())
+        known = sum(map(queued_of, self.core.clusters.values()))
         known += sum(a.pinned_waiting for n in self.core.nodes.values()
                      for a in n.allocations.values())  # fmt: skip
         assert queued == known, "a job is lost"
@@ -402,3 +402,7 @@ class World:
             self.open_cluster()
         elif self.where:
             self.cancel(self.random.randrange(max(0, len(self.where) - 5000), len(self.where)))
+
+
+def queued_of(cluster: Cluster) -> int:
+    return sum(len(lane.queued) for lane in cluster.lanes.values())

@@ -306,13 +306,14 @@ def test_a_plain_job_leaves_nothing_behind() -> None:
     core = make(("a", 1))
     core.jobs_submitted(1, range(5000))
     done = 0
-    while core.clusters[1].queued or there(core, "a"):
+    while core.clusters[1].has_queued or there(core, "a"):
         core.place(0.0)
         done += len(core.jobs_finished("a", 1, there(core, "a"), 1e-4, 0.0))
     cluster = core.clusters[1]
+    (lane,) = cluster.lanes.values()
     assert done == 5000
-    assert [*cluster.placed, *cluster.queue, *cluster.pinned, *cluster.stories] == []
-    assert len(cluster.candidates) < 100
+    assert [*cluster.placed, *lane.queue, *cluster.pinned, *cluster.stories] == []
+    assert len(lane.candidates) < 100
 
 
 def test_explain_names_what_keeps_a_job_away_from_each_node() -> None:
