@@ -261,7 +261,7 @@ class Placement:
 
     def _fill(self, cluster: Cluster, now: float, batches: list[RunBatch]) -> None:
         """Give a cluster's jobs to its least loaded nodes; O(log nodes) for each batch."""
-        lanes = cluster.in_turn()
+        lanes = several = cluster.in_turn()
         while lanes:
             lane, *others = lanes
             self._fill_lane(cluster, lane, _first_of(others), now, batches)
@@ -271,6 +271,9 @@ class Placement:
                 lanes = others  # it is stuck; younger jobs of another width may fit somewhere
             else:
                 lanes = sorted((lane for lane in lanes if lane.queued), key=lambda lane: lane.head)
+        if len(several) > 1:  # what no older job has taken is there for all
+            for lane in cluster.in_turn():
+                self._fill_lane(cluster, lane, _NOBODY, now, batches)
         self._clusters.pop(cluster.cluster_id, None)
 
     def _fill_lane(
