@@ -5,10 +5,14 @@ the node carries out, in order. Nothing here waits, sends, or reads a clock; `no
 seconds of any clock that never goes back. No event costs more than O(log computations) beyond
 the jobs that it names. Not thread-safe: one greenlet owns it.
 
+Wide jobs do not starve: when the one whose turn it is needs more slots than are free, the node is
+reserved for its computation, and no other job begins before it fits. That takes at most as many
+ends of jobs as there are slots.
+
 Invariant: a job that this node holds is blocked, waiting, or with exactly one worker.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 
 from dispy.execution.invariants import check_invariants
@@ -34,6 +38,7 @@ PACKET_JOBS = 256  # however short they are: what one packet may delay
 PACKETS_AHEAD = 2  # so that a worker never waits for the node
 ALONE_SECONDS = 0.02  # a job as long as this is worth a worker that waits 0.2 ms for the next
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least
+NONE_DIFFERS: Mapping[JobNumber, int] = {}
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 
 
@@ -42,7 +47,7 @@ class Execution:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.busy = 0  # workers with jobs
+        self.busy = 0  # slots that workers with jobs fill
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
@@ -50,14 +55,15 @@ class Execution:
         self._shares = Shares(slots)
         self._worker_ids = count(1)
         self._turn = 0
+        self.reserved: Computation | None = None  # whose next job all free slots are kept for
 
     # -- computations and jobs
 
-    def computation_opened(self, key: Key) -> None:
-        """Take in a computation whose nursery is being started."""
+    def computation_opened(self, key: Key, width: int = 1) -> None:
+        """Take in a computation whose nursery is being started; each job fills `width` slots."""
         assert key not in self.computations, "the node refuses a second one of this name"
         owner = self.owners.setdefault(key[0], Owner(key[0]))
-        self.computations[key] = owner.computations[key] = Computation(key, owner)
+        self.computations[key] = owner.computations[key] = Computation(key, owner, width)
 
     def computation_ready(self, key: Key) -> list[Action]:
         """Let its jobs run: the nursery has loaded it."""
@@ -69,7 +75,7 @@ class Execution:
         return self._fill()
 
     def computation_limited(self, key: Key, workers: int) -> list[Action]:
-        """Run at most `workers` of its jobs at once from now on; what runs goes on."""
+        """Let its jobs fill at most `workers` slots from now on; what runs goes on."""
         computation = self.computations.get(key)
         if computation is None:
             return []  # it was refused, or closed
@@ -117,10 +123,16 @@ class Execution:
         return given, actions + self.computation_closed(key)
 
     def jobs_received(
-        self, key: Key, jobs: Sequence[JobNumber], now: float, blocked: Collection[JobNumber] = ()
+        self,
+        key: Key,
+        jobs: Sequence[JobNumber],
+        now: float,
+        blocked: Collection[JobNumber] = (),
+        widths: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue jobs from their owner and start what can be started; those here already stay.
 
+        widths: slots that a job fills, for those that differ from their computation in it.
         The `blocked` ones are held until `jobs_unblocked`: what they need is not here yet.
         """
         computation = self.computations[key]
@@ -129,13 +141,16 @@ class Execution:
             new = {job: None for job in new if job not in held}
         held.update(new)
         computation.owner.jobs += len(new)
+        if widths:
+            usual = computation.width
+            computation.widths.update({j: w for j, w in widths.items() if j in new and w != usual})
         if blocked:
             computation.blocked.update(job for job in blocked if job in new)
             new = {job: None for job in new if job not in computation.blocked}
         computation.waiting.extend(new)
         computation.waiting_count += len(new)
         actions = self._shares.note_active(computation.owner, now)
-        if self._turns.wanting:
+        if self._turns.wanting or computation.width > 1 or computation.widths:
             self._wants_changed(computation)
             return actions + self._fill()
         while computation.wants and self.busy < self.slots:  # nobody else does: no turns to keep
@@ -237,6 +252,9 @@ class Execution:
             expected = fed.popleft()
             assert job == expected, "a worker reports in order"
             forget(job)
+        if computation.widths:
+            for job in jobs:
+                computation.widths.pop(job, None)
         computation.owner.jobs -= len(jobs)
         before = computation.duration
         computation.duration = (
@@ -307,6 +325,8 @@ class Execution:
         for owner in quiet:
             if not owner.computations:
                 del self.owners[owner.owner_id]
+        if self.reserved is not None:  # its job may have been taken back
+            actions += self._fill()
         return actions
 
     # -- decisions
@@ -314,12 +334,24 @@ class Execution:
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
-        while self.busy < self.slots and (owner := self._turns.first()) is not None:
-            computation = owner.turns.first()
-            assert computation is not None, "an owner wants what its computations want"
+        while self.busy < self.slots and (computation := self._next()) is not None:
+            if computation.width > 1 or computation.widths:
+                if min(computation.head_width, self.slots) > self.slots - self.busy:
+                    self.reserved = computation
+                    break
+                self.reserved = None
             self._start(computation, actions)
             self._wants_changed(computation)
         return actions
+
+    def _next(self) -> Computation | None:
+        """Return the computation whose job begins next, as soon as it fits."""
+        if self.reserved is not None:
+            if self.reserved.wants:
+                return self.reserved
+            self.reserved = None
+        owner = self._turns.first()
+        return None if owner is None else owner.turns.first()
 
     def _start(self, computation: Computation, actions: list[Action]) -> None:
         """Give a free slot to a computation with waiting jobs."""
@@ -331,11 +363,14 @@ class Execution:
             actions.append(StartWorker(computation.key, worker.worker_id))
         self._turn += 1
         computation.owner.served = computation.served = self._turn
-        self._add_busy(computation, 1)
+        worker.width = min(computation.head_width, self.slots)
+        self._add_busy(computation, worker.width)
         actions += self._feed(worker)
 
     def _is_somebody_short(self, computation: Computation) -> bool:
         """Say whether another waits that should have `computation`'s slot next."""
+        if self.reserved is not None:
+            return True
         first = self._turns.first() if self._turns.wanting else None
         if first is None:
             return False
@@ -356,9 +391,15 @@ class Execution:
         size = min(ahead - len(worker.jobs), max(share, 1), waits)
         if size <= 0:
             return []
-        jobs = self._take(computation, size)
+        if computation.widths:
+            jobs = self._take_alike(worker, size)
+            self._wants_changed(computation)
+        else:
+            jobs = self._take(computation, size)
+            computation.jobs.update(dict.fromkeys(jobs, worker))
+        if not jobs:
+            return []
         worker.jobs.extend(jobs)
-        computation.jobs.update(dict.fromkeys(jobs, worker))
         if size == waits and self._turns.wanting:
             self._wants_changed(computation)
         return [Feed(worker.worker_id, tuple(jobs))]
@@ -379,6 +420,18 @@ class Execution:
         computation.waiting_count -= size
         return jobs
 
+    def _take_alike(self, worker: Worker, size: int) -> list[JobNumber]:
+        """Take the first waiting jobs that fill as many slots as the worker has; `size` at most."""
+        computation, jobs = worker.computation, list[JobNumber]()
+        while len(jobs) < size and computation.waiting_count:
+            if min(computation.head_width, self.slots) != worker.width:
+                break
+            job = computation.waiting.popleft()
+            computation.jobs[job] = worker  # at once: it may stand there twice
+            computation.waiting_count -= 1
+            jobs.append(job)
+        return jobs
+
     # -- counts
 
     def _wants_changed(self, computation: Computation) -> None:
@@ -395,7 +448,7 @@ class Execution:
     def _rest(self, worker: Worker) -> None:
         """Take note that a worker has no job any more."""
         worker.computation.idle[worker.worker_id] = worker
-        self._add_busy(worker.computation, -1)
+        self._add_busy(worker.computation, -worker.width)
         if self._turns.wanting or worker.computation.waiting_count:
             self._wants_changed(worker.computation)
 
@@ -406,7 +459,7 @@ class Execution:
         computation.idle.pop(worker.worker_id, None)
         self._wait_again(computation, worker.jobs)
         if was_busy:
-            self._add_busy(computation, -1)
+            self._add_busy(computation, -worker.width)
         self._wants_changed(computation)
 
     def _wait_again(self, computation: Computation, jobs: Iterable[JobNumber]) -> None:
@@ -420,6 +473,9 @@ class Execution:
         """Hold these jobs no longer."""
         for job in jobs:
             del computation.jobs[job]
+        if computation.widths:
+            for job in jobs:
+                computation.widths.pop(job, None)
         computation.owner.jobs -= len(jobs)
 
     def _wait_no_more(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
