@@ -76,6 +76,7 @@ class JobCluster(Steering):
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
+        cpus: int | None = None,
         isolation: str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
@@ -98,6 +99,8 @@ class JobCluster(Steering):
         stream: show what jobs write to stdout and stderr while they run, each line led by its
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
 
+        cpus: processors of one node that each job needs (1); DISPY_JOB_CPUS.
+
         loglevel, the intervals, node_port, insecure, local_node and stream may also be set by
         DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
@@ -112,7 +115,7 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream, isolation=isolation,
+            local_node=local_node, stream=stream, isolation=isolation, cpus=cpus,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
@@ -139,6 +142,7 @@ class JobCluster(Steering):
         self.name, settings, content, self._is_program = prepare(computation)
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
+        settings["cpus"] = chosen["cpus"]
         settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub

@@ -3,6 +3,7 @@
 import logging
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,25 @@ class DispyNode:
         self.jobs_done = 0
         self.cpu_time = 0.0
         self.update_time = 0.0
-        self.tx = self.rx = 0
         self.avail_info: DispyNodeAvailInfo | None = None
+        self._traffic: Callable[[], tuple[int, int]] = _no_traffic
+
+    @property
+    def tx(self) -> int:
+        """Bytes that this program has sent to the node, for all its clusters together."""
+        return self._traffic()[0]
+
+    @property
+    def rx(self) -> int:
+        """Bytes that this program has received from the node."""
+        return self._traffic()[1]
 
     def __repr__(self) -> str:
         return f"<DispyNode {self.name} ({self.ip_addr}), {self.cpus} cpus>"
+
+
+def _no_traffic() -> tuple[int, int]:
+    return 0, 0
 
 
 class NodeAllocate:
@@ -99,7 +114,8 @@ class NodeAllocate:
     ) -> int:
         """Return how many processors of this node the cluster uses; 0: none.
 
-        Called for each cluster and each node that is found, on a thread of dispy's own.
+        Called for each cluster and each node that is found, on a thread of dispy's own. An
+        override may take as few as the first four. `avail_info` is None where psutil is missing.
         """
         if not self.matches(ip_addr):
             return 0

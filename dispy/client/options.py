@@ -9,6 +9,7 @@ from typing import Any
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
+CPUS_MOST = 4096  # of a node, as of its --cpus
 
 
 def _check_stdin(value: Any) -> bytes:
@@ -19,8 +20,16 @@ def _check_stdin(value: Any) -> bytes:
     raise DispyError(f"dispy_job_stdin is the text or bytes that a program reads, not {value!r}")
 
 
+def check_cpus(value: Any, name: str = "dispy_job_cpus") -> int:
+    """Return how many processors a job needs; raises DispyError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= CPUS_MOST:
+        raise DispyError(f"{name} is a number of processors, 1 to {CPUS_MOST}, not {value!r}")
+    return value
+
+
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "cpus": check_cpus,  # of its node, where that many are free for it
     "stdin": _check_stdin,  # goes to a program with its arguments
 }
 

@@ -23,6 +23,7 @@ from dispy.client.failures import Failures
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import LocalNode
+from dispy.client.nodes import NodeAllocate
 from dispy.client.patience import Patience, reasons
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
@@ -131,10 +132,12 @@ class Session:
         )  # fmt: skip
         self.offer_known(cluster)
 
-    def offer_known(self, cluster: "JobCluster") -> None:
-        """Offer a cluster the nodes that are there already."""
+    def offer_known(
+        self, cluster: "JobCluster", allocations: Sequence[NodeAllocate] | None = None
+    ) -> None:
+        """Offer a cluster the nodes that are there already: all, or those that are named here."""
         for node in list(self.scheduler.nodes.values()):
-            if node.settled:
+            if node.settled and (allocations is None or cluster._is_named(node, allocations)):
                 self._offer(cluster, node)
 
     def close(self, cluster: "JobCluster") -> None:
@@ -191,6 +194,10 @@ class Session:
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus = cluster._allocate(node)
         self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus))
+
+    def deallocate(self, cluster: "JobCluster", node_id: str) -> None:
+        """Give a node no more jobs of a cluster, but those for it alone."""
+        self.scheduler.deallocate(cluster._number, node_id)
 
     def allocate(self, cluster: "JobCluster", node_id: str, cpus: int) -> None:
         """Let a cluster use `cpus` processors of a node from now on."""
@@ -344,6 +351,12 @@ class Session:
         """Offer a new node to every cluster."""
         for cluster in list(self.clusters.values()):
             self._offer(cluster, node)
+
+    def node_available(self, node: "RemoteNode") -> None:
+        """Tell clusters that use a node what it has to spare."""
+        for number in node.ready:
+            if number in self.clusters:
+                self.clusters[number]._node_available(node)
 
     def node_changed(self, cluster_id: int, node: "RemoteNode", status: Status) -> None:
         """Tell a cluster that it has, or has lost, a node."""

@@ -237,6 +237,13 @@ class Execution:
         """Return the jobs of a computation that no worker has."""
         return [job for job, worker in self.computations[key].jobs.items() if worker is None]
 
+    def running(self, key: Key) -> list[JobNumber]:
+        """Return the jobs of a computation that its workers run now, as far as known."""
+        computation = self.computations.get(key)
+        if computation is None:
+            return []
+        return [worker.jobs[0] for worker in computation.workers.values() if worker.jobs]
+
     # -- workers
 
     def jobs_done(

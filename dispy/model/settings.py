@@ -162,6 +162,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="cpus", kind=int, default=1, unit="processors", low=1, high=4096,
+        argument=True, variable="DISPY_JOB_CPUS",
+        help="processors that each job needs, of one node",
+    ),
+    Setting(
         room="client", name="stream", kind=bool, default=False,
         argument=True, variable="DISPY_STREAM",
         help="show what jobs write while they run, each line led by its job and node",

@@ -12,7 +12,7 @@ from dispy.execution.records import Key
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
-from dispy.node.owners import Owner
+from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
@@ -73,7 +73,8 @@ class Computations:
             failed=lambda job, why: self._running.fail(key, job, why),
         )
         self._table[key] = processes
-        self._core.computation_opened(key)
+        width = slots_of(settings.get("cpus"))
+        self._core.computation_opened(key, width)
         provided = {
             "dispy_node_name": self._name,
             "dispy_node_ip_addr": self._address,
@@ -87,6 +88,7 @@ class Computations:
             "path": self._path,
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
+            "cpus": width,
             "stream": processes.streams,
         }
         processes.load(self._nurseries.take(), name, settings, content)

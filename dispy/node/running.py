@@ -24,7 +24,7 @@ from dispy.model.statuses import Status
 from dispy.net.waking import Awake
 from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
-from dispy.node.owners import Owner
+from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, WorkerProcess
 from dispy.node.watching import Watch
 from dispy.protocol.frames import Frame, FrameRefused
@@ -68,7 +68,8 @@ class Running:
         for at, options in extras:
             processes.options[jobs[at]] = options
         lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
-        self.perform(self._core.jobs_received(key, jobs, monotonic(), lacking))
+        widths = {jobs[at]: slots_of(o["cpus"]) for at, o in extras if "cpus" in o}
+        self.perform(self._core.jobs_received(key, jobs, monotonic(), lacking, widths))
         if lacking:
             processes.needs.fetch(lacking)
         if processes.broken is not None:

@@ -24,10 +24,12 @@ from dispy.node.fetching import Fetching
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import Running
+from dispy.node.spare import Spare
 from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.system.spare import measure
 
 logger = logging.getLogger("dispy.node")
 
@@ -60,8 +62,13 @@ class Node:
             self._store,
         )
         self.stopping = False
+        self._spare = Spare(self._owners, self.spare)
 
     # -- owners
+
+    def spare(self) -> tuple[float, int, int, float] | str:
+        """Return what the machine has to spare, as HELLO and STATUS say it, or why it cannot."""
+        return measure(str(self._directory))
 
     def serve(self, link: Link, hello: Hello) -> str:
         """Serve an owner on its new link until that ends; return how it ended."""
@@ -124,6 +131,9 @@ class Node:
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.LIST:
+            running = self._core.running((owner.owner_id, body[0]))
+            owner.tell(Kind.LISTED, [body[1], running])
         elif frame.kind == Kind.PIECE:
             owner.fetching.piece(frame)
         elif frame.kind == Kind.RELEASE:
@@ -148,6 +158,7 @@ class Node:
         if self.stopping:
             return
         self.stopping = True
+        self._spare.stop()
         self._running.stop(reason)
         self._computations.stop()
         for owner in self._owners.values():
