@@ -153,10 +153,13 @@ def _parse_node(node: Any) -> NodeAllocate:
         return NodeAllocate(node.ip_addr)
     if isinstance(node, str):
         return NodeAllocate(node)
-    if isinstance(node, dict):
-        return NodeAllocate(**{"host": "*", **node})
-    if isinstance(node, (list, tuple)) and node:
-        return NodeAllocate(*node)
+    try:
+        if isinstance(node, dict):
+            return NodeAllocate(**{"host": "*", **node})
+        if isinstance(node, (list, tuple)) and node:
+            return NodeAllocate(*node)
+    except TypeError as error:
+        raise DispyError(f'"nodes" argument is invalid: {node!r}: {error}') from None
     raise DispyError(f'"nodes" argument is invalid: {node!r} is not a host')
 
 
