@@ -82,8 +82,6 @@ def check_flag(value: Any, name: str) -> bool:
 
 def refuse_what_comes_later(
     depends: Any,
-    setup: Any,
-    cleanup: Any,
     secret: Any,
     keyfile: Any,
     certfile: Any,
@@ -95,13 +93,6 @@ def refuse_what_comes_later(
             "depends: this version ships no files and modules yet. Functions and classes that "
             "the computation refers to travel with it; leave them out of depends"
         )
-    if setup is not None or any(allocation.setup_args for allocation in allocations):
-        raise DispyError(
-            "setup: this version runs no setup on its nodes yet. Prepare in the computation "
-            "itself what each job needs"
-        )
-    if not isinstance(cleanup, bool):
-        raise DispyError("cleanup: this version takes True or False; it runs no function yet")
     if secret or keyfile or certfile:
         raise DispyError(
             "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "

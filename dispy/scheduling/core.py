@@ -17,11 +17,13 @@ from dispy.scheduling.actions import (
     CancelOnNode,
     Drop,
     GiveUp,
+    Leave,
     Recall,
     Requeued,
     RunBatch,
 )
-from dispy.scheduling.explaining import explain, explain_waiting, too_wide, why_never_pinned
+from dispy.scheduling.departures import Departures
+from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, recall
@@ -33,13 +35,11 @@ from dispy.scheduling.records import (
     Lane,
     Node,
     NodeId,
-    Story,
 )
+from dispy.scheduling.stories import forget, remember
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 NONE_DIFFERS: Mapping[JobNumber, int] = {}
-STORY_LINES = 5  # the last ones, of each job
-STORIES = 10_000  # jobs of a cluster of which one is kept
 
 
 class Scheduling:
@@ -50,6 +50,7 @@ class Scheduling:
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
         self._placement = Placement(self._recalls)
+        self._departures = Departures()
         self._joined = 0
 
     # -- events of clusters and their jobs
@@ -69,6 +70,7 @@ class Scheduling:
                 actions.append(Drop(allocation.node.node_id, tuple(allocation.jobs)))
                 allocation.jobs.clear()
                 allocation.others.clear()
+            self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
         self._recalls.forget_cluster(cluster_id)
@@ -147,7 +149,7 @@ class Scheduling:
         if cluster.widths:
             allocation.note_widths(counted, -1)
         if cluster.pinned or cluster.stories or cluster.widths:
-            _forget(cluster, counted)
+            forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
             cluster.duration = before + SMOOTHING * (seconds - before)
@@ -232,7 +234,7 @@ class Scheduling:
         """Place a cluster's jobs on a node on which its computation is set up."""
         node = self.nodes.get(node_id)
         allocation = node.allocations.get(cluster_id) if node is not None else None
-        if allocation is None:
+        if allocation is None or allocation.leaving:
             return  # the node was lost, or the cluster closed, while it was being set up
         allocation.ready, allocation.refusal = True, None
         self._placement.changed(allocation)
@@ -247,6 +249,31 @@ class Scheduling:
         node = self.nodes.get(node_id)
         allocation = node.allocations.get(cluster_id) if node is not None else None
         return [] if allocation is None else self._refuse(allocation, reason)
+
+    def cluster_leaves(
+        self, node_id: NodeId, cluster_id: ClusterId, terminate: bool, refusal: str | None
+    ) -> list[Action]:
+        """Have a cluster's jobs leave a node; once none is there `place` orders Leave.
+
+        What has not begun is called back. What runs ends by itself, or is stopped (`terminate`):
+        it waits again where the cluster is reentrant, else it ends Terminated. `refusal`: why the
+        cluster gets nothing more there; None: it is set up again, and its pinned jobs wait.
+        """
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is None:
+            return []  # lost, or closed, meanwhile
+        self._departures.begin(allocation, terminate)
+        actions = self._refuse(allocation, refusal) if refusal is not None else []
+        self._placement.reshaped(allocation)
+        return actions + self._empty(allocation)
+
+    def cluster_left(self, node_id: NodeId, cluster_id: ClusterId) -> None:
+        """Take the node's word that it has closed a computation, as Leave ordered."""
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is not None:
+            self._departures.forget(allocation)
 
     def node_shared(self, node_id: NodeId, slots: int, owners: int, now: float) -> None:
         """Take the node's word on how many slots are this owner's now, of how many owners'."""
@@ -323,6 +350,9 @@ class Scheduling:
         back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
         actions += self._requeue(allocation, back, why, now)
         allocation.sent_ahead = allocation.demand > allocation.cap
+        if allocation.leaving and not allocation.recalling:
+            # It is asked for so many at once; and only what it keeps has begun.
+            actions += self._empty(allocation) if back else self._stop(allocation, now)
         self._placement.changed(allocation)
         return actions
 
@@ -341,7 +371,7 @@ class Scheduling:
                 moved = [job for job in stay if job not in cluster.pinned]
                 stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
                 actions += self._requeue(allocation, moved, why, now)
-            self._tell(cluster, stay, why, now)
+            remember(cluster, stay, why, now)
             for job in stay:
                 del cluster.placed[job], allocation.jobs[job]
             if cluster.widths:
@@ -349,6 +379,7 @@ class Scheduling:
             if stay:
                 actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
             actions += self._cancel_pinned(allocation, why)
+            self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_node(node)
         return actions
@@ -358,11 +389,11 @@ class Scheduling:
     @property
     def is_dirty(self) -> bool:
         """Whether `place` has anything to look at."""
-        return self._placement.is_dirty
+        return self._placement.is_dirty or self._departures.is_due
 
-    def place(self, now: float) -> list[RunBatch]:
+    def place(self, now: float) -> list[RunBatch | Leave]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
-        return self._placement.place(now)
+        return [*self._departures.due(), *self._placement.place(now)]
 
     @property
     def due(self) -> float | None:
@@ -376,12 +407,7 @@ class Scheduling:
     def is_stuck(self, cluster_id: ClusterId) -> bool:
         """Whether a cluster has jobs, and none of them runs or is on its way to a worker."""
         cluster = self.clusters.get(cluster_id)
-        if cluster is None:
-            return False
-        there = [a for a in cluster.allocations.values() if a.jobs]
-        if any(a.node.settled and not a.node.crowded for a in there):
-            return bool(too_wide(cluster))
-        return bool(there or cluster.has_queued or cluster.pinned)
+        return cluster is not None and is_stuck(cluster)
 
     def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
         """Say why the jobs of a cluster wait, one line for each node."""
@@ -396,14 +422,30 @@ class Scheduling:
 
     def _empty(self, allocation: Allocation) -> list[Action]:
         """Call everything back from an allocation that may not run anything any more."""
+        if allocation.limit and not allocation.leaving and not allocation.pinned_only:
+            return []
         if not allocation.jobs or not allocation.node.settled:
             return []
-        if not allocation.limit:
+        if not allocation.limit or allocation.leaving:
             return [recall(allocation, len(allocation.jobs))]
         pinned = allocation.cluster.pinned
         if allocation.pinned_only and any(job not in pinned for job in allocation.jobs):
             return [recall(allocation, len(allocation.jobs), pinned)]
         return []
+
+    def _stop(self, allocation: Allocation, now: float) -> list[Action]:
+        """Take away the jobs that run where their computation is closed by force."""
+        jobs, cluster = list(allocation.jobs), allocation.cluster
+        if not jobs or not allocation.terminating:
+            return []
+        why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
+        if cluster.reentrant:
+            return self._requeue(allocation, jobs, why, now)
+        for job in jobs:
+            del cluster.placed[job], allocation.jobs[job]
+        if cluster.widths:
+            allocation.note_widths(jobs, -1)
+        return [self._give_up(cluster, jobs, why, Status.Terminated)]
 
     def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
         allocation.refusal = allocation.refusal or reason  # the first says most
@@ -425,7 +467,7 @@ class Scheduling:
     ) -> GiveUp:
         """Return the last word on jobs that are nowhere any more, with their stories."""
         stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
-        _forget(cluster, jobs)
+        forget(cluster, jobs)
         return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
 
     def _requeue(
@@ -439,7 +481,7 @@ class Scheduling:
             del cluster.placed[job], allocation.jobs[job]
         if cluster.widths:
             allocation.note_widths(jobs, -1)
-        self._tell(cluster, jobs, reason, now)
+        remember(cluster, jobs, reason, now)
         actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
@@ -461,26 +503,11 @@ class Scheduling:
             cluster.add_lane(width)
             self._placement.lane_added(cluster)
 
-    def _tell(self, cluster: Cluster, jobs: Sequence[JobNumber], what: str, now: float) -> None:
-        """Remember what befell jobs; plain jobs have no story, which costs nothing."""
-        for job in jobs:
-            if job in cluster.stories or len(cluster.stories) < STORIES:
-                before: Story = cluster.stories.get(job, ())
-                cluster.stories[job] = (*before[1 - STORY_LINES :], (now, what))
-
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; valid after `place`."""
         check_invariants(self.clusters.values(), self.nodes.values())
-
-
-def _forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
-    """Drop what is known of final jobs."""
-    for job in jobs:
-        cluster.pinned.pop(job, None)
-        cluster.stories.pop(job, None)
-        cluster.widths.pop(job, None)
 
 
 def _by_lane(cluster: Cluster, jobs: Sequence[JobNumber]) -> list[tuple[Lane, Sequence[JobNumber]]]:

@@ -45,6 +45,7 @@ def _check_cluster(cluster: Cluster) -> None:
     for allocation in cluster.allocations.values():
         assert allocation.node.allocations[cluster.cluster_id] is allocation
         assert all(cluster.placed[job] is allocation for job in allocation.jobs)
+        assert not (allocation.leaving and allocation.is_usable), "a node is left and used"
         widths = Counter(cluster.widths[job] for job in allocation.jobs if job in cluster.widths)
         assert widths == allocation.others, "wide jobs are miscounted"
         if allocation.is_usable and allocation.idle_room:

@@ -65,6 +65,12 @@ def pack(value: object, what: str) -> Payload:
     return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value, what)
 
 
+def pack_whole(value: object, what: str) -> bytes:
+    """Return the bytes of `value` in one piece, large buffers within. Raises CannotPack."""
+    payload = pack(value, what)
+    return payload if isinstance(payload, bytes) else _pack_whole(payload, value, what)
+
+
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
     try:
         return buffer.raw()

@@ -32,19 +32,25 @@ def load_function(name: str, parts: dict[str, Any], provided: dict[str, Any]) ->
     function = parts["computation"]
     names = None
     for part in parts.values():
-        plain = _function_of(part)
-        if plain is None:
-            continue
-        for key, value in {**provided, **mentioned_modules(plain)}.items():
-            plain.__globals__.setdefault(key, value)
+        found = provide(part, provided)
         if part is function:
-            names = plain.__globals__
+            names = found
     return Computation(
         name, function, names, setup=parts.get("setup"), cleanup=parts.get("cleanup")
     )
 
 
-def _function_of(function: Any) -> FunctionType | None:
+def provide(part: Any, provided: dict[str, Any]) -> dict[str, Any] | None:
+    """Give a function the `provided` names; return its globals, None where it has none."""
+    plain = function_of(part)
+    if plain is None:
+        return None
+    for key, value in {**provided, **mentioned_modules(plain)}.items():
+        plain.__globals__.setdefault(key, value)
+    return plain.__globals__
+
+
+def function_of(function: Any) -> FunctionType | None:
     """Return the function within a method or a partial, None where it is not Python's."""
     while not isinstance(function, FunctionType):
         if isinstance(function, MethodType):
