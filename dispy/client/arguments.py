@@ -6,10 +6,8 @@ a line for those who debug, where it is only about how dispy 4 reached its nodes
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-from dispy.client.nodes import NodeAllocate
 from dispy.model import overrides
 from dispy.model.errors import DispyError
 
@@ -81,18 +79,11 @@ def check_flag(value: Any, name: str) -> bool:
 
 
 def refuse_what_comes_later(
-    depends: Any,
     secret: Any,
     keyfile: Any,
     certfile: Any,
-    allocations: Sequence[NodeAllocate],
 ) -> None:
     """Raise DispyError for what must not be passed over in silence."""
-    if depends or any(allocation.depends for allocation in allocations):
-        raise DispyError(
-            "depends: this version ships no files and modules yet. Functions and classes that "
-            "the computation refers to travel with it; leave them out of depends"
-        )
     if secret or keyfile or certfile:
         raise DispyError(
             "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "

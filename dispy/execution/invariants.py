@@ -33,14 +33,15 @@ def _check_computation(core: "Execution", computation: Computation) -> None:
     assert len(unfed) + len(with_workers) == len(computation.jobs), "a job is in two places"
     busy = sum(worker.width for worker in computation.workers.values() if worker.jobs)
     assert busy == computation.busy, "busy is miscounted"
-    free = core.slots - core.busy if core.reserved is None else 0
+    free = core.busy < core.slots and not core.held_back and core.reserved is None
     assert not (computation.wants and free), "a slot idles while jobs wait"
     assert computation.widths.keys() <= computation.jobs.keys(), "a width outlives its job"
     for worker in computation.workers.values():
+        assert worker.given <= computation.jobs_per_worker, "a worker has more jobs than it may"
+        assert not (worker.is_spent and not worker.jobs), "a worker that is spent was kept"
         widths = {computation.widths.get(job, computation.width) for job in worker.jobs}
-        assert {min(width, core.slots) for width in widths} <= {worker.width}, (
-            "slots are miscounted"
-        )
+        filled = {min(width, core.slots) for width in widths}
+        assert filled <= {worker.width}, "slots are miscounted"
 
 
 def _check_owner(owner: Owner) -> None:

@@ -13,7 +13,7 @@ JobNumber = int  # counted by its owner
 WorkerId = int  # counted by the node, never used again
 Key = tuple[OwnerId, int]  # a computation: its owner, and the owner's number for it
 
-NO_LIMIT = 1 << 30  # slots
+NO_LIMIT = 1 << 30  # slots, or jobs
 
 
 class Owner(Claimant):
@@ -46,8 +46,8 @@ class Computation(Claimant):
     """What all jobs of one cluster run, as it lives on this node; `busy` as with `Owner`."""
 
     __slots__ = (
-        "blocked", "duration", "idle", "jobs", "key", "limit", "owner", "ready", "waiting",
-        "waiting_count", "width", "widths", "workers",
+        "alone", "blocked", "duration", "idle", "jobs", "jobs_per_worker", "key", "limit", "owner",
+        "ready", "waiting", "waiting_count", "width", "widths", "workers",
     )  # fmt: skip
 
     def __init__(self, key: Key, owner: Owner, width: int = 1) -> None:
@@ -57,6 +57,8 @@ class Computation(Claimant):
         self.widths: dict[JobNumber, int] = {}  # of the jobs that differ in it
         self.ready = False  # its nursery has loaded it
         self.limit = NO_LIMIT  # slots that its jobs may fill at once
+        self.alone = False  # a worker gets one job at a time: the node watches over what it uses
+        self.jobs_per_worker = NO_LIMIT  # after which a worker is replaced
         self.jobs: dict[JobNumber, Worker | None] = {}  # all that are held; None: it waits
         self.waiting: deque[JobNumber] = deque()  # may hold numbers that do not wait any more
         self.waiting_count = 0  # those of `waiting` that count
@@ -94,6 +96,12 @@ class Worker:
     computation: Computation
     width: int = 1  # slots that each of `jobs` fills
     jobs: deque[JobNumber] = field(default_factory=deque)
+    given: int = 0  # jobs that it was fed so far, without those that it gave back
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has been given all the jobs that one worker may have."""
+        return self.given >= self.computation.jobs_per_worker
 
     @property
     def key(self) -> Key:

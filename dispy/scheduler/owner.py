@@ -41,6 +41,14 @@ class JobsOwner(Protocol):
     def content(self, digest: bytes) -> Content | None:
         """Return what nodes may ask for under this digest, if it is (still) needed."""
 
+    def opening_for(
+        self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return settings and code for a node with another Python; raises DispyError."""
+
+    def payloads_for(self, node: RemoteNode, jobs: Sequence[int]) -> list[Payload]:
+        """Return the packed calls of jobs for a node with another Python."""
+
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""
 

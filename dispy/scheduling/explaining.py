@@ -43,7 +43,7 @@ def explain(
 def is_stuck(cluster: Cluster) -> bool:
     """Say whether a cluster has jobs, and none of them runs or is on its way to a worker."""
     there = [a for a in cluster.allocations.values() if a.jobs]
-    if any(a.node.settled and not a.node.crowded for a in there):
+    if any(a.node.settled and not (a.node.crowded or a.node.held_back) for a in there):
         return bool(too_wide(cluster))
     return bool(there or cluster.has_queued or cluster.pinned)
 
@@ -107,6 +107,8 @@ def _where(allocation: Allocation, job: JobNumber, now: float) -> str:
         return f"{sent}; the link to it is broken, and is being made again"
     if allocation.node.crowded:
         return f"{sent}; it waits there for other clients' jobs: {allocation.node.crowded}"
+    if allocation.node.held_back:
+        return f"{sent}; if it has not begun, it waits there: {allocation.node.held_back}"
     if _runs(allocation, place):
         return f"{sent}; as far as known it runs"
     return f"{sent}; it waits there behind {place} jobs of {allocation.cluster.name}"
@@ -141,6 +143,8 @@ def _why_not(allocation: Allocation, width: int) -> str:
         return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
+    if node.held_back:
+        return f"it starts no jobs now: {node.held_back}"
     if not allocation.limit:
         return f"{name} may use none of its processors"
     if allocation.pinned_only:

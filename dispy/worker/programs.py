@@ -12,6 +12,7 @@ from dispy.model.errors import DispyError
 from dispy.system.interpreter import is_frozen, own_environment
 from dispy.system.processes import memory_file
 from dispy.worker.computation import Computation
+from dispy.worker.limits import job_environment
 
 
 class CannotStart(DispyError):
@@ -46,7 +47,9 @@ def _runner(command: list[str], environment: dict[str, str]) -> Callable[..., in
         try:
             # It inherits descriptors 1 and 2, and with them the capture of output.
             with _readable(stdin) as source:
-                process = subprocess.Popen([*command, *arguments], stdin=source, env=environment)
+                process = subprocess.Popen(
+                    [*command, *arguments], stdin=source, env={**environment, **job_environment}
+                )
         except (OSError, ValueError) as error:
             raise CannotStart(_why(command, error)) from None
         return process.wait()
