@@ -85,6 +85,7 @@ class JobCluster(Steering):
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
+        cpus: int | None = None,
         setup_timeout: float | None = None,
         isolation: str | None = None,
         max_file_size: int | str | None = None,
@@ -140,6 +141,8 @@ class JobCluster(Steering):
         jobs_per_worker, worker_growth: jobs after which, or bytes of growth beyond which, a
             worker process is replaced.
 
+        cpus: processors of one node that each job needs (1; DISPY_JOB_CPUS).
+
         What has a default of None may also be set by DISPY_LOGLEVEL, DISPY_TIMEOUT and so on,
         and by the table [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml, as
         docs/settings.rst lists; an argument wins.
@@ -154,7 +157,7 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream, isolation=isolation, timeout=timeout,
+            local_node=local_node, stream=stream, cpus=cpus, isolation=isolation, timeout=timeout,
             cpu_time=cpu_time, memory=memory, grace=grace, env=env, nice=nice,
             jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
             setup_timeout=setup_timeout, max_file_size=max_file_size,
@@ -191,6 +194,7 @@ class JobCluster(Steering):
         }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
+        settings["cpus"] = chosen["cpus"]
         self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
         settings["isolation"] = self._isolation.word
         settings["max_result_size"] = chosen["max_result_size"]

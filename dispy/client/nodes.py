@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +38,26 @@ class DispyNode:
         self.jobs_done = 0
         self.cpu_time = 0.0
         self.update_time = 0.0
-        self.tx = self.rx = 0
         self.avail_info: DispyNodeAvailInfo | None = None
         self.error: str | None = None  # why the cluster cannot use it; or what its cleanup raised
+        self._traffic: Callable[[], tuple[int, int]] = _no_traffic
+
+    @property
+    def tx(self) -> int:
+        """Bytes that this program has sent to the node, for all its clusters together."""
+        return self._traffic()[0]
+
+    @property
+    def rx(self) -> int:
+        """Bytes that this program has received from the node."""
+        return self._traffic()[1]
 
     def __repr__(self) -> str:
         return f"<DispyNode {self.name} ({self.ip_addr}), {self.cpus} cpus>"
+
+
+def _no_traffic() -> tuple[int, int]:
+    return 0, 0
 
 
 class NodeAllocate:
@@ -106,7 +121,8 @@ class NodeAllocate:
     ) -> int:
         """Return how many processors of this node the cluster uses; 0: none.
 
-        Called for each cluster and each node that is found, on a thread of dispy's own.
+        Called for each cluster and each node that is found, on a thread of dispy's own. An
+        override may take as few as the first four. `avail_info` is None where psutil is missing.
         """
         if not self.matches(ip_addr):
             return 0
@@ -146,10 +162,13 @@ def _parse_node(node: Any) -> NodeAllocate:
         return NodeAllocate(node.ip_addr)
     if isinstance(node, str):
         return NodeAllocate(node)
-    if isinstance(node, dict):
-        return NodeAllocate(**{"host": "*", **node})
-    if isinstance(node, (list, tuple)) and node:
-        return NodeAllocate(*node)
+    try:
+        if isinstance(node, dict):
+            return NodeAllocate(**{"host": "*", **node})
+        if isinstance(node, (list, tuple)) and node:
+            return NodeAllocate(*node)
+    except TypeError as error:
+        raise DispyError(f'"nodes" argument is invalid: {node!r}: {error}') from None
     raise DispyError(f'"nodes" argument is invalid: {node!r} is not a host')
 
 

@@ -11,6 +11,7 @@ from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
+CPUS_MOST = 4096  # of a node, as of its --cpus
 
 
 def _check_stdin(value: Any) -> bytes:
@@ -21,8 +22,16 @@ def _check_stdin(value: Any) -> bytes:
     raise DispyError(f"dispy_job_stdin is the text or bytes that a program reads, not {value!r}")
 
 
+def check_cpus(value: Any, name: str = "dispy_job_cpus") -> int:
+    """Return how many processors a job needs; raises DispyError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= CPUS_MOST:
+        raise DispyError(f"{name} is a number of processors, 1 to {CPUS_MOST}, not {value!r}")
+    return value
+
+
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "cpus": check_cpus,  # of its node, where that many are free for it
     "depends": lambda value: check_files(value, PREFIX + "depends"),
     "stdin": _check_stdin,  # goes to a program with its arguments
     **{name: check_of_job(name) for name in OF_JOB},

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from dispy.client.allocating import ask_allocation, available
 from dispy.client.callbacks import call_safely
 from dispy.client.files import Files, check_files, join_files, take_files
 from dispy.client.interim import InterimJob
@@ -230,9 +231,7 @@ class Reporting:
             if not self._search.wanted.fits(allocation, node.ip_addr, node.port):
                 continue  # a list of hosts means those, whatever a user's `allocate` would say
             try:
-                cpus = allocation.allocate(
-                    self, node.ip_addr, node.name, node.cpus, None, node.hello.platform
-                )
+                cpus = ask_allocation(allocation, self, node)
             except Exception:  # the user's own method
                 logger.exception("allocate of %r failed; node %s is not used", allocation, node)
                 return 0, None
@@ -245,6 +244,8 @@ class Reporting:
         if view is None:
             view = self._nodes[node.node_id] = DispyNode(node.ip_addr, node.name, node.cpus)
             view.cpus = self._granted.get(node.node_id, node.cpus)
+            view.avail_info = available(node)
+            view._traffic = node.traffic
         return view
 
     def _node_id(self, node: Any) -> str | None:
@@ -274,3 +275,13 @@ class Reporting:
             view.cpus = self._granted.get(node.node_id, node.cpus)  # it may have been lost before
         if self.cluster_status is not None:
             self._session.callbacks.put(self._call_cluster_status, status, view, None)
+        if status == Status.Initialized and node.available is not None:
+            self._node_available(node)
+
+    def _node_available(self, node: Any) -> None:
+        """Take what a node has to spare; on the hub."""
+        view = self._node(node)
+        view.avail_info = available(node)
+        if self.cluster_status is not None and view.avail_info is not None:
+            put = self._session.callbacks.put
+            put(self._call_cluster_status, Status.AvailInfo, view, None)

@@ -148,15 +148,15 @@ class Session:
         wanted: Sequence[NodeAllocate] = (),
         again: Sequence[str] = (),
     ) -> None:
-        """Offer a cluster the nodes that are there already.
-
-        Also those that failed before, if `wanted` means them or they are to be tried `again`.
-        """
-        fits = cluster._search.wanted.fits
+        """Offer a cluster the nodes that are there already: all, or those that `wanted` means and
+        those to be tried `again`, also when they failed before."""
+        fits, everything = cluster._search.wanted.fits, not wanted and not again
         for node in list(self.scheduler.nodes.values()):
             meant = any(fits(allocation, node.ip_addr, node.port) for allocation in wanted)
             if meant or node.node_id in again:
                 self.scheduler.closing.forgive(node, cluster._number)
+            elif not everything:
+                continue  # what was said of it stays as it is
             if node.settled:
                 self._offer(cluster, node)
 
@@ -216,6 +216,11 @@ class Session:
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus, own = cluster._allocate(node)
         self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
+
+    def deallocate(self, cluster: "JobCluster", node_id: str) -> None:
+        """Give a node no more jobs of a cluster, but those for it alone."""
+        cluster._take_fresh()  # what is pinned there comes before
+        self.scheduler.deallocate(cluster._number, node_id)
 
     def allocate(
         self, cluster: "JobCluster", node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -397,6 +402,12 @@ class Session:
         """Offer a new node to every cluster."""
         for cluster in list(self.clusters.values()):
             self._offer(cluster, node)
+
+    def node_available(self, node: "RemoteNode") -> None:
+        """Tell clusters that use a node what it has to spare."""
+        for number in node.ready:
+            if number in self.clusters:
+                self.clusters[number]._node_available(node)
 
     def node_changed(
         self, cluster_id: int, node: "RemoteNode", status: Status, error: str | None = None

@@ -9,9 +9,12 @@ from dispy.client.job import DispyJob
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.reporting import Reporting
 from dispy.client.search import INSECURE
+from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.shipping.files import manifest
+
+ANSWER_SECONDS = 10.0  # that a node may take to say what it runs
 
 logger = logging.getLogger("dispy.client")
 
@@ -20,15 +23,35 @@ class Steering(Reporting):
     """Asks about nodes and adds them; from any thread."""
 
     def node_jobs(self, node: Any, from_node: bool = False) -> list[DispyJob]:
-        """Return the jobs that a node has: a DispyNode, an address or a name.
+        """Return the jobs that a node has: a DispyNode, an address or a name; [] if unknown.
 
-        `from_node` asked the node itself in dispy 4; what is known here is as good.
+        `from_node`: ask the node itself which of them run there now; those that it does not
+        answer for in time, because the link to it is broken, are not among them.
         """
-        addresses = {view.ip_addr for _, view in self._named(node)}
+        named = list(self._named(node))
+        if from_node:
+            numbers = {number for node_id, _ in named for number in self._ask_running(node_id)}
+            return [job for job in self._unfinished() if job._number in numbers]
+        addresses = {view.ip_addr for _, view in named}
         return [
             job for job in self._unfinished()
             if type(job) is DispyJob and job.status != Status.Created and job.ip_addr in addresses
         ]  # fmt: skip
+
+    def _ask_running(self, node_id: str) -> list[int]:
+        """Return the numbers of jobs of this cluster that a node says it runs."""
+        answers, event = list[list[int]](), make_event()
+
+        def answered(jobs: list[int] | None) -> None:
+            answers.append(jobs or [])
+            event.set()
+
+        def ask() -> None:
+            scheduler = self._session.scheduler
+            scheduler.questions.ask(scheduler.nodes.get(node_id), self._number, answered)
+
+        self._session.hub.call(ask)
+        return answers[0] if event.wait(ANSWER_SECONDS) else []
 
     def discover_nodes(self, nodes: Any = None) -> int:
         """Search at once for these hosts and patterns; None: any. Returns 0.
@@ -112,9 +135,15 @@ class Steering(Reporting):
     def deallocate_node(self, node: Any) -> int:
         """Give a node no more jobs of this cluster, and let it end those it has; 0 or -1.
 
-        `allocate_node` brings it back.
+        Jobs that were submitted for this node alone are among those. What it has not begun goes
+        elsewhere. The computation stays there; `allocate_node` brings the node back.
         """
-        return 0 if self._limit(node, lambda view: 0) is not None else -1
+        for node_id, _ in self._named(node):
+            if node_id in self._session.scheduler.nodes:
+                self._grant(node_id, 0)
+                self._session.hub.call(self._session.deallocate, self, node_id)
+                return 0
+        return -1
 
     def set_node_cpus(self, node: Any, cpus: int) -> int:
         """Let this cluster use so many processors of a node; negative: all but so many.

@@ -5,14 +5,18 @@ the node carries out, in order. Nothing here waits, sends, or reads a clock; `no
 seconds of any clock that never goes back. No event costs more than O(log computations) beyond
 the jobs that it names. Not thread-safe: one greenlet owns it.
 
+Wide jobs do not starve: when the one whose turn it is needs more slots than are free, the node is
+reserved for its computation, and no other job begins before it fits. That takes at most as many
+ends of jobs as there are slots.
+
 Invariant: a job that this node holds is blocked, waiting, or with exactly one worker.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 
 from dispy.execution.invariants import check_invariants
-from dispy.execution.packets import packet_size, take_waiting
+from dispy.execution.packets import packet_size, take_alike, take_waiting
 from dispy.execution.records import (
     NO_LIMIT,
     Action,
@@ -31,6 +35,7 @@ from dispy.execution.records import (
 from dispy.execution.shares import Shares
 from dispy.execution.turns import Turns
 
+NONE_DIFFERS: Mapping[JobNumber, int] = {}
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 
 
@@ -39,7 +44,7 @@ class Execution:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.busy = 0  # workers with jobs
+        self.busy = 0  # slots that workers with jobs fill
         self.held_back = False  # nothing is given to any worker
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
@@ -48,14 +53,15 @@ class Execution:
         self._shares = Shares(slots)
         self._worker_ids = count(1)
         self._turn = 0
+        self.reserved: Computation | None = None  # whose next job all free slots are kept for
 
     # -- computations and jobs
 
-    def computation_opened(self, key: Key) -> None:
-        """Take in a computation whose nursery is being started."""
+    def computation_opened(self, key: Key, width: int = 1) -> None:
+        """Take in a computation whose nursery is being started; each job fills `width` slots."""
         assert key not in self.computations, "the node refuses a second one of this name"
         owner = self.owners.setdefault(key[0], Owner(key[0]))
-        self.computations[key] = owner.computations[key] = Computation(key, owner)
+        self.computations[key] = owner.computations[key] = Computation(key, owner, width)
 
     def computation_ready(self, key: Key) -> list[Action]:
         """Let its jobs run: the nursery has loaded it."""
@@ -67,7 +73,7 @@ class Execution:
         return self._fill()
 
     def computation_limited(self, key: Key, workers: int) -> list[Action]:
-        """Run at most `workers` of its jobs at once from now on; what runs goes on."""
+        """Let its jobs fill at most `workers` slots from now on; what runs goes on."""
         computation = self.computations.get(key)
         if computation is None:
             return []  # it was refused, or closed
@@ -121,10 +127,16 @@ class Execution:
         return given, actions + self.computation_closed(key)
 
     def jobs_received(
-        self, key: Key, jobs: Sequence[JobNumber], now: float, blocked: Collection[JobNumber] = ()
+        self,
+        key: Key,
+        jobs: Sequence[JobNumber],
+        now: float,
+        blocked: Collection[JobNumber] = (),
+        widths: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue jobs from their owner and start what can be started; those here already stay.
 
+        widths: slots that a job fills, for those that differ from their computation in it.
         The `blocked` ones are held until `jobs_unblocked`: what they need is not here yet.
         """
         computation = self.computations[key]
@@ -133,13 +145,16 @@ class Execution:
             new = {job: None for job in new if job not in held}
         held.update(new)
         computation.owner.jobs += len(new)
+        if widths:
+            usual = computation.width
+            computation.widths.update({j: w for j, w in widths.items() if j in new and w != usual})
         if blocked:
             computation.blocked.update(job for job in blocked if job in new)
             new = {job: None for job in new if job not in computation.blocked}
         computation.waiting.extend(new)
         computation.waiting_count += len(new)
         actions = self._shares.note_active(computation.owner, now)
-        if self._turns.wanting:
+        if self._turns.wanting or computation.width > 1 or computation.widths:
             self._wants_changed(computation)
             return actions + self._fill()
         # Nobody else wants anything: no turns to keep.
@@ -227,6 +242,13 @@ class Execution:
         """Return the jobs of a computation that no worker has."""
         return [job for job, worker in self.computations[key].jobs.items() if worker is None]
 
+    def running(self, key: Key) -> list[JobNumber]:
+        """Return the jobs of a computation that its workers run now, as far as known."""
+        computation = self.computations.get(key)
+        if computation is None:
+            return []
+        return [worker.jobs[0] for worker in computation.workers.values() if worker.jobs]
+
     # -- workers
 
     def jobs_done(
@@ -242,6 +264,9 @@ class Execution:
             expected = fed.popleft()
             assert job == expected, "a worker reports in order"
             forget(job)
+        if computation.widths:
+            for job in jobs:
+                computation.widths.pop(job, None)
         computation.owner.jobs -= len(jobs)
         before = computation.duration
         computation.duration = (
@@ -321,6 +346,8 @@ class Execution:
         for owner in quiet:
             if not owner.computations:
                 del self.owners[owner.owner_id]
+        if self.reserved is not None:  # its job may have been taken back
+            actions += self._fill()
         return actions
 
     # -- decisions
@@ -331,13 +358,25 @@ class Execution:
         while (
             self.busy < self.slots
             and not self.held_back
-            and (owner := self._turns.first()) is not None
+            and (computation := self._next()) is not None
         ):
-            computation = owner.turns.first()
-            assert computation is not None, "an owner wants what its computations want"
+            if computation.width > 1 or computation.widths:
+                if min(computation.head_width, self.slots) > self.slots - self.busy:
+                    self.reserved = computation
+                    break
+                self.reserved = None
             self._start(computation, actions)
             self._wants_changed(computation)
         return actions
+
+    def _next(self) -> Computation | None:
+        """Return the computation whose job begins next, as soon as it fits."""
+        if self.reserved is not None:
+            if self.reserved.wants:
+                return self.reserved
+            self.reserved = None
+        owner = self._turns.first()
+        return None if owner is None else owner.turns.first()
 
     def _start(self, computation: Computation, actions: list[Action]) -> None:
         """Give a free slot to a computation with waiting jobs."""
@@ -347,7 +386,8 @@ class Execution:
             worker = self._hire(computation, actions)
         self._turn += 1
         computation.owner.served = computation.served = self._turn
-        self._add_busy(computation, 1)
+        worker.width = min(computation.head_width, self.slots)
+        self._add_busy(computation, worker.width)
         actions += self._feed(worker)
 
     def _hire(self, computation: Computation, actions: list[Action]) -> Worker:
@@ -358,6 +398,8 @@ class Execution:
 
     def _is_somebody_short(self, computation: Computation) -> bool:
         """Say whether another waits that should have `computation`'s slot next."""
+        if self.reserved is not None:
+            return True
         first = self._turns.first() if self._turns.wanting else None
         if first is None:
             return False
@@ -373,14 +415,20 @@ class Execution:
         size = packet_size(worker, left, self.slots)
         if size <= 0 or self.held_back:
             return []
-        jobs = take_waiting(computation, size)
+        if computation.widths:
+            jobs = take_alike(computation, worker, size, self.slots)
+            self._wants_changed(computation)
+        else:
+            jobs = take_waiting(computation, size)
+            computation.jobs.update(dict.fromkeys(jobs, worker))
+        if not jobs:
+            return []  # the next one fills another number of slots
         worker.jobs.extend(jobs)
-        worker.given += size
-        computation.jobs.update(dict.fromkeys(jobs, worker))
-        if size == waits and self._turns.wanting:
+        worker.given += len(jobs)
+        if len(jobs) == waits and self._turns.wanting:
             self._wants_changed(computation)
         actions: list[Action] = [Feed(worker.worker_id, tuple(jobs))]
-        if size == left and waits > size and not computation.idle:
+        if len(jobs) == left and waits > left and not computation.idle:
             # Its successor is forked while it runs its last jobs.
             successor = self._hire(computation, actions)
             computation.idle[successor.worker_id] = successor
@@ -405,7 +453,7 @@ class Execution:
             self._leave(worker, was_busy=True)
             return [Stop(worker.worker_id, cancelled=False)]
         worker.computation.idle[worker.worker_id] = worker
-        self._add_busy(worker.computation, -1)
+        self._add_busy(worker.computation, -worker.width)
         if self._turns.wanting or worker.computation.waiting_count:
             self._wants_changed(worker.computation)
         return []
@@ -417,7 +465,7 @@ class Execution:
         computation.idle.pop(worker.worker_id, None)
         self._wait_again(computation, worker.jobs)
         if was_busy:
-            self._add_busy(computation, -1)
+            self._add_busy(computation, -worker.width)
         self._wants_changed(computation)
 
     def _wait_again(self, computation: Computation, jobs: Iterable[JobNumber]) -> None:
@@ -431,6 +479,9 @@ class Execution:
         """Hold these jobs no longer."""
         for job in jobs:
             del computation.jobs[job]
+        if computation.widths:
+            for job in jobs:
+                computation.widths.pop(job, None)
         computation.owner.jobs -= len(jobs)
 
     def _wait_no_more(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:

@@ -15,7 +15,7 @@ def check_invariants(core: "Execution") -> None:
     for owner in core.owners.values():
         _check_owner(owner)
     assert core.busy == sum(o.busy for o in core.owners.values()), "busy is miscounted"
-    assert core.busy <= core.slots, "more workers run than there are slots"
+    assert core.busy <= core.slots, "jobs fill more slots than there are"
 
 
 def _check_computation(core: "Execution", computation: Computation) -> None:
@@ -31,13 +31,17 @@ def _check_computation(core: "Execution", computation: Computation) -> None:
         assert all(computation.jobs[job] is worker for job in worker.jobs)
         assert bool(worker.jobs) != (worker.worker_id in computation.idle)
     assert len(unfed) + len(with_workers) == len(computation.jobs), "a job is in two places"
-    busy = sum(bool(worker.jobs) for worker in computation.workers.values())
+    busy = sum(worker.width for worker in computation.workers.values() if worker.jobs)
     assert busy == computation.busy, "busy is miscounted"
-    free = core.busy < core.slots and not core.held_back
+    free = core.busy < core.slots and not core.held_back and core.reserved is None
     assert not (computation.wants and free), "a slot idles while jobs wait"
+    assert computation.widths.keys() <= computation.jobs.keys(), "a width outlives its job"
     for worker in computation.workers.values():
         assert worker.given <= computation.jobs_per_worker, "a worker has more jobs than it may"
         assert not (worker.is_spent and not worker.jobs), "a worker that is spent was kept"
+        widths = {computation.widths.get(job, computation.width) for job in worker.jobs}
+        filled = {min(width, core.slots) for width in widths}
+        assert filled <= {worker.width}, "slots are miscounted"
 
 
 def _check_owner(owner: Owner) -> None:

@@ -39,3 +39,16 @@ def take_waiting(computation: Computation, size: int) -> list[JobNumber]:
         jobs = list(taken)
     computation.waiting_count -= size
     return jobs
+
+
+def take_alike(computation: Computation, worker: Worker, size: int, slots: int) -> list[JobNumber]:
+    """Take the first waiting jobs, `size` at most, that fill as many slots as the worker has."""
+    jobs: list[JobNumber] = []
+    while len(jobs) < size and computation.waiting_count:
+        if min(computation.head_width, slots) != worker.width:
+            break
+        job = computation.waiting.popleft()
+        computation.jobs[job] = worker  # at once: it may stand there twice
+        computation.waiting_count -= 1
+        jobs.append(job)
+    return jobs

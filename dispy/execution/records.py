@@ -1,4 +1,7 @@
-"""What a node's decisions are made from, and the orders that come out."""
+"""What a node's decisions are made from, and the orders that come out.
+
+A job fills as many slots as it is wide: one, unless its computation or the job says otherwise.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,11 +13,11 @@ JobNumber = int  # counted by its owner
 WorkerId = int  # counted by the node, never used again
 Key = tuple[OwnerId, int]  # a computation: its owner, and the owner's number for it
 
-NO_LIMIT = 1 << 30  # workers, or jobs
+NO_LIMIT = 1 << 30  # slots, or jobs
 
 
 class Owner(Claimant):
-    """An owner of computations; `busy` counts its workers with jobs."""
+    """An owner of computations; `busy` counts the slots that its workers with jobs fill."""
 
     __slots__ = (
         "active", "computations", "crowded", "jobs", "last_active", "owner_id", "share",
@@ -42,14 +45,18 @@ class Owner(Claimant):
 class Computation(Claimant):
     """What all jobs of one cluster run, as it lives on this node; `busy` as with `Owner`."""
 
-    __slots__ = ("alone", "blocked", "duration", "idle", "jobs", "jobs_per_worker", "key", "limit",
-                 "owner", "ready", "waiting", "waiting_count", "workers")  # fmt: skip
+    __slots__ = (
+        "alone", "blocked", "duration", "idle", "jobs", "jobs_per_worker", "key", "limit", "owner",
+        "ready", "waiting", "waiting_count", "width", "widths", "workers",
+    )  # fmt: skip
 
-    def __init__(self, key: Key, owner: Owner) -> None:
+    def __init__(self, key: Key, owner: Owner, width: int = 1) -> None:
         super().__init__()
         self.key, self.owner = key, owner
+        self.width = width  # slots that a job fills
+        self.widths: dict[JobNumber, int] = {}  # of the jobs that differ in it
         self.ready = False  # its nursery has loaded it
-        self.limit = NO_LIMIT  # workers that may have jobs at once
+        self.limit = NO_LIMIT  # slots that its jobs may fill at once
         self.alone = False  # a worker gets one job at a time: the node watches over what it uses
         self.jobs_per_worker = NO_LIMIT  # after which a worker is replaced
         self.jobs: dict[JobNumber, Worker | None] = {}  # all that are held; None: it waits
@@ -62,8 +69,23 @@ class Computation(Claimant):
 
     @property
     def wants(self) -> bool:
-        """Whether it would use one slot more."""
-        return self.ready and self.waiting_count > 0 and self.busy < self.limit
+        """Whether it would use more slots, if there were some."""
+        if not self.ready or self.waiting_count <= 0 or self.busy >= self.limit:
+            return False
+        if not self.widths and self.width == 1:
+            return True
+        # One that is wider than the limit, which is another than when it was sent, runs alone.
+        return self.busy == 0 or self.busy + self.head_width <= self.limit
+
+    @property
+    def head_width(self) -> int:
+        """The width of the waiting job whose turn it is; there must be one."""
+        if not self.widths:
+            return self.width
+        held, waiting = self.jobs, self.waiting
+        while held.get(waiting[0], self) is not None or waiting[0] in self.blocked:
+            waiting.popleft()  # it was taken back
+        return self.widths.get(waiting[0], self.width)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +94,7 @@ class Worker:
 
     worker_id: WorkerId
     computation: Computation
+    width: int = 1  # slots that each of `jobs` fills
     jobs: deque[JobNumber] = field(default_factory=deque)
     given: int = 0  # jobs that it was fed so far, without those that it gave back
 

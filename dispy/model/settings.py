@@ -204,6 +204,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="cpus", kind=int, default=1, unit="processors", low=1, high=4096,
+        argument=True, variable="DISPY_JOB_CPUS",
+        help="processors that each job needs, of one node",
+    ),
+    Setting(
         room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
         high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
         help="seconds that setup may take on a node before it is ended; 0: any time",

@@ -16,7 +16,7 @@ from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
-from dispy.node.owners import Owner
+from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
@@ -102,8 +102,9 @@ class Computations:
             failed=lambda job, why: self._running.fail(key, job, why),
         )
         self._table[key] = processes
+        width = slots_of(settings.get("cpus"))
         processes.limits, processes.is_program = limits, bool(settings.get("program"))
-        self._core.computation_opened(key)
+        self._core.computation_opened(key, width)
         processes.watched = any(map(limits.get, WATCHED))
         most = int(limits.get("jobs_per_worker") or NO_LIMIT)
         self._core.computation_bounded(key, processes.watched, most)
@@ -120,13 +121,13 @@ class Computations:
             "path": self._path,
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
+            "cpus": width,
             "stream": processes.streams,
             "store": str(self._store.directory),
             "setup_args": _bytes(settings.get("setup_args")),
             "client_shutdown": self._may_shut_down,
             "max_result_size": settings.get("max_result_size", 0),
             "limits": limits,
-            "cpus": settings["cpus"] if type(settings.get("cpus")) is int else 1,
         }
 
         def load(why: str | None) -> None:

@@ -5,6 +5,7 @@ Clients find it by the beacon that answers on the same port number.
 
 import logging
 from time import time
+from typing import Any
 
 import gevent
 from gevent import socket
@@ -25,9 +26,12 @@ logger = logging.getLogger("dispy.node")
 CONNECTIONS = 4096  # at once, known or not: what descriptors and memory of a small machine bear
 
 
-def node_hello(node: Node) -> Hello:
-    """Return what a node says of itself."""
-    return Hello("node", node.identity, node.name, details={"cpus": node.cpus, "time": time()})
+def node_hello(node: Node, spare: bool = True) -> Hello:
+    """Return what a node says of itself; `spare`: also what it has to spare."""
+    details: dict[str, Any] = {"cpus": node.cpus, "time": time()}
+    if spare:
+        details["available"] = node.spare()
+    return Hello("node", node.identity, node.name, details=details)
 
 
 class Listener:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
 
 
+def slots_of(said: object) -> int:
+    """Return how many slots a job fills by its owner's word; a peer's nonsense means one."""
+    return said if type(said) is int and said >= 1 else 1
+
+
 class Owner:
     """One client process, connected or not."""
 

@@ -27,7 +27,7 @@ from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
 from dispy.node.limits import wants_watch, watch
 from dispy.node.offers import Offers
-from dispy.node.owners import Owner
+from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, WorkerProcess
 from dispy.node.reserve import MemoryGuard
 from dispy.node.watching import Watch
@@ -82,7 +82,8 @@ class Running:
         lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
         for job in lacking:
             processes.options[job].pop("files", None)  # its worker finds them in the directory
-        self.perform(self._core.jobs_received(key, jobs, now, lacking))
+        widths = {jobs[at]: slots_of(o["cpus"]) for at, o in extras if "cpus" in o}
+        self.perform(self._core.jobs_received(key, jobs, now, lacking, widths))
         if lacking:
             processes.needs.fetch(lacking)
         if processes.broken is not None:

@@ -25,10 +25,12 @@ from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import Running
+from dispy.node.spare import Spare
 from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.system.spare import measure
 
 logger = logging.getLogger("dispy.node")
 
@@ -66,6 +68,7 @@ class Node:
         self._running = Running(
             name, self._core, self._owners, self._table, self._offers, memory_reserve
         )
+        self._root = directory
         self._directories = Directories(directory)
         self._store = Store(directory / "store", store_size or default_quota(directory))
         self._computations = Computations(
@@ -81,8 +84,13 @@ class Node:
             shut_down,
         )
         self.stopping = False
+        self._spare = Spare(self._owners, self.spare)
 
     # -- owners
+
+    def spare(self) -> tuple[float, int, int, float] | str:
+        """Return what the machine has to spare, as HELLO and STATUS say it, or why it cannot."""
+        return measure(str(self._root))
 
     def serve(self, link: Link, hello: Hello) -> str:
         """Serve an owner on its new link until that ends; return how it ended."""
@@ -154,6 +162,9 @@ class Node:
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.LIST:
+            running = self._core.running((owner.owner_id, body[0]))
+            owner.tell(Kind.LISTED, [body[1], running])
         elif frame.kind == Kind.PLACE:
             self._computations.place(owner, *body)
         elif frame.kind == Kind.PIECE:
@@ -180,6 +191,7 @@ class Node:
         if self.stopping:
             return
         self.stopping = True
+        self._spare.stop()
         self._running.stop(reason)
         self._computations.stop()
         for owner in self._owners.values():

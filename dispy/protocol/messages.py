@@ -36,6 +36,7 @@ class Kind(IntEnum):
     LIMIT = 18
     PLACE = 19
     TOOK = 20
+    LIST = 21
     # either way: bulk that its reader asks for, piece by piece
     FETCH = 25
     PIECE = 26
@@ -52,6 +53,7 @@ class Kind(IntEnum):
     PLACED = 39
     OFFER = 40
     OUTPUT = 41
+    LISTED = 42
     # node to nursery, and back
     LOAD = 50
     FORK = 51
@@ -91,10 +93,11 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.CLOSE: (_WHOLE,),
     Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
     Kind.RELEASE: (_NUMBERS,),  # tokens of shared buffers that nobody looks at any more
-    Kind.LIMIT: (_WHOLE, _WHOLE),  # computation, workers that may run its jobs at once
+    Kind.LIMIT: (_WHOLE, _WHOLE),  # computation, slots that its jobs may fill at once
     # computation, token, what to put into its directory: {"files": [...]}
     Kind.PLACE: (_WHOLE, _WHOLE, _TABLE),
     Kind.TOOK: (_BYTES, _OPTIONAL_TEXT),  # key of an OFFER; why it failed
+    Kind.LIST: (_WHOLE, _WHOLE),  # computation, token: which of its jobs run?
     Kind.FETCH: (_BYTES, _WHOLE, _WHOLE),  # key (digest or offer), offset, bytes wanted
     # key, offset, why there is none; the piece as a buffer
     Kind.PIECE: (_BYTES, _WHOLE, _OPTIONAL_TEXT),
@@ -115,6 +118,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.OFFER: (_WHOLE, _WHOLE, _BYTES, _TABLE),  # computation, job, key, the file's data
     # computation, job, descriptor (1 or 2), where in its output (bytes), text
     Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _WHOLE, _BYTES),
+    Kind.LISTED: (_WHOLE, _NUMBERS),  # token of a LIST; jobs
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first

@@ -26,6 +26,9 @@ class RemoteNode:
     acknowledged: int = 0  # the number that the node has been told
     jobs_done: int = 0
     run_seconds: float = 0.0  # wall time of those jobs, together
+    available: tuple[float, int, int, float] | str | None = None  # see dispy.system.spare
+    sent_before: int = 0  # bytes over links that have ended
+    received_before: int = 0
     update_time: float = field(default_factory=time)  # seconds since the epoch
     opened: set[int] = field(default_factory=set)  # clusters that were sent to it
     ready: set[int] = field(default_factory=set)
@@ -37,6 +40,31 @@ class RemoteNode:
     closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
+
+    def traffic(self) -> tuple[int, int]:
+        """Return how many bytes were sent to it and received from it. From any thread."""
+        link, sent, received = self.link, self.sent_before, self.received_before
+        if link is not None:
+            sent, received = sent + link.sent_bytes, received + link.received_bytes
+        return sent, received
+
+    def link_ended(self, link: Link) -> None:
+        """Take note that one of its links is no more."""
+        if self.link is link:
+            self.link, self.settled = None, False
+        self.sent_before += link.sent_bytes
+        self.received_before += link.received_bytes
+
+    def take_available(self, said: object) -> bool:
+        """Take the node's word on what it has to spare; False: it is a peer's nonsense."""
+        if isinstance(said, str):
+            self.available = said[:1000]
+            return True
+        if isinstance(said, list) and [type(part) for part in said] == [float, int, int, float]:
+            cpu, memory, disk, swap = said
+            self.available = (cpu, memory, disk, swap)
+            return True
+        return False
 
     def tell(self, kind: int, body: list[Any]) -> None:
         """Send a frame; nothing while the link is broken."""

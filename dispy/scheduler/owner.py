@@ -88,6 +88,9 @@ class JobsOwner(Protocol):
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
+    def node_available(self, node: RemoteNode) -> None:
+        """A node has said anew what it has to spare (`RemoteNode.available`)."""
+
     def node_changed(
         self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
     ) -> None:

@@ -26,6 +26,7 @@ from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
+from dispy.scheduler.questions import Questions
 from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.actions import (
@@ -65,6 +66,7 @@ class Scheduler:
         self._supply = Supply(owner.content)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
         self._awake = Awake()
+        self.questions = Questions()
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
@@ -86,7 +88,8 @@ class Scheduler:
         self._opening[cluster_id] = (name, settings, content)
         if pulse is not None:
             self._pulses[cluster_id] = pulse
-        self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant))
+        width = settings.get("cpus", 1)
+        self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant, width=width))
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -110,6 +113,12 @@ class Scheduler:
             self._perform(self._core.cluster_refused_on(node_id, cluster_id, why), node)
             return
         self._perform(self._core.cluster_allocated(node_id, cluster_id, cpus), node)
+        self._plan_pass()
+
+    def deallocate(self, cluster_id: int, node_id: str) -> None:
+        """Give a node no more jobs of a cluster but those that are for it alone."""
+        node = self.nodes.get(node_id)
+        self._perform(self._core.cluster_deallocated(node_id, cluster_id), node)
         self._plan_pass()
 
     def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
@@ -139,10 +148,15 @@ class Scheduler:
         """Queue jobs, for one node if it is named; they are placed in this turn of the loop."""
         if cluster_id not in self._opening:
             return  # it was closed in between, with all its jobs
+        options = self._owner.options
+        widths = (
+            {job: options[job]["cpus"] for job in jobs if "cpus" in options.get(job, ())}
+            if options else {}
+        )  # fmt: skip
         if node_id is None:
-            self._core.jobs_submitted(cluster_id, jobs)
+            self._core.jobs_submitted(cluster_id, jobs, widths)
         else:
-            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id))
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths))
         self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> None:
@@ -247,6 +261,7 @@ class Scheduler:
             cpus = said if type(said) is int else 1  # a peer's nonsense means one
             node = RemoteNode(hello.identity, hello.name, host, port, cpus, hello, link, cpus)
             self.nodes[node.node_id] = node
+            node.take_available(hello.details.get("available"))
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
@@ -257,8 +272,9 @@ class Scheduler:
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
-            node.link, node.settled = None, False
             self._core.node_silent(node.node_id)
+            self.questions.link_ended(node)
+        node.link_ended(link)
         return node, end
 
     def _lost(self, node: RemoteNode, reason: str) -> None:
@@ -309,6 +325,10 @@ class Scheduler:
             self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
             take_status(self._core, node.node_id, body[0])
+            if node.take_available(body[0].get("available")):
+                self._owner.node_available(node)
+        elif frame.kind == Kind.LISTED:
+            self.questions.answer(node, *body)
         elif frame.kind == Kind.GOODBYE:
             self._said_goodbye(node, *body)
         else:

@@ -9,7 +9,7 @@ Not thread-safe: one greenlet owns it.
 Invariant: a job is queued, on exactly one node, or final (forgotten here); never two of these.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import (
@@ -23,7 +23,7 @@ from dispy.scheduling.actions import (
     RunBatch,
 )
 from dispy.scheduling.departures import Departures
-from dispy.scheduling.explaining import explain, explain_waiting, is_stuck
+from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, recall
@@ -32,12 +32,14 @@ from dispy.scheduling.records import (
     Cluster,
     ClusterId,
     JobNumber,
+    Lane,
     Node,
     NodeId,
 )
 from dispy.scheduling.stories import forget, remember
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
+NONE_DIFFERS: Mapping[JobNumber, int] = {}
 
 
 class Scheduling:
@@ -67,28 +69,47 @@ class Scheduling:
             if allocation.jobs:
                 actions.append(Drop(allocation.node.node_id, tuple(allocation.jobs)))
                 allocation.jobs.clear()
+                allocation.others.clear()
             self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
         self._recalls.forget_cluster(cluster_id)
         return actions
 
-    def jobs_submitted(self, cluster_id: ClusterId, jobs: Sequence[JobNumber]) -> None:
-        """Queue new jobs behind the others of their cluster."""
+    def jobs_submitted(
+        self,
+        cluster_id: ClusterId,
+        jobs: Sequence[JobNumber],
+        widths: Mapping[JobNumber, int] = NONE_DIFFERS,
+    ) -> None:
+        """Queue new jobs behind the others of their cluster.
+
+        widths: slots that a job needs, for those that differ from their cluster in it.
+        """
         cluster = self.clusters[cluster_id]
-        cluster.queue.extend(jobs)
-        cluster.queued.update(jobs)
+        if widths:
+            self._note_widths(cluster, widths)
+        for lane, mine in _by_lane(cluster, jobs):
+            lane.queue.extend(mine)
+            lane.queued.update(mine)
         self._placement.queue_grew(cluster)
 
     def jobs_pinned(
-        self, cluster_id: ClusterId, jobs: Sequence[JobNumber], node_id: NodeId
+        self,
+        cluster_id: ClusterId,
+        jobs: Sequence[JobNumber],
+        node_id: NodeId,
+        widths: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue new jobs for that node alone, before what is queued for any."""
         cluster = self.clusters[cluster_id]
         allocation = cluster.allocations.get(node_id)
-        if allocation is None or allocation.refusal is not None:
-            why = "its node is gone" if allocation is None else allocation.refusal
-            return [GiveUp(cluster_id, tuple(jobs), f"cancelled: {why}", Status.Cancelled)]
+        if widths:
+            self._note_widths(cluster, widths)
+        widest = max(map(cluster.width_of, jobs), default=0)
+        why = why_never_pinned(allocation, widest)
+        if allocation is None or why:
+            return [self._give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
         allocation.pinned.extend(jobs)
         allocation.pinned_waiting += len(jobs)
         cluster.pinned.update(dict.fromkeys(jobs, allocation))
@@ -125,7 +146,9 @@ class Scheduling:
             return counted
         for job in counted:
             del placed[job]
-        if cluster.pinned or cluster.stories:
+        if cluster.widths:
+            allocation.note_widths(counted, -1)
+        if cluster.pinned or cluster.stories or cluster.widths:
             forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
@@ -140,7 +163,8 @@ class Scheduling:
         """Whether a job waits here, on no node."""
         cluster = self.clusters.get(cluster_id)
         return cluster is not None and (
-            job in cluster.queued or (job in cluster.pinned and job not in cluster.placed)
+            job in cluster.lane_of(job).queued
+            or (job in cluster.pinned and job not in cluster.placed)
         )
 
     def cancel(self, cluster_id: ClusterId, job: JobNumber) -> list[Action]:
@@ -154,13 +178,18 @@ class Scheduling:
         allocation = cluster.placed.get(job)
         if allocation is not None:
             return [CancelOnNode(allocation.node.node_id, cluster_id, job)]
-        if job in cluster.queued:
-            cluster.queued.discard(job)  # its place in the queue is passed over later
-        elif job in cluster.pinned:
-            cluster.pinned[job].pinned_waiting -= 1
+        lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
+        if job in lane.queued:
+            lane.queued.discard(job)  # its place in the queue is passed over later
+            self._placement.reservations.release_surplus(lane)
+        elif pinned_to is not None:
+            pinned_to.pinned_waiting -= 1
         else:
             return []
-        return [self._give_up(cluster, [job], "cancelled before its start", Status.Cancelled)]
+        given_up = self._give_up(cluster, [job], "cancelled before its start", Status.Cancelled)
+        if pinned_to is not None:
+            self._placement.reservations.check(pinned_to)
+        return [given_up]
 
     # -- events of nodes
 
@@ -184,8 +213,21 @@ class Scheduling:
             allocation = Allocation(cluster, node, limit)
             cluster.allocations[node_id] = node.allocations[cluster_id] = allocation
             return []
-        allocation.limit = limit
-        self._placement.changed(allocation)
+        allocation.limit, allocation.pinned_only = limit, False
+        self._placement.reshaped(allocation)
+        return self._empty(allocation)
+
+    def cluster_deallocated(self, node_id: NodeId, cluster_id: ClusterId) -> list[Action]:
+        """Give a node no more jobs of a cluster but those pinned to it, until `cluster_allocated`.
+
+        What is there and has not begun is called back, if it may run elsewhere.
+        """
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is None:
+            return []  # the node was lost, or the cluster closed
+        allocation.pinned_only = True
+        self._placement.reshaped(allocation)
         return self._empty(allocation)
 
     def cluster_ready_on(self, node_id: NodeId, cluster_id: ClusterId) -> None:
@@ -223,7 +265,7 @@ class Scheduling:
             return []  # lost, or closed, meanwhile
         self._departures.begin(allocation, terminate)
         actions = self._refuse(allocation, refusal) if refusal is not None else []
-        self._placement.changed(allocation)
+        self._placement.reshaped(allocation)
         return actions + self._empty(allocation)
 
     def cluster_left(self, node_id: NodeId, cluster_id: ClusterId) -> None:
@@ -240,11 +282,12 @@ class Scheduling:
             return
         fewer = slots < node.slots
         node.slots, node.owners = max(1, slots), owners
+        node.capacity = max(node.capacity, slots)
         for allocation in list(node.allocations.values()):
             if fewer and allocation.jobs:
                 allocation.sent_ahead = True  # some of them may have lost their slot
                 self._recalls.watch(allocation, now)
-            self._placement.changed(allocation)
+            self._placement.reshaped(allocation)
 
     def node_crowded(self, node_id: NodeId, others: str) -> None:
         """Take the node's word that our jobs there wait for those of `others`; "": not any more."""
@@ -261,6 +304,8 @@ class Scheduling:
         node = self.nodes.get(node_id)
         if node is not None:
             node.settled = False
+            if node.reserved is not None:
+                self._placement.reservations.release(node)
 
     def node_settled(self, node_id: NodeId, held: Iterable[JobNumber], now: float) -> list[Action]:
         """Compare with what a reconnected node holds, after its owed results were taken.
@@ -306,9 +351,9 @@ class Scheduling:
             why = f"node {node.name} gave it back: {reason}"
         else:
             allocation.recalling -= 1
-            allocation.sent_ahead = len(allocation.jobs) - len(jobs) > allocation.cap
         back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
         actions += self._requeue(allocation, back, why, now)
+        allocation.sent_ahead = allocation.demand > allocation.cap
         if allocation.leaving and not allocation.recalling:
             # It is asked for so many at once; and only what it keeps has begun.
             actions += self._empty(allocation) if back else self._stop(allocation, now)
@@ -333,6 +378,8 @@ class Scheduling:
             remember(cluster, stay, why, now)
             for job in stay:
                 del cluster.placed[job], allocation.jobs[job]
+            if cluster.widths:
+                allocation.note_widths(stay, -1)
             if stay:
                 actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
             actions += self._cancel_pinned(allocation, why)
@@ -379,11 +426,16 @@ class Scheduling:
 
     def _empty(self, allocation: Allocation) -> list[Action]:
         """Call everything back from an allocation that may not run anything any more."""
-        if allocation.limit and not allocation.leaving:
+        if allocation.limit and not allocation.leaving and not allocation.pinned_only:
             return []
         if not allocation.jobs or not allocation.node.settled:
             return []
-        return [recall(allocation, len(allocation.jobs))]
+        if not allocation.limit or allocation.leaving:
+            return [recall(allocation, len(allocation.jobs))]
+        pinned = allocation.cluster.pinned
+        if allocation.pinned_only and any(job not in pinned for job in allocation.jobs):
+            return [recall(allocation, len(allocation.jobs), pinned)]
+        return []
 
     def _stop(self, allocation: Allocation, now: float) -> list[Action]:
         """Take away the jobs that run where their computation is closed by force."""
@@ -395,6 +447,8 @@ class Scheduling:
             return self._requeue(allocation, jobs, why, now)
         for job in jobs:
             del cluster.placed[job], allocation.jobs[job]
+        if cluster.widths:
+            allocation.note_widths(jobs, -1)
         return [self._give_up(cluster, jobs, why, Status.Terminated)]
 
     def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
@@ -429,6 +483,8 @@ class Scheduling:
         cluster = allocation.cluster
         for job in jobs:
             del cluster.placed[job], allocation.jobs[job]
+        if cluster.widths:
+            allocation.note_widths(jobs, -1)
         remember(cluster, jobs, reason, now)
         actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
         pinned = [job for job in jobs if job in cluster.pinned]
@@ -438,13 +494,31 @@ class Scheduling:
             allocation.pinned_waiting += len(pinned)
             if allocation.refusal is not None:
                 actions += self._cancel_pinned(allocation, allocation.refusal)
-        cluster.queue.extendleft(reversed(jobs))
-        cluster.queued.update(jobs)
+        for lane, mine in _by_lane(cluster, jobs):
+            lane.queue.extendleft(reversed(mine))
+            lane.queued.update(mine)
         self._placement.queue_grew(cluster)
         return actions
+
+    def _note_widths(self, cluster: Cluster, widths: Mapping[JobNumber, int]) -> None:
+        """Take note of jobs that differ from their cluster; a new width gets a lane."""
+        cluster.widths.update({j: w for j, w in widths.items() if w != cluster.width})
+        for width in set(widths.values()) - cluster.lanes.keys():
+            cluster.add_lane(width)
+            self._placement.lane_added(cluster)
 
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; valid after `place`."""
         check_invariants(self.clusters.values(), self.nodes.values())
+
+
+def _by_lane(cluster: Cluster, jobs: Sequence[JobNumber]) -> list[tuple[Lane, Sequence[JobNumber]]]:
+    """Return jobs by the lane that they belong to, in order."""
+    if not cluster.widths:
+        return [(cluster.lanes[cluster.width], jobs)]
+    lanes: dict[int, list[JobNumber]] = {}
+    for job in jobs:
+        lanes.setdefault(cluster.width_of(job), []).append(job)
+    return [(cluster.lanes[width], mine) for width, mine in lanes.items()]

@@ -1,15 +1,20 @@
 """What always holds between two events once `place` has run; tests ask after each event."""
 
+from collections import Counter
 from collections.abc import Collection
 
-from dispy.scheduling.records import Cluster, JobNumber, Node
+from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node
+from dispy.scheduling.reserving import pinned_width
 
 
 def check_invariants(clusters: Collection[Cluster], nodes: Collection[Node]) -> None:
     """Raise AssertionError where the state contradicts itself; costs O(jobs)."""
     places: list[JobNumber] = []
     for cluster in clusters:
-        places += [*cluster.queued, *cluster.placed]
+        places += cluster.placed
+        for lane in cluster.lanes.values():
+            places += lane.queued
+            _check_lane(cluster, lane)
         _check_cluster(cluster)
     for node in nodes:
         _check_node(node)
@@ -20,29 +25,65 @@ def check_invariants(clusters: Collection[Cluster], nodes: Collection[Node]) -> 
     assert len(places) == len(set(places)), "a job is in two places"
 
 
-def _check_cluster(cluster: Cluster) -> None:
-    assert cluster.queued <= set(cluster.queue), "a queued job has lost its place"
-    listed = [entry for entry in cluster.candidates if entry[3].version == entry[2]]
-    assert len(listed) == cluster.listed, "listed allocations are miscounted"
+def _check_lane(cluster: Cluster, lane: Lane) -> None:
+    assert lane.queued <= set(lane.queue), "a queued job has lost its place"
+    assert all(cluster.lane_of(job) is lane for job in lane.queued), "a job is in another's lane"
+    listed = [entry for entry in lane.candidates if entry[3].version == entry[2]]
+    assert len(listed) == lane.listed, "listed allocations are miscounted"
     assert {id(entry[3]) for entry in listed} == {
-        id(allocation) for allocation in cluster.allocations.values() if allocation.listed
+        id(allocation) for allocation in cluster.allocations.values() if lane in allocation.listed
     }, "an allocation is listed without an entry"
+    assert len(lane.reservations) <= len(lane.queued), "more is reserved than is queued"
+    for node_id, allocation in lane.reservations.items():
+        reservation = allocation.node.reserved
+        assert allocation.node.node_id == node_id
+        assert reservation is not None, "a node knows nothing of its reservation"
+        assert (reservation.allocation, reservation.lane) == (allocation, lane)
+
+
+def _check_cluster(cluster: Cluster) -> None:
     for allocation in cluster.allocations.values():
-        name = allocation.node.name
         assert allocation.node.allocations[cluster.cluster_id] is allocation
         assert all(cluster.placed[job] is allocation for job in allocation.jobs)
-        assert not (allocation.leaving and allocation.is_usable), f"{name} is left and used"
-        if cluster.queued or allocation.pinned_waiting:
-            assert not (allocation.is_usable and allocation.idle_room), f"{name} idles, jobs wait"
-        elif allocation.is_usable and allocation.idle_room:
-            assert allocation.listed, f"nobody would find {name} idle"
+        assert not (allocation.leaving and allocation.is_usable), "a node is left and used"
+        widths = Counter(cluster.widths[job] for job in allocation.jobs if job in cluster.widths)
+        assert widths == allocation.others, "wide jobs are miscounted"
+        if allocation.is_usable and allocation.idle_room:
+            _check_idle(cluster, allocation)
     assert len(cluster.placed) == sum(len(a.jobs) for a in cluster.allocations.values())
+    assert cluster.slots_out == sum(map(cluster.width_of, cluster.placed)), "slots are miscounted"
     assert all(job in cluster.placed or job in a.pinned for job, a in cluster.pinned.items())
+
+
+def _check_idle(cluster: Cluster, allocation: Allocation) -> None:
+    """A node idles for a cluster: either nothing of it would fit, or nothing waits."""
+    name, slots, waiting = allocation.node.name, allocation.node.slots, allocation.pinned_waiting
+    assert not waiting, f"{name} idles, pinned jobs wait"
+    for lane in cluster.lanes.values():
+        fits = allocation.idle_room >= min(lane.width, slots)
+        if lane.queued and allocation.may_run(lane.width):
+            assert not fits, f"{name} idles, jobs wait"
+            assert len(lane.reservations) == len(lane.queued), f"{name} is collected for nobody"
+        if not lane.queued and allocation.may_run(lane.width):
+            assert lane in allocation.listed, f"nobody would find {name} idle"
 
 
 def _check_node(node: Node) -> None:
     allocations = node.allocations.values()
-    assert node.count == sum(len(a.jobs) for a in allocations), "jobs there are miscounted"
-    assert node.busy == sum(min(len(a.jobs), a.cap) for a in allocations), "busy is miscounted"
-    assert not node.pinning, "pinned jobs were not looked at"
-    assert not (node.watching and node.busy < node.slots), "a line was not served"
+    assert node.count == sum(a.demand for a in allocations), "jobs there are miscounted"
+    assert node.busy == sum(min(a.demand, a.cap) for a in allocations), "busy is miscounted"
+    if node.reserved is None:
+        assert not node.pinning, "pinned jobs were not looked at"
+        assert not (node.watching and node.busy < node.slots), "a line was not served"
+        return
+    allocation, lane = node.reserved.allocation, node.reserved.lane
+    assert node.allocations[allocation.cluster.cluster_id] is allocation
+    assert allocation.is_usable, "a node is reserved for what it cannot run"
+    if lane is None:
+        assert allocation.pinned_waiting, "a node is reserved for nobody"
+        width = pinned_width(allocation)
+    else:
+        assert allocation.may_run(lane.width), "a node is reserved for what it cannot run"
+        assert lane.reservations[node.node_id] is allocation
+        width = min(lane.width, node.slots)
+    assert allocation.free_room < width, "a wide job that fits waits"

@@ -6,7 +6,7 @@ really gave up, and only they run elsewhere.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from itertools import count, islice
 
 from dispy.scheduling.actions import Recall
@@ -16,6 +16,7 @@ from dispy.scheduling.records import (
     Allocation,
     Cluster,
     ClusterId,
+    JobNumber,
 )
 
 # Without a result, with jobs ahead: these are short as measured, so several should have come.
@@ -46,7 +47,7 @@ class Recalls:
             allocation.watched = True
             heapq.heappush(self._due, (now + STALL_SECONDS, next(self._entries), allocation))
 
-    def time_passed(self, now: float, has_idle: Callable[[Cluster], bool]) -> list[Recall]:
+    def time_passed(self, now: float, has_idle: Callable[[Cluster, int], bool]) -> list[Recall]:
         """Return what is to be called back now.
 
         Costs O(log nodes) for each allocation that is due, and a step for each cluster that
@@ -73,13 +74,15 @@ class Recalls:
         self._behind.pop(cluster_id, None)
 
     def _call_back(
-        self, cluster_id: ClusterId, now: float, has_idle: Callable[[Cluster], bool]
+        self, cluster_id: ClusterId, now: float, has_idle: Callable[[Cluster, int], bool]
     ) -> list[Recall]:
         """Call back from as many nodes as there are others with room."""
         behind, orders = self._behind[cluster_id], list[Recall]()
         while behind:
             allocation = next(iter(behind.values()))
-            if not has_idle(allocation.cluster) or len(orders) >= allocation.cluster.listed:
+            cluster = allocation.cluster
+            width = max([cluster.width, *allocation.others])
+            if not has_idle(cluster, width) or len(orders) >= cluster.lanes[width].listed:
                 return orders
             del behind[id(allocation)]
             allocation.watched = False
@@ -93,10 +96,11 @@ class Recalls:
         return orders
 
 
-def recall(allocation: Allocation, excess: int) -> Recall:
-    """Return the order to call back its newest `excess` jobs."""
+def recall(allocation: Allocation, excess: int, keep: Container[JobNumber] = frozenset()) -> Recall:
+    """Return the order to call back its newest `excess` jobs, without those to `keep`."""
     allocation.recalling += 1
-    newest = tuple(islice(reversed(allocation.jobs), min(excess, PREFETCH_JOBS)))
+    jobs = (job for job in reversed(allocation.jobs) if job not in keep)
+    newest = tuple(islice(jobs, min(excess, PREFETCH_JOBS)))
     return Recall(allocation.node.node_id, allocation.cluster.cluster_id, newest[::-1])
 
 
@@ -110,4 +114,6 @@ def _excess(allocation: Allocation, now: float) -> int:
     if now - allocation.progress >= STALL_SECONDS:
         allocation.stalled = True
         return len(allocation.jobs)
-    return max(0, len(allocation.jobs) - allocation.cap * (1 + allocation.cluster.window))
+    cluster = allocation.cluster
+    slots = allocation.demand - allocation.cap * (1 + cluster.window)
+    return max(0, slots) // min(cluster.width, allocation.node.slots)

@@ -1,10 +1,14 @@
 """What the scheduler's decisions are made from: clusters, nodes, and what the one has of the other.
 
+A job needs as many slots of its node as it is wide: one, unless its cluster or the job itself says
+otherwise. Where a node's share for this owner is less than that, it needs all of the share.
+
 The predicates of an `Allocation` decide where a job may go, and `explain` tells by them why it
 does not. Times are seconds of any clock that never goes back.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 JobNumber = int  # counted by the owner; unique among its jobs, never used again
@@ -18,23 +22,61 @@ SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was mea
 
 
 @dataclass(slots=True, eq=False)
+class Lane:
+    """A cluster's queued jobs of one width, and the nodes that have room for them."""
+
+    width: int  # slots that each of its jobs needs
+    queue: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
+    queued: set[JobNumber] = field(default_factory=set)  # those of `queue` that still count
+    # Of the allocations with room, the least loaded first: (load, node, version, allocation).
+    # An entry counts while the allocation has that version.
+    candidates: "list[tuple[float, int, int, Allocation]]" = field(default_factory=list)
+    listed: int = 0  # entries of `candidates` that count
+    reservations: "dict[NodeId, Allocation]" = field(default_factory=dict)  # the oldest first
+
+    @property
+    def head(self) -> JobNumber:
+        """The job whose turn it is; only while there are queued ones."""
+        while self.queue[0] not in self.queued:
+            self.queue.popleft()
+        return self.queue[0]
+
+
+@dataclass(slots=True, eq=False)
 class Cluster:
     """A user's handle on jobs of one computation, as far as placing them is concerned."""
 
     cluster_id: ClusterId
     name: str
     reentrant: bool = False
-    queue: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
-    queued: set[JobNumber] = field(default_factory=set)  # those of `queue` that still count
+    width: int = 1  # slots that a job needs of its node
+    widths: dict[JobNumber, int] = field(default_factory=dict)  # of the jobs that differ
+    lanes: dict[int, Lane] = field(init=False)  # by width; that of `width` comes first
+    plain: tuple[Lane, ...] = field(init=False)  # all of them while each job needs one slot
     placed: "dict[JobNumber, Allocation]" = field(default_factory=dict)  # jobs on nodes
+    placed_more: int = 0  # slots of those of them that differ, beyond `width` for each
     pinned: "dict[JobNumber, Allocation]" = field(default_factory=dict)  # queued or there
     duration: float | None = None  # seconds, smoothed mean of finished jobs; None: not known
     allocations: "dict[NodeId, Allocation]" = field(default_factory=dict)
     stories: dict[JobNumber, Story] = field(default_factory=dict)  # of jobs that have one
-    # Of its allocations with room, the least loaded first: (load, node, version, allocation).
-    # An entry counts while the allocation has that version.
-    candidates: "list[tuple[float, int, int, Allocation]]" = field(default_factory=list)
-    listed: int = 0  # entries of `candidates` that count
+
+    def __post_init__(self) -> None:
+        lane = Lane(self.width)
+        self.lanes, self.plain = {self.width: lane}, (lane,) if self.width == 1 else ()
+
+    def add_lane(self, width: int) -> None:
+        """Take note that some of its jobs have this width."""
+        self.lanes[width], self.plain = Lane(width), ()
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether jobs wait for any of its nodes."""
+        return any(lane.queued for lane in self.lanes.values())
+
+    @property
+    def slots_out(self) -> int:
+        """Slots that its jobs on nodes need."""
+        return len(self.placed) * self.width + self.placed_more
 
     @property
     def window(self) -> int:
@@ -42,6 +84,18 @@ class Cluster:
         if self.duration is None:
             return 0
         return min(PREFETCH_JOBS, int(PREFETCH_SECONDS / max(self.duration, SHORTEST)))
+
+    def width_of(self, job: JobNumber) -> int:
+        """Return how many slots a job needs."""
+        return self.widths.get(job, self.width) if self.widths else self.width
+
+    def lane_of(self, job: JobNumber) -> Lane:
+        """Return the lane in which a job waits, or would."""
+        return self.lanes[self.width_of(job)]
+
+    def in_turn(self) -> list[Lane]:
+        """Return the lanes with queued jobs, that with the oldest head first."""
+        return sorted((lane for lane in self.lanes.values() if lane.queued), key=_head)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,14 +109,21 @@ class Node:
     owners: int = 1  # that share its processors
     crowded: str = ""  # who has all of them, when our jobs there wait for theirs
     held_back: str = ""  # why it starts no jobs at all for now
+    capacity: int = 0  # slots that it has for all owners: the widest job that it can run
     order: int = 0  # in which it joined; decides between equals
     results_seen: int = 0  # the sequence number of the last results that were taken
     allocations: "dict[ClusterId, Allocation]" = field(default_factory=dict)
     # In line for a slot, in turn: allocations below their limit that found none idle.
     watching: "dict[ClusterId, Allocation]" = field(default_factory=dict)
     pinning: "dict[ClusterId, Allocation]" = field(default_factory=dict)  # with pinned jobs queued
+    # Of clusters with wider lanes: those that were listed with fewer idle slots than these need.
+    narrow: "dict[ClusterId, Allocation]" = field(default_factory=dict)
+    reserved: "Reservation | None" = None  # whom its free slots are kept for
     busy: int = 0  # slots that its jobs fill: the sum of `Allocation.fills`
-    count: int = 0  # jobs there
+    count: int = 0  # slots that its jobs need, those that wait there included
+
+    def __post_init__(self) -> None:
+        self.capacity = max(self.capacity, self.slots)
 
     @property
     def idle(self) -> int:
@@ -71,7 +132,7 @@ class Node:
 
     @property
     def ahead(self) -> int:
-        """Jobs there that wait for a slot, as far as the slots of their clusters tell."""
+        """Slots that jobs there wait for, as far as the slots of their clusters tell."""
         return self.count - self.busy
 
 
@@ -84,26 +145,45 @@ class Allocation:
     limit: int  # slots at most; 0: it gets no jobs
     ready: bool = False  # the computation is set up there
     refusal: str | None = None  # why the computation cannot be used there
+    pinned_only: bool = False  # its user gave it up for all other jobs
     leaving: bool = False  # until the node has closed the computation: no jobs go there
     terminating: bool = False  # jobs that run there are stopped, because it leaves
     jobs: dict[JobNumber, float] = field(default_factory=dict)  # job -> second sent, in order
+    others: dict[int, int] = field(default_factory=dict)  # width -> jobs there that differ in it
     pinned: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
     pinned_waiting: int = 0  # those of `pinned` that still count
     fills: int = 0  # slots that `jobs` fill, as counted in `Node.busy`
-    counted: int = 0  # jobs, as counted in `Node.count`
+    counted: int = 0  # slots that `jobs` need, as counted in `Node.count`
     progress: float = 0.0  # the second of its last result, or of the first job since it was empty
     sent_ahead: bool = False  # some job went there, or stayed, without an idle slot
     stalled: bool = False  # nothing has come back for too long; nothing more is sent ahead
     recalling: int = 0  # call-backs that have not been answered
     watched: bool = False  # for progress
     version: int = 0
-    listed: bool = False  # an entry of `Cluster.candidates` counts
-    listed_load: float = 0.0  # which has this load: the true one or less, never more
+    listed: tuple[Lane, ...] = ()  # in whose candidates an entry counts
+    listed_load: float = 0.0  # at this load: the true one or less, never more
 
     @property
     def cap(self) -> int:
         """Slots that it may fill."""
         return min(self.limit, self.node.slots)
+
+    @property
+    def most(self) -> int:
+        """The width of the widest job that may run there, if its node has nothing else to do."""
+        return min(self.limit, self.node.capacity)
+
+    @property
+    def demand(self) -> int:
+        """Slots that its jobs there need, those that wait there included."""
+        slots, plain = self.node.slots, len(self.jobs)
+        if not self.others:
+            return plain * min(self.cluster.width, slots)
+        others = 0
+        for width, count in self.others.items():
+            plain -= count
+            others += count * min(width, slots)
+        return plain * min(self.cluster.width, slots) + others
 
     # -- the predicates
 
@@ -120,49 +200,90 @@ class Allocation:
     @property
     def is_full(self) -> bool:
         """Whether its jobs fill all the slots that it may use."""
-        return len(self.jobs) >= self.cap
+        return self.demand >= self.cap
 
     @property
     def idle_room(self) -> int:
-        """Jobs that would begin at once."""
-        return max(0, min(self.node.slots - self.node.busy, self.cap - len(self.jobs)))
+        """Slots in which jobs would begin at once."""
+        return 0 if self.node.reserved is not None else self.free_room
+
+    @property
+    def free_room(self) -> int:
+        """Idle slots, also those that are kept for somebody."""
+        return max(0, min(self.node.slots - self.node.busy, self.cap - self.demand))
 
     @property
     def ahead_room(self) -> int:
-        """Jobs that may be sent to wait there, so that no worker waits for the network.
+        """Slots' worth of jobs that may be sent to wait there, lest a worker wait for the network.
 
         Either behind own jobs, bounded by measured duration; or beside another cluster's jobs
         that wait there, one for each slot at least, because those slots never look idle. Topped
         up by halves: a frame for each short job that ends would cost more than the job.
         """
         window = self.cluster.window
-        if self.stalled or self.recalling or not self.cap:
+        if self.stalled or self.recalling or not self.cap or self.node.reserved is not None:
             return 0
         if self.node.ahead or (window and self.jobs):
-            room = self.cap * (1 + window) - len(self.jobs)
-            return room if room > 0 and room >= self.cap * window // 2 else 0
+            cap = self.cap
+            room = cap * (1 + window)
+            room -= len(self.jobs) if self.cluster.plain else self.demand
+            return room if room > 0 and room >= cap * window // 2 else 0
         return 0
 
     @property
     def room(self) -> int:
-        """Jobs that may be sent now."""
+        """Slots' worth of jobs that may be sent now."""
         return (self.idle_room or self.ahead_room) if self.is_usable else 0
 
+    def may_run(self, width: int) -> bool:
+        """Whether queued jobs of this width may run there at all."""
+        return not self.pinned_only and width <= self.most
+
+    def jobs_that_fit(self, width: int, idle: int) -> int:
+        """Return how many jobs of this width may be sent now, with so many slots idle."""
+        width = min(width, self.node.slots)
+        return idle // width or self.ahead_room // width
+
     # -- counts
+
+    def note_widths(self, jobs: Iterable[JobNumber], change: int) -> None:
+        """Count jobs that came (1) or left (-1), if they differ in width from the others."""
+        cluster, others = self.cluster, self.others
+        for job in jobs:
+            width = cluster.widths.get(job)
+            if width is not None:
+                cluster.placed_more += change * (width - cluster.width)
+                others[width] = others.get(width, 0) + change
+                if not others[width]:
+                    del others[width]
 
     def recount(self) -> tuple[int, float]:
         """Bring the node's counts up to date; return `idle_room` and the load.
 
         Load is below 1 with idle room, the part of the node's slots that is filled; else 1 and
-        its jobs for each of its slots. (Written out: a job costs two calls.)
+        what its jobs need of its slots. (Written out: a job costs two calls.)
         """
         node, count = self.node, len(self.jobs)
+        if not self.cluster.plain:
+            count = self.demand
         slots = node.slots
         cap = self.limit if self.limit < slots else slots
         fills = count if count < cap else cap
         busy = node.busy = node.busy + fills - self.fills
         node.count += count - self.counted
         self.fills, self.counted = fills, count
-        if busy < slots and count < cap:
+        if busy < slots and count < cap and node.reserved is None:
             return min(slots - busy, cap - count), busy / slots
         return 0, 1 + count / cap if cap else 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A node's word that it gives its free slots to nobody else before a wide job fits there."""
+
+    allocation: Allocation
+    lane: Lane | None  # of whose jobs the next one comes; None: of those pinned to the node
+
+
+def _head(lane: Lane) -> JobNumber:
+    return lane.head

@@ -21,3 +21,4 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
     for job in jobs:
         cluster.pinned.pop(job, None)
         cluster.stories.pop(job, None)
+        cluster.widths.pop(job, None)

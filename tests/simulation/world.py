@@ -22,6 +22,7 @@ from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Recall, Requeue
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
+LAST_RESORT = "last resort"
 BEAT = 0.1  # seconds: acknowledgements, and the nodes' look at the time
 
 
@@ -161,7 +162,7 @@ class SimNode:
             return
         core, key = self.core, (owner, body[0])
         if kind == "OPEN" and key not in core.computations:
-            core.computation_opened(key)
+            core.computation_opened(key, self.world.usual_width(key[1]))
             self.world.network.later(self.world.random.random() * 0.3, lambda: self.loaded(key))
         elif kind == "OPEN":
             self.tell_ready(key)
@@ -171,13 +172,16 @@ class SimNode:
             if key not in core.computations:
                 self.tell(owner, "RETURNED", key[1], body[1], "it is not here")
             else:
+                widths = self.world.widths_of(key[1], body[1])
                 lacking = [job for job in body[1] if self.world.random.random() < 0.05]
-                self.perform(core.jobs_received(key, body[1], self.world.now, lacking))
+                self.perform(core.jobs_received(key, body[1], self.world.now, lacking, widths))
                 if lacking:
                     later = self.world.random.random() * 0.3
                     self.world.network.later(later, lambda: self.has_come(key, lacking))
                 if self.world.random.random() < 0.02:
-                    self.perform(core.jobs_received(key, body[1][:1], self.world.now))
+                    self.perform(
+                        core.jobs_received(key, body[1][:1], self.world.now, widths=widths)
+                    )
         elif kind == "RECALL":
             self.tell(owner, "RETURNED", key[1], core.jobs_recalled(key, body[1]), None)
         elif kind == "CANCEL":
@@ -251,6 +255,8 @@ class SimNode:
         job = self.running[worker_id][0]
         owner = self.core.workers[worker_id].key[0]
         self.world.owners[owner].history.start(job, self.name)
+        filled = sum(self.core.workers[w].width for w in self.running)
+        assert filled <= self.slots, f"jobs fill {filled} slots of {self.name}"
         cluster = self.world.owners[owner].history.submitted[job][0]
         seconds = self.world.seconds_of(cluster, job) * self.speed
         self.world.network.later(seconds, lambda: self.job_ends(worker_id, job, seconds))
@@ -306,7 +312,10 @@ class SimOwner:
         self.watching = False
         for number in range(clusters):
             self.reentrant[number] = number % 2 == 0
-            self.core.cluster_opened(Cluster(number, f"{name}{number}", self.reentrant[number]))
+            width = world.usual_width(number)
+            self.core.cluster_opened(
+                Cluster(number, f"{name}{number}", self.reentrant[number], width)
+            )
         self.beat()
 
     def beat(self) -> None:
@@ -322,9 +331,10 @@ class SimOwner:
         for job in jobs:
             self.history.submit(job, cluster, self.reentrant[cluster], pin if node else None)
         if node is None:
-            self.core.jobs_submitted(cluster, jobs)
+            self.core.jobs_submitted(cluster, jobs, self.world.widths_of(cluster, jobs))
         else:
-            self.perform(self.core.jobs_pinned(cluster, jobs, node.node_id))
+            widths = self.world.widths_of(cluster, jobs)
+            self.perform(self.core.jobs_pinned(cluster, jobs, node.node_id, widths))
         self.turn_over()
 
     def cancel(self, job: int) -> None:
@@ -443,6 +453,7 @@ class World:
         self.incarnations = count()
         self.troubled = True
         self.recalls = self.events = 0
+        self.wide = seed % 2 == 0  # jobs differ in how many slots they need
         self.slow = self.random.choice((0.001, 0.05, 0.5))  # seconds, the longest delay
         self.owners = {name: SimOwner(self, name, clusters=3) for name in ("a", "b")}
         self.scale = {c: self.random.choice((1e-4, 1e-2, 0.3)) for c in range(3)}
@@ -454,6 +465,13 @@ class World:
     def now(self) -> float:
         return self.network.now
 
+    def usual_width(self, cluster: int) -> int:
+        return 2 if self.wide and cluster == 2 else 1
+
+    def widths_of(self, cluster: int, jobs: list[int]) -> dict[int, int]:
+        """Slots that jobs need that differ from their cluster; a node has four at most."""
+        return {job: 1 + job % 4 for job in jobs if job % 5 == 0} if self.wide else {}
+
     def check(self, core: Scheduling | Execution) -> None:
         """Look into a core now and then: a look costs more than an event."""
         self.events += 1
@@ -464,7 +482,9 @@ class World:
         return self.scale[cluster] * (30 if job % 97 == 0 else 1 + job % 7)
 
     def start_node(self, name: str) -> None:
-        node = self.nodes[name] = SimNode(self, name, self.random.randint(1, 4))
+        node = self.nodes[name] = SimNode(
+            self, name, 4 if name == LAST_RESORT else self.random.randint(1, 4)
+        )
         for owner in self.owners.values():
             self.network.later(self.random.random() * 0.3, lambda o=owner: self.connect(o, node))
 
@@ -526,7 +546,7 @@ class World:
             self.advance(until)
         self.troubled = False
         self.advance(self.now + 5.0)  # links that were cut are back
-        self.start_node("last resort")  # one that never refuses, for what the others refused
+        self.start_node(LAST_RESORT)  # one that never refuses, for what the others refused
         self.advance(self.now + 2.0)
         for owner in self.owners.values():
             for node_id, opened in list(owner.opened.items()):

@@ -13,6 +13,7 @@ from dispy.scheduling.actions import Drop, GiveUp, Leave, Recall, Requeued
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
+SMALL = 50  # nodes of a world that is looked through after each event
 QUEUED, FINAL = "queued", "final"
 
 
@@ -37,6 +38,7 @@ class House:
     """A node."""
 
     slots: int
+    capacity: int
     settled: bool = True
     seats: dict[int, Seat] = field(default_factory=dict)
 
@@ -53,8 +55,14 @@ class Group:
 class World:
     """Each method is one event, random or chosen; all end in `settle`."""
 
-    def __init__(self, seed: int = 0, nodes: int = 6, clusters: int = 3) -> None:
+    def __init__(
+        self, seed: int = 0, nodes: int = 6, clusters: int = 3, wide: bool = False
+    ) -> None:
+        """`wide`: jobs differ in how many slots they need."""
         self.random = random.Random(seed)
+        self.wide = wide
+        self.widths: dict[int, int] = {}  # of jobs that need more than one slot
+        self.reservations = self.starts_of_wide = 0
         self.core = Scheduling()
         self.now = 0.0
         self.names = [f"node{n}" for n in range(nodes)]
@@ -75,7 +83,10 @@ class World:
     def open_cluster(self) -> None:
         number, self.next_cluster = self.next_cluster, self.next_cluster + 1
         self.groups[number] = Group(reentrant=number % 3 != 1)
-        self.core.cluster_opened(Cluster(number, f"c{number}", reentrant=number % 3 != 1))
+        width = 2 if self.wide and number % 3 == 2 else 1
+        self.core.cluster_opened(
+            Cluster(number, f"c{number}", reentrant=number % 3 != 1, width=width)
+        )
 
     def close_cluster(self, cluster: int) -> None:
         actions = self.core.cluster_closed(cluster)
@@ -92,23 +103,34 @@ class World:
         del self.groups[cluster]
         self.settle([])
 
-    def submit(self, cluster: int, count: int) -> list[int]:
+    def choose_widths(self, cluster: int, jobs: list[int], width: int) -> dict[int, int]:
+        """Let some of these jobs need `width` slots; the others need what their cluster says."""
+        usual = self.core.clusters[cluster].width
+        widths = {job: width for job in jobs if job % 3} if width and self.wide else {}
+        self.widths.update({job: w for job in jobs if (w := widths.get(job, usual)) != 1})
+        return widths
+
+    def submit(self, cluster: int, count: int, width: int = 0) -> list[int]:
         jobs = list(range(len(self.where), len(self.where) + count))
+        widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
         self.groups[cluster].queued += count
-        self.core.jobs_submitted(cluster, jobs)
+        self.core.jobs_submitted(cluster, jobs, widths)
         self.settle([])
         return jobs
 
-    def pin(self, cluster: int, name: str, count: int) -> None:
+    def pin(self, cluster: int, name: str, count: int, width: int = 0) -> None:
         jobs = list(range(len(self.where), len(self.where) + count))
+        widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
-        actions = self.core.jobs_pinned(cluster, jobs, name)
+        actions = self.core.jobs_pinned(cluster, jobs, name, widths)
         house = self.houses.get(name)
         seat = house.seats.get(cluster) if house else None
-        if house is None or seat is None or seat.refused:
+        widest = max(self.widths.get(job, 1) for job in jobs)
+        narrow = seat is not None and 0 < min(seat.limit, house.capacity) < widest
+        if house is None or seat is None or seat.refused or narrow:
             assert [a.status for a in actions] == [Status.Cancelled]
             self.groups[cluster].queued += count  # `settle` takes them back
         else:
@@ -121,7 +143,7 @@ class World:
     def join(self, name: str, slots: int, limits: dict[int, int | None]) -> None:
         """`limits`: for each cluster that may use it, how many slots; None: never decided."""
         self.core.node_joined(Node(name, name, slots))
-        house = self.houses[name] = House(slots)
+        house = self.houses[name] = House(slots, slots)
         for cluster, limit in limits.items():
             if limit is not None:
                 self.core.cluster_allocated(name, cluster, limit)
@@ -173,6 +195,7 @@ class World:
 
     def share(self, name: str, slots: int) -> None:
         self.houses[name].slots = max(1, slots)
+        self.houses[name].capacity = max(self.houses[name].capacity, slots)
         self.touch(self.houses[name])
         self.core.node_shared(name, slots, 1, self.now)
         self.settle([])
@@ -284,6 +307,10 @@ class World:
                         self.groups[action.cluster_id].queued += 1
             elif isinstance(action, Recall):
                 self.take_recall(action)
+        nodes = self.core.nodes
+        small = self.houses if self.wide and len(self.names) <= SMALL else ()
+        kept = {n: nodes[n].reserved for n in small if n in nodes and nodes[n].reserved}
+        sent = set()
         for batch in self.core.place(self.now):
             house = self.houses[batch.node_id]
             seat = house.seats[batch.cluster_id]
@@ -300,6 +327,8 @@ class World:
             assert not seat.refused, "a node that cannot run it was sent jobs"
             assert seat.limit, "a node that may run none was sent jobs"
             assert batch.jobs
+            sent.add(batch.node_id)
+            self.starts_of_wide += any(job in self.widths for job in batch.jobs)
             for job in batch.jobs:
                 assert self.where[job] is QUEUED, "a job is in two places"
                 self.where[job] = batch.node_id
@@ -311,17 +340,49 @@ class World:
             seat.jobs.update(dict.fromkeys(batch.jobs))
             self.touch(house)
         assert not self.core.is_dirty
+        for name, reservation in kept.items():
+            self.reservations += 1
+            if name in self.houses and nodes[name].reserved is reservation:
+                assert name not in sent, "a job slipped past one that a node is reserved for"
+        if self.wide:
+            self.check_rooms()
+            return
         assert not self.bad_pins, "a slot idles while a job that is pinned there waits"
         for number, group in self.groups.items():
-            core_queued = len(self.core.clusters[number].queued)
+            core_queued = queued_of(self.core.clusters[number])
             assert core_queued == group.queued, "a job is lost"
             assert not (group.queued and group.idle_seats), "a slot idles while a job waits"
+
+    def check_rooms(self) -> None:
+        """No job waits that fits somewhere; costs O(nodes), so only for small worlds."""
+        if len(self.names) > SMALL:
+            return
+        for name, house in self.houses.items():
+            if not house.settled or self.core.nodes[name].reserved is not None:
+                continue
+            busy = sum(min(self.need(house, s), s.limit, house.slots) for s in house.seats.values())
+            for number, seat in house.seats.items():
+                cap = min(seat.limit, house.slots)
+                room = min(house.slots - busy, cap - self.need(house, seat))
+                if room <= 0 or not seat.ready or seat.refused:
+                    continue
+                assert not seat.pinned, "a slot idles while a job that is pinned there waits"
+                for lane in self.core.clusters[number].lanes.values():
+                    possible = lane.queued and lane.width <= min(seat.limit, house.capacity)
+                    fits = room >= min(lane.width, house.slots)
+                    assert not (possible and fits), "slots idle while a job waits that fits"
+
+    def need(self, house: House, seat: Seat) -> int:
+        """Slots that the jobs there need."""
+        if not self.wide:
+            return len(seat.jobs)
+        return sum(min(self.widths.get(job, 1), house.slots) for job in seat.jobs)
 
     def take_giving_up(self, action: GiveUp, lost: House | None) -> None:
         for job in action.jobs:
             if self.where[job] is QUEUED:
                 assert action.status == Status.Cancelled
-                if job not in self.pins:
+                if job not in self.pins:  # also one that was pinned in vain
                     self.groups[action.cluster_id].queued -= 1
                 elif (
                     lost is not None or self.houses[self.pins[job]].seats[action.cluster_id].refused
@@ -360,9 +421,9 @@ class World:
     def touch(self, house: House) -> None:
         """Bring the counts of idle seats up to date; costs O(clusters on that node)."""
         seats = house.seats
-        busy = sum(min(len(s.jobs), s.limit, house.slots) for s in seats.values())
+        busy = sum(min(self.need(house, s), s.limit, house.slots) for s in seats.values())
         for cluster, seat in seats.items():
-            room = min(house.slots - busy, min(seat.limit, house.slots) - len(seat.jobs))
+            room = min(house.slots - busy, min(seat.limit, house.slots) - self.need(house, seat))
             idles = room > 0 and seat.ready and not seat.refused and house.settled
             if idles != seat.idles:
                 seat.idles = idles
@@ -380,19 +441,22 @@ class World:
                 due = seat.leaving and not seat.jobs and house.settled
                 assert seat.told or not due, "a computation is not closed that could be"
         for number, cluster in self.core.clusters.items():
-            for job in cluster.queued:
+            for job in (job for lane in cluster.lanes.values() for job in lane.queued):
                 assert self.where[job] is QUEUED
                 assert self.cluster_of[job] == number
             for job, allocation in cluster.placed.items():
                 assert self.where[job] == allocation.node.node_id
         queued = sum(where is QUEUED for where in self.where.values())
-        known = sum(len(c.queued) for c in self.core.clusters.values())
+        known = sum(map(queued_of, self.core.clusters.values()))
         known += sum(a.pinned_waiting for n in self.core.nodes.values()
                      for a in n.allocations.values())  # fmt: skip
         assert queued == known, "a job is lost"
         assert self.finals == sum(where is FINAL for where in self.where.values())
 
     # -- a random life
+
+    def a_width(self) -> int:
+        return self.random.choice((0, 0, 2, 3, 5)) if self.wide else 0
 
     def step(self) -> None:
         """Do something; every kind of event comes up, those of daily life most often."""
@@ -410,9 +474,9 @@ class World:
                     self.ready(name, c)
         elif chance < 0.22:
             many = self.groups[cluster].queued > len(self.names)
-            self.submit(cluster, 1 if many else rng.choice((1, 1, 5, 60)))
+            self.submit(cluster, 1 if many else rng.choice((1, 1, 5, 60)), self.a_width())
         elif chance < 0.25:
-            self.pin(cluster, name, rng.choice((1, 3)))
+            self.pin(cluster, name, rng.choice((1, 3)), self.a_width())
         elif chance < 0.80:
             count = rng.choice((1, 2, 60))
             self.finish(name, cluster, count, rng.choice((1e-6, 1e-3, 1e-2, 1.0)))
@@ -446,3 +510,7 @@ class World:
             self.open_cluster()
         elif self.where:
             self.cancel(self.random.randrange(max(0, len(self.where) - 5000), len(self.where)))
+
+
+def queued_of(cluster: Cluster) -> int:
+    return sum(len(lane.queued) for lane in cluster.lanes.values())

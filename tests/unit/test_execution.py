@@ -17,14 +17,16 @@ from dispy.execution.shares import ACTIVE_SECONDS, CROWDED_SECONDS
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
+    reservations = 0
     for seed in range(80):
         chance = random.Random(seed)
         core, now, given, final = Execution(chance.randint(1, 4)), 0.0, {}, set()
         gone = set()  # given back, or dropped because nobody wants them
         keys = [(owner, number) for owner in "abc" for number in (1, 2)]
+        wide = seed % 2 == 1
 
-        def open_one(key, core=core, chance=chance) -> None:
-            core.computation_opened(key)
+        def open_one(key, core=core, chance=chance, wide=wide) -> None:
+            core.computation_opened(key, width=1 + wide * (key[1] - 1))
             core.computation_bounded(
                 key, chance.random() < 0.2, chance.choice((1, 3, 100, 1 << 30))
             )
@@ -54,7 +56,8 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                     jobs = range(len(given[key]), len(given[key]) + chance.choice((1, 7, 90)))
                     given[key].extend(jobs)
                     lacking = [job for job in jobs if chance.random() < 0.2]
-                    take(core.jobs_received(key, jobs, now, lacking))
+                    widths = {job: chance.randint(1, 5) for job in jobs} if wide else {}
+                    take(core.jobs_received(key, jobs, now, lacking, widths))
                 case 2 if chance.random() < 0.7:
                     lacking = sorted(core.computations[key].blocked)
                     some = chance.sample(lacking, chance.randint(0, len(lacking)))
@@ -78,6 +81,9 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                         take(core.jobs_given_back(worker.worker_id, list(worker.jobs)[1:]))
                 case 7:
                     take(core.time_passed(now))
+                    if core.reserved is not None and not core.held_back:
+                        width, free = core.reserved.head_width, core.slots - core.busy
+                        assert min(width, core.slots) > free, "a wide job that fits waits"
                     if given[key]:
                         take(core.cancel(key, chance.choice(given[key])))
                 case 8:
@@ -97,6 +103,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                     take(actions)
                     gone.update(dropped)
             core.check_invariants()
+            reservations += core.reserved is not None
             for worker in core.workers.values():
                 computation = worker.computation
                 assert computation is core.computations[worker.key]
@@ -108,6 +115,60 @@ def test_any_order_of_events_keeps_the_promises() -> None:
             ]
             everything = [(key, job) for key, jobs in given.items() for job in jobs]
             assert sorted([*held, *final, *gone]) == sorted(everything), "a job is lost"
+    assert reservations > 50, "nothing had to be collected: the test has lost its meaning"
+
+
+def test_a_wide_job_begins_after_at_most_as_many_ends_as_there_are_slots() -> None:
+    core = two_owners(slots=4)
+    core.jobs_received(("b", 1), range(100), 0.0)
+    core.jobs_received(("a", 1), [0, 1], 0.0, widths={0: 4})
+    ends = 0
+    while core.computations["a", 1].busy == 0:
+        worker = next(w for w in core.workers.values() if w.jobs)
+        core.jobs_done(worker.worker_id, list(worker.jobs), 1.0, 0.0)
+        ends += 1
+        core.check_invariants()
+    assert ends == 4
+    assert (core.busy, core.computations["a", 1].busy) == (4, 4)
+    (worker,) = [w for w in core.workers.values() if w.jobs]
+    core.jobs_done(worker.worker_id, [0], 1.0, 0.0)
+    assert core.owners["b"].busy == 3, "the narrow ones are not held back any more"
+    assert core.owners["a"].busy == 1
+
+
+def test_two_wide_jobs_never_hold_half_of_the_node_each() -> None:
+    core = two_owners(slots=4)
+    order = ""
+    core.jobs_received(("a", 1), range(10), 0.0, widths=dict.fromkeys(range(10), 3))
+    core.jobs_received(("b", 1), range(10), 0.0, widths=dict.fromkeys(range(10), 4))
+    for _ in range(20):
+        (worker,) = [w for w in core.workers.values() if w.jobs]
+        order += worker.key[0]
+        core.jobs_done(worker.worker_id, list(worker.jobs), 1.0, 0.0)
+    assert order.count("a") == order.count("b") == 10
+    assert "ab" * 8 in order, "they take turns"
+
+
+def test_a_wide_job_that_is_taken_back_frees_the_slots_that_were_kept_for_it() -> None:
+    core = two_owners(slots=2)
+    core.jobs_received(("b", 1), range(9), 0.0)
+    core.jobs_received(("a", 1), [0], 0.0, widths={0: 2})
+    worker = next(iter(core.workers.values()))
+    core.jobs_done(worker.worker_id, list(worker.jobs), 1.0, 0.0)
+    assert core.busy == 1
+    assert core.jobs_recalled(("a", 1), [0]) == [0]
+    core.time_passed(0.1)
+    assert core.busy == 2
+
+
+def test_a_job_wider_than_its_limit_or_its_node_runs_alone() -> None:
+    core = two_owners(slots=4)
+    core.computation_limited(("a", 1), 2)
+    core.jobs_received(("a", 1), [0, 1], 0.0, widths={0: 9, 1: 3})
+    assert core.busy == 4
+    core.jobs_done(1, [0], 1.0, 0.0)
+    assert core.busy == 3
+    core.check_invariants()
 
 
 def two_owners(slots: int) -> Execution:

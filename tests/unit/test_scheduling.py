@@ -29,9 +29,26 @@ def test_any_order_of_events_keeps_the_promises() -> None:
             raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
 
 
+def test_any_order_of_events_keeps_the_promises_of_wide_jobs() -> None:
+    reservations = starts = 0
+    for seed in range(SEED, SEED + 60):
+        world = World(seed, nodes=4, wide=True)
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
+        reservations, starts = reservations + world.reservations, starts + world.starts_of_wide
+    assert reservations > 100, "nothing had to be collected: the world has lost its meaning"
+    assert starts > 100
+
+
 @pytest.mark.parametrize("part", range(5))
 def test_a_million_events_over_thousands_of_nodes_keep_the_promises(part: int) -> None:
-    world = World(SEED + part, nodes=(1000, 2000, 3000, 4000, 5000)[part], clusters=4)
+    world = World(
+        SEED + part, nodes=(1000, 2000, 3000, 4000, 5000)[part], clusters=4, wide=part == 4
+    )
     for at in range(200_000):
         world.step()
         if at % 40_000 == 0:
@@ -42,6 +59,7 @@ def test_a_million_events_over_thousands_of_nodes_keep_the_promises(part: int) -
 
 
 NAMES = st.sampled_from(["node0", "node1", "node2"])
+WIDTHS = st.sampled_from([0, 0, 2, 3])
 CLUSTERS = st.integers(0, 1)
 EVENTS = st.sampled_from(
     ["ready", "refuse", "limit", "share", "answer", "give_back", "leave", "left"]
@@ -53,7 +71,7 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(seed=0, nodes=3, clusters=2)
+        self.world = World(seed=0, nodes=3, clusters=2, wide=True)
 
     @rule(name=NAMES, slots=st.integers(1, 3), limit=st.integers(0, 3))
     def join_or_lose(self, name: str, slots: int, limit: int) -> None:
@@ -63,13 +81,13 @@ class SchedulingMachine(RuleBasedStateMachine):
             self.world.join(name, slots, {0: slots, 1: limit})
             self.world.ready(name, 0)
 
-    @rule(cluster=CLUSTERS, count=st.integers(1, 9))
-    def submit(self, cluster: int, count: int) -> None:
-        self.world.submit(cluster, count)
+    @rule(cluster=CLUSTERS, count=st.integers(1, 9), width=WIDTHS)
+    def submit(self, cluster: int, count: int, width: int) -> None:
+        self.world.submit(cluster, count, width)
 
-    @rule(name=NAMES, cluster=CLUSTERS, count=st.integers(1, 3))
-    def pin(self, name: str, cluster: int, count: int) -> None:
-        self.world.pin(cluster, name, count)
+    @rule(name=NAMES, cluster=CLUSTERS, count=st.integers(1, 3), width=WIDTHS)
+    def pin(self, name: str, cluster: int, count: int, width: int) -> None:
+        self.world.pin(cluster, name, count, width)
 
     @precondition(lambda self: self.world.where)
     @rule(data=st.data())
@@ -310,13 +328,14 @@ def test_a_plain_job_leaves_nothing_behind() -> None:
     core = make(("a", 1))
     core.jobs_submitted(1, range(5000))
     done = 0
-    while core.clusters[1].queued or there(core, "a"):
+    while core.clusters[1].has_queued or there(core, "a"):
         core.place(0.0)
         done += len(core.jobs_finished("a", 1, there(core, "a"), 1e-4, 0.0))
     cluster = core.clusters[1]
+    (lane,) = cluster.lanes.values()
     assert done == 5000
-    assert [*cluster.placed, *cluster.queue, *cluster.pinned, *cluster.stories] == []
-    assert len(cluster.candidates) < 100
+    assert [*cluster.placed, *lane.queue, *cluster.pinned, *cluster.stories] == []
+    assert len(lane.candidates) < 100
 
 
 def test_explain_names_what_keeps_a_job_away_from_each_node() -> None:

@@ -1,0 +1,36 @@
+"""What a scheduler asks a node, and who waits for the answer: which jobs run there."""
+
+from collections.abc import Callable
+from itertools import count
+
+from dispy.protocol.messages import Kind
+from dispy.scheduler.nodes import RemoteNode
+
+Answered = Callable[[list[int] | None], None]  # jobs, or None: the node does not answer
+
+
+class Questions:
+    """Each is answered once: by its node, or with None when the link to that ends."""
+
+    def __init__(self) -> None:
+        self._tokens = count(1)
+        self._waiting: dict[int, tuple[RemoteNode, Answered]] = {}
+
+    def ask(self, node: RemoteNode | None, cluster_id: int, answered: Answered) -> None:
+        """Ask a node for a cluster's jobs that run there now."""
+        if node is None or node.link is None:
+            answered(None)
+            return
+        token = next(self._tokens)
+        self._waiting[token] = (node, answered)
+        node.link.send(Kind.LIST, [cluster_id, token])
+
+    def answer(self, node: RemoteNode, token: int, jobs: list[int]) -> None:
+        """Take a node's answer; one that nobody waits for is passed over."""
+        if token in self._waiting and self._waiting[token][0] is node:
+            self._waiting.pop(token)[1](jobs)
+
+    def link_ended(self, node: RemoteNode) -> None:
+        """Have nobody wait for a node that cannot answer any more."""
+        for token in [token for token, (asked, _) in self._waiting.items() if asked is node]:
+            self._waiting.pop(token)[1](None)
