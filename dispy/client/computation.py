@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
+from dispy.client.depends import sort_code
 from dispy.model import overrides
 from dispy.model.errors import DispyError
 from dispy.shipping.bundle import make_bundle
@@ -25,26 +27,38 @@ def prepare(
     computation: Callable[..., Any] | str,
     setup: Callable[..., Any] | None = None,
     cleanup: Callable[..., Any] | None = None,
+    depends: Sequence[Any] = (),
 ) -> Computation:
-    """Return a computation ready to be sent; raises DispyError for what cannot be one."""
-    parts = {"setup": setup, "cleanup": cleanup}
+    """Return a computation ready to be sent; raises DispyError for what cannot be one.
+
+    `depends`: functions, classes, instances and modules; no files.
+    """
+    code, modules = sort_code(depends)
+    parts = {**code, "setup": setup, "cleanup": cleanup}
     settings = {
         "program": isinstance(computation, str),
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "implementation": sys.implementation.name,
     }
     if isinstance(computation, str):
-        return _program(computation, settings, parts)
+        return _program(computation, settings, parts, modules)
     if not callable(computation):
         raise DispyError(
             f"invalid computation type: a function or the path of a program, not {computation!r}"
         )
     name = getattr(computation, "__name__", type(computation).__name__)
-    bundle = make_bundle(name, {"computation": computation, **parts})
+    if _is_generator(computation):
+        raise DispyError(
+            f"{name} is a generator function: what it returns cannot leave the node. Return a "
+            f"list of the values, or send each with dispy_provisional_result"
+        )
+    bundle = make_bundle(name, {**parts, "computation": computation}, modules)
     return Computation(name, settings, bundle.packed(), False)
 
 
-def _program(given: str, settings: dict[str, Any], parts: dict[str, Any]) -> Computation:
+def _program(
+    given: str, settings: dict[str, Any], parts: dict[str, Any], modules: Sequence[ModuleType]
+) -> Computation:
     import shutil  # 3 ms that functions need not wait for
 
     path = given if os.path.isfile(given) else shutil.which(given)
@@ -58,5 +72,11 @@ def _program(given: str, settings: dict[str, Any], parts: dict[str, Any]) -> Com
     except OSError as error:
         raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
     settings |= {"file": os.path.basename(path), "java": overrides.Java}
-    bundle = make_bundle(given, parts, program=content)
+    bundle = make_bundle(given, parts, modules, program=content)
     return Computation(given, settings, bundle.packed(), True)
+
+
+def _is_generator(computation: Callable[..., Any]) -> bool:
+    import inspect  # 4 ms; packing needs it anyway
+
+    return inspect.isgeneratorfunction(computation) or inspect.isasyncgenfunction(computation)

@@ -5,8 +5,10 @@ functions of one module share their globals on the node as they do at home.
 """
 
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgpack
@@ -19,15 +21,17 @@ from dispy.shipping.payloads import unpack
 class Bundle:
     """The code of a computation as bytes.
 
-    `pickled` is a pickle of the table of its parts ("computation", "setup", "cleanup",
-    "depends"), good only for the `python` named; `source` is for other ones. A computation that
-    is a program is the bytes of its file.
+    `pickled` is a pickle of the table of its parts ("init", "depends", "computation", "setup",
+    "cleanup", "classes"), good only for the `python` named; `source` is for other ones. A
+    computation that is a program is the bytes of its file. `modules` are files of the user's own
+    modules, by their place in the directory for them.
     """
 
     pickled: bytes | None = None
     program: bytes | None = None
     source: bytes | None = None
     python: str = ""
+    modules: dict[str, bytes] = field(default_factory=dict)
 
     def packed(self) -> bytes:
         """Return the bytes that travel."""
@@ -39,17 +43,34 @@ class Bundle:
         return dict(unpack(self.pickled)) if self.pickled else {}
 
 
-def make_bundle(name: str, parts: Mapping[str, Any], program: bytes | None = None) -> Bundle:
-    """Return the bundle of a computation's parts, without those that are None.
+def make_bundle(
+    name: str,
+    parts: Mapping[str, Any],
+    modules: Iterable[ModuleType] = (),
+    program: bytes | None = None,
+) -> Bundle:
+    """Return the bundle of a computation's parts, without those that are None or empty.
 
-    `name` is the computation's in the error: raises CannotPack.
+    The user's own modules that these import come along, and the `modules` named. `name` is the
+    computation's in the error: raises CannotPack.
     """
-    # Late: a worker, which only reads bundles, needs none of it to start.
-    from dispy.shipping.code import pack_code
+    given = {key: part for key, part in parts.items() if part is not None and part != {}}
+    needed: set[str] = set()
+    pickled = None
+    if given:
+        # Late: a worker, which only reads bundles, needs none of it to start.
+        from dispy.shipping.code import pack_code
 
-    given = {key: part for key, part in parts.items() if part is not None}
-    pickled = pack_code(given, name) if given else None
-    return Bundle(pickled, program, python=this_python())
+        pickled, needed = pack_code(given, name)
+    return Bundle(pickled, program, None, this_python(), _contents(needed, modules))
+
+
+def _contents(needed: Iterable[str], modules: Iterable[ModuleType]) -> dict[str, bytes]:
+    from dispy.shipping.modules import files_of, own_modules
+
+    files = {file for module in modules for file in files_of(module)}
+    files.update(own_modules(needed))
+    return {file.place: Path(file.path).read_bytes() for file in sorted(files)}
 
 
 def read_bundle(packed: Memory) -> Bundle:
@@ -60,3 +81,19 @@ def read_bundle(packed: Memory) -> Bundle:
 def this_python() -> str:
     """Return what this process calls the Python that it runs on: "cpython 3.11"."""
     return f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
+
+
+# -- named in pickles
+
+
+def call_now(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Call a function and return it; what follows in the pickle may need what it has done."""
+    function()
+    return function
+
+
+def main_names(package: str | None) -> dict[str, Any]:
+    """Return the globals of the worker's `__main__`, of which `package` is the client's."""
+    names = vars(sys.modules["__main__"])
+    names["__package__"] = package
+    return names

@@ -1,80 +1,165 @@
 """A computation's code to bytes: by value where the other side cannot import it.
 
-cloudpickle takes functions of `__main__` by value and others by reference. A function of the
-user's own module would then be looked for on the node, which has not got that file; so such
-modules are taken by value too. Modules of the standard library and installed packages are not.
+Functions and classes of `__main__` go by value, with cloudpickle. Those of modules go by
+reference: a node has the module, because it is installed there or because it comes along (see
+`dispy.shipping.modules`). On the node, code of `__main__` is again code of `__main__`.
+
+Imported late: cloudpickle costs 16 ms, which `import dispy` must not.
 """
 
 import io
 import sys
-import sysconfig
 from collections import ChainMap
-from collections.abc import Mapping
-from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
 
+import cloudpickle
+
+from dispy.shipping.bundle import call_now, main_names
+from dispy.shipping.modules import has_file, imports_in, is_own
 from dispy.shipping.payloads import CannotPack, by_value_lock
 
-_INSTALLED = [
-    Path(place).resolve()
-    for place in {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
-    if place
-]
+Names = dict[str, Any]
 
 
-def pack_code(parts: Mapping[str, Any], name: str) -> bytes:
+class Packed(NamedTuple):
+    """Code as bytes, and the names of all modules that it needs, of whomever these are."""
+
+    pickled: bytes
+    modules: set[str]
+
+
+class _CalledFirst:
+    """Stands for a function in a pickle: it is called as soon as it has been rebuilt."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return call_now, (self._function,)
+
+
+class _MainNames(dict[str, Any]):
+    """Stands for the globals of `__main__` in a pickle: they are those of the node's."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return main_names, (self.get("__package__"),)
+
+
+class _ClassesSeen:
+    """Stands for the classes of `__main__` that have been pickled by the time it is."""
+
+    def __init__(self, classes: Names) -> None:
+        self._classes = classes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self._classes),)
+
+
+def pack_code(parts: Mapping[str, Any], name: str) -> Packed:
     """Return the bytes from which a worker rebuilds `parts` of the computation `name`.
 
-    Raises CannotPack.
+    The part "init" is called before the others are rebuilt. A part "classes" is added: those of
+    `__main__` that came along. Raises CannotPack.
     """
-    import cloudpickle  # 16 ms, which `import dispy` must not cost
-
-    found = [sys.modules.get(getattr(part, "__module__", None) or "") for part in parts.values()]
-    by_value = {module for module in found if module is not None and not _is_installed(module)}
+    parts = dict(parts)
+    if "init" in parts:
+        parts = {"init": _CalledFirst(parts.pop("init")), **parts}
+    file = io.BytesIO()
     with by_value_lock:
+        pickler = CodePickler(file)
         try:
-            for module in by_value:
-                cloudpickle.register_pickle_by_value(module)
-            packed = _dump(parts, cloudpickle.Pickler)
+            pickler.dump({**parts, "classes": _ClassesSeen(pickler.classes)})
         except Exception as error:  # foreign code: any object that the function refers to
             raise CannotPack(
                 f"{name} cannot be sent to a node: {error}. It refers to something that lives "
                 f"in this process only; create that inside {name} instead."
             ) from error
         finally:
-            for module in by_value:
-                if module.__name__ in cloudpickle.list_registry_pickle_by_value():
-                    cloudpickle.unregister_pickle_by_value(module)
-    return packed
+            pickler.close()
+    return Packed(file.getvalue(), pickler.modules())
 
 
-def _dump(parts: Mapping[str, Any], pickler: type) -> bytes:
-    """Pickle functions with the names of its source files, which tracebacks shall show.
+_reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
+
+
+def _reduce_with_file(code: CodeType) -> tuple[Any, ...]:
+    """Keep the names of source files, which tracebacks shall show.
 
     cloudpickle 3.1.3 replaces them, so that equal code gives equal bytes wherever it stands.
     """
-    reduce_code = pickler.dispatch_table[CodeType]  # type: ignore[attr-defined]
-
-    def reduce_with_file(code: CodeType) -> tuple[Any, ...]:
-        rebuild, fields = reduce_code(code)
-        return rebuild, tuple(
-            code.co_filename if field == "<dynamic-code>" else field for field in fields
-        )
-
-    table = ChainMap({CodeType: reduce_with_file}, pickler.dispatch_table)  # type: ignore[attr-defined]
-    with_files = type("PicklerWithFiles", (pickler,), {"dispatch_table": table})
-    file = io.BytesIO()
-    with_files(file, protocol=5).dump(parts)
-    return file.getvalue()
+    rebuild, fields = _reduce_code(code)
+    return rebuild, tuple(
+        code.co_filename if field == "<dynamic-code>" else field for field in fields
+    )
 
 
-def _is_installed(module: ModuleType) -> bool:
-    """Say whether another machine with the same packages would have this module."""
-    if module.__name__ == "__main__":
-        return True  # cloudpickle takes it by value without being told
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return True  # built in
-    path = Path(file).resolve()
-    return any(place in path.parents for place in _INSTALLED)
+class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, which notes what is needed beside the pickle. `close` it in the end."""
+
+    dispatch_table = ChainMap({CodeType: _reduce_with_file}, cloudpickle.Pickler.dispatch_table)
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.classes: Names = {}  # of `__main__`, by name
+        self._main = vars(sys.modules["__main__"])
+        self._has_main = False  # functions of it are in the pickle
+        self._modules: set[str] = set()  # named in the pickle
+        self._packages: dict[int, str] = {}  # id of a code -> its function's package
+        self._codes: list[CodeType] = []  # in the pickle
+        self._by_value: list[ModuleType] = []  # registered so by us
+        # How cloudpickle finds out that functions share their globals.
+        self.globals_ref[id(self._main)] = _MainNames()
+
+    def reducer_override(self, value: Any) -> Any:
+        """Say how a function or class is pickled."""
+        kind = type(value)
+        if kind is CodeType:
+            self._codes.append(value)
+        elif kind is ModuleType:
+            self._modules.add(value.__name__)
+        elif kind is FunctionType or issubclass(kind, type):
+            self._note(value)
+        return super().reducer_override(value)
+
+    def _note(self, value: Any) -> None:
+        if isinstance(value, FunctionType):
+            self._packages[id(value.__code__)] = value.__globals__.get("__package__") or ""
+            self._has_main = self._has_main or value.__globals__ is self._main
+        elif self._main.get(value.__name__) is value and value.__module__ == "__main__":
+            self.classes[value.__name__] = value
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        if module is None or module.__name__ == "__main__" or module.__name__ in self._modules:
+            return
+        if is_own(module) and not has_file(module):  # made by the program as it runs
+            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                cloudpickle.register_pickle_by_value(module)
+                self._by_value.append(module)
+            return
+        self._modules.add(module.__name__)
+
+    def modules(self) -> set[str]:
+        """Return the names of the modules that the other side needs; also names of no module."""
+        names = set(self._modules)
+        for code in self._codes:
+            if id(code) in self._packages:  # else it is within another
+                names.update(imports_in(code, self._packages[id(code)]))
+        if self._has_main:
+            names.update(_modules_of(self._main))
+        # A program that wants a module's code by value has said so to cloudpickle.
+        return names - cloudpickle.list_registry_pickle_by_value()
+
+    def close(self) -> None:
+        """Undo what was registered meanwhile."""
+        for module in self._by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _modules_of(names: Names) -> Iterator[str]:
+    """Yield the modules that a program has imported, or imported something from."""
+    for value in tuple(names.values()):
+        if isinstance(value, ModuleType):
+            yield value.__name__
+        elif isinstance(value, FunctionType | type):
+            yield value.__module__

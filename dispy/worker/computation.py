@@ -6,13 +6,11 @@ pickle of many items, each one call, whose results travel as one list (`JobClust
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 from dispy.protocol.messages import Payload
 from dispy.shipping.failures import describe_failure
 from dispy.shipping.payloads import CHUNK, CannotPack, pack, unpack
-from dispy.worker.names import mentioned_modules
 
 
 @dataclass(slots=True)
@@ -25,35 +23,6 @@ class Computation:
     is_program: bool = False
     setup: Callable[..., Any] | None = None
     cleanup: Callable[..., Any] | None = None
-
-
-def load_function(name: str, parts: dict[str, Any], provided: dict[str, Any]) -> Computation:
-    """Return the function among the `parts` of a bundle, with the `provided` names."""
-    function = parts["computation"]
-    names = None
-    for part in parts.values():
-        plain = _function_of(part)
-        if plain is None:
-            continue
-        for key, value in {**provided, **mentioned_modules(plain)}.items():
-            plain.__globals__.setdefault(key, value)
-        if part is function:
-            names = plain.__globals__
-    return Computation(
-        name, function, names, setup=parts.get("setup"), cleanup=parts.get("cleanup")
-    )
-
-
-def _function_of(function: Any) -> FunctionType | None:
-    """Return the function within a method or a partial, None where it is not Python's."""
-    while not isinstance(function, FunctionType):
-        if isinstance(function, MethodType):
-            function = function.__func__
-        elif hasattr(function, "func"):  # functools.partial
-            function = function.func
-        else:
-            return None
-    return function
 
 
 def call_each(function: Callable[..., Any], packed: Payload) -> Payload:

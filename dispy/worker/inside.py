@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 NAMES: dict[str, Any] = {}
+loading = False  # a computation is being rebuilt, which must not open clusters
 
 
 def node_logger(descriptor: int) -> logging.Logger:

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
-from dispy.shipping.bundle import read_bundle
 from dispy.system.processes import (
     adopt_orphans,
     children,
@@ -20,12 +19,12 @@ from dispy.system.processes import (
     outlive_parent,
 )
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
-from dispy.worker.computation import Computation, load_function
+from dispy.worker.computation import Computation
 from dispy.worker.inside import NAMES
 from dispy.worker.isolation import watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
-from dispy.worker.programs import load_program
+from dispy.worker.loading import load
 
 
 class Nursery:
@@ -87,26 +86,17 @@ class Nursery:
 
     def _load(self, name: str, settings: dict[str, Any], content: Memory) -> str | None:
         """Make the computation ready; return why it cannot be used."""
-        directory, provided = settings["directory"], settings["names"]
+        directory = settings["directory"]
         self._shares_memory = bool(settings.get("shares_memory"))
         self._by_lines = bool(settings.get("stream"))
         try:
-            NAMES.update(provided)
+            NAMES.update(settings["names"])
             os.chdir(directory)
             sys.path.insert(0, directory)
             for entry in settings.get("path", []):
                 if entry not in sys.path:
                     sys.path.append(entry)
-            bundle = read_bundle(content)
-            parts = bundle.parts()
-            if bundle.program is not None:
-                self._computation = load_program(
-                    name, bundle.program, directory, provided, str(settings.get("java"))
-                )
-                self._computation.setup = parts.get("setup")
-                self._computation.cleanup = parts.get("cleanup")
-            else:
-                self._computation = load_function(name, parts, provided)
+            self._computation = load(name, content, settings)
             self._directory = directory
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to
