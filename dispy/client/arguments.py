@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from dispy.client.depends import is_file
 from dispy.client.nodes import NodeAllocate
 from dispy.model import overrides
 from dispy.model.errors import DispyError
@@ -81,7 +82,7 @@ def check_flag(value: Any, name: str) -> bool:
 
 
 def refuse_what_comes_later(
-    depends: Any,
+    depends: Sequence[Any],
     setup: Any,
     cleanup: Any,
     secret: Any,
@@ -90,11 +91,8 @@ def refuse_what_comes_later(
     allocations: Sequence[NodeAllocate],
 ) -> None:
     """Raise DispyError for what must not be passed over in silence."""
-    if depends or any(allocation.depends for allocation in allocations):
-        raise DispyError(
-            "depends: this version ships no files and modules yet. Functions and classes that "
-            "the computation refers to travel with it; leave them out of depends"
-        )
+    if any(map(is_file, depends)) or any(allocation.depends for allocation in allocations):
+        raise DispyError("depends: this version ships no files yet, only code")
     if setup is not None or any(allocation.setup_args for allocation in allocations):
         raise DispyError(
             "setup: this version runs no setup on its nodes yet. Prepare in the computation "

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import prepare
+from dispy.client.depends import check_depends
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
@@ -117,6 +118,7 @@ class JobCluster(Steering):
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
+        depends = check_depends(depends)
         arguments.refuse_what_comes_later(
             depends, setup, cleanup, secret, keyfile, certfile, self.allocations
         )
@@ -135,7 +137,9 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
-        self.name, settings, content, self._is_program = prepare(computation)
+        self.name, settings, content, self._is_program = prepare(
+            computation, depends=depends
+        )
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
         self.start_time = time()
