@@ -77,6 +77,7 @@ class JobCluster(Steering):
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
+        isolation: str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -112,7 +113,7 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream,
+            local_node=local_node, stream=stream, isolation=isolation,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
@@ -142,6 +143,7 @@ class JobCluster(Steering):
         )
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
+        settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each

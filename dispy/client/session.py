@@ -17,6 +17,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
+from dispy.client.contents import Contents
 from dispy.client.ending import die_of_interrupt, ends_at_once, undisturbed, wait_for_all
 from dispy.client.failures import Failures
 from dispy.client.hub import Hub
@@ -27,6 +28,7 @@ from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
+from dispy.shipping.contents import Content
 from dispy.shipping.sharing import give_back, mapped
 from dispy.system.segments import MappedSegments, SegmentPool
 
@@ -54,6 +56,7 @@ class Session:
         self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some, for their node
+        self.contents = Contents()  # large things that nodes may ask for, by digest
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
         self.cluster_numbers = count(1)
@@ -213,6 +216,10 @@ class Session:
         table = self.jobs
         return [table[job]._payload for job in jobs]  # type: ignore[misc]  # kept until final
 
+    def content(self, digest: bytes) -> Content | None:
+        """Return what is ready under this digest."""
+        return self.contents.get(digest)
+
     def started(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int]) -> None:
         """Mark jobs that were given to a node as running there."""
         cluster, table, now, address = self.clusters[cluster_id], self.jobs, time(), node.ip_addr
@@ -297,7 +304,8 @@ class Session:
     def forget_options(self, jobs: Sequence[int]) -> None:
         """Drop what was said of jobs that are final."""
         for job in jobs:
-            self.options.pop(job, None)
+            if self.options.pop(job, None) is not None:
+                self.contents.release_for(job)
 
     def requeued(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str) -> None:
         """Mark jobs as waiting again."""

@@ -5,10 +5,10 @@ the node carries out, in order. Nothing here waits, sends, or reads a clock; `no
 seconds of any clock that never goes back. No event costs more than O(log computations) beyond
 the jobs that it names. Not thread-safe: one greenlet owns it.
 
-Invariant: a job that this node holds is waiting, or with exactly one worker.
+Invariant: a job that this node holds is blocked, waiting, or with exactly one worker.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 
 from dispy.execution.invariants import check_invariants
@@ -116,16 +116,24 @@ class Execution:
         actions: list[Action] = [Report(key, begun, False, reason)] if begun else []
         return given, actions + self.computation_closed(key)
 
-    def jobs_received(self, key: Key, jobs: Sequence[JobNumber], now: float) -> list[Action]:
-        """Queue jobs from their owner and start what can be started; those here already stay."""
+    def jobs_received(
+        self, key: Key, jobs: Sequence[JobNumber], now: float, blocked: Collection[JobNumber] = ()
+    ) -> list[Action]:
+        """Queue jobs from their owner and start what can be started; those here already stay.
+
+        The `blocked` ones are held until `jobs_unblocked`: what they need is not here yet.
+        """
         computation = self.computations[key]
         held, new = computation.jobs, dict[JobNumber, Worker | None].fromkeys(jobs)
         if not held.keys().isdisjoint(new):
             new = {job: None for job in new if job not in held}
         held.update(new)
+        computation.owner.jobs += len(new)
+        if blocked:
+            computation.blocked.update(job for job in blocked if job in new)
+            new = {job: None for job in new if job not in computation.blocked}
         computation.waiting.extend(new)
         computation.waiting_count += len(new)
-        computation.owner.jobs += len(new)
         actions = self._shares.note_active(computation.owner, now)
         if self._turns.wanting:
             self._wants_changed(computation)
@@ -134,6 +142,18 @@ class Execution:
             self._start(computation, actions)
         self._wants_changed(computation)
         return actions
+
+    def jobs_unblocked(self, key: Key, jobs: Sequence[JobNumber]) -> list[Action]:
+        """Let blocked jobs wait for a worker: what they need is here. Others are passed over."""
+        computation = self.computations.get(key)
+        if computation is None:
+            return []  # it was closed meanwhile
+        free = [job for job in dict.fromkeys(jobs) if job in computation.blocked]
+        computation.blocked.difference_update(free)
+        computation.waiting.extend(free)
+        computation.waiting_count += len(free)
+        self._wants_changed(computation)
+        return self._fill()
 
     def jobs_recalled(self, key: Key, jobs: Sequence[JobNumber]) -> list[JobNumber]:
         """Give back those of `jobs` that no worker has; the owner moves them elsewhere."""
@@ -144,8 +164,7 @@ class Execution:
         held = computation.jobs
         given = [job for job in dict.fromkeys(jobs) if held.get(job, missing) is None]
         self._drop(computation, given)
-        computation.waiting_count -= len(given)
-        self._wants_changed(computation)
+        self._wait_no_more(computation, given)
         return given
 
     def cancel(self, key: Key, job: JobNumber) -> list[Action]:
@@ -157,8 +176,7 @@ class Execution:
         if worker is not None:
             return [Stop(worker.worker_id, cancelled=True)]
         self._drop(computation, [job])
-        computation.waiting_count -= 1
-        self._wants_changed(computation)
+        self._wait_no_more(computation, [job])
         return [Report(key, (job,), cancelled=True, reason="cancelled before its start")]
 
     def jobs_dropped(
@@ -184,8 +202,7 @@ class Execution:
                     self._leave(worker, was_busy=True)
                     actions.append(Stop(worker.worker_id, cancelled=False))
                 else:
-                    computation.waiting_count -= 1
-                    self._wants_changed(computation)
+                    self._wait_no_more(computation, [job])
         return gone, actions + self._fill()
 
     def owner_connected(self, owner_id: OwnerId) -> None:
@@ -353,9 +370,10 @@ class Execution:
             jobs = [waiting.popleft() for _ in range(size)]
         else:
             taken: dict[JobNumber, None] = {}
+            blocked = computation.blocked  # one may have waited here before it was called back
             while len(taken) < size:
                 job = waiting.popleft()
-                if computation.jobs.get(job, computation) is None:
+                if computation.jobs.get(job, computation) is None and job not in blocked:
                     taken[job] = None  # once, though it may stand there twice
             jobs = list(taken)
         computation.waiting_count -= size
@@ -403,6 +421,15 @@ class Execution:
         for job in jobs:
             del computation.jobs[job]
         computation.owner.jobs -= len(jobs)
+
+    def _wait_no_more(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
+        """Take note that these jobs, which no worker has, have gone."""
+        waited = len(jobs)
+        if computation.blocked:
+            waited -= len(computation.blocked.intersection(jobs))
+            computation.blocked.difference_update(jobs)
+        computation.waiting_count -= waited
+        self._wants_changed(computation)
 
     # -- for tests
 

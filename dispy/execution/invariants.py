@@ -19,7 +19,9 @@ def check_invariants(core: "Execution") -> None:
 
 
 def _check_computation(core: "Execution", computation: Computation) -> None:
-    waiting = {job for job, worker in computation.jobs.items() if worker is None}
+    unfed = {job for job, worker in computation.jobs.items() if worker is None}
+    assert computation.blocked <= unfed, "a blocked job is not held, or with a worker"
+    waiting = unfed - computation.blocked
     assert waiting <= set(computation.waiting), "a waiting job has lost its place"
     assert len(waiting) == computation.waiting_count, "waiting jobs are miscounted"
     with_workers = [job for worker in computation.workers.values() for job in worker.jobs]
@@ -28,7 +30,7 @@ def _check_computation(core: "Execution", computation: Computation) -> None:
         assert core.workers[worker.worker_id] is worker
         assert all(computation.jobs[job] is worker for job in worker.jobs)
         assert bool(worker.jobs) != (worker.worker_id in computation.idle)
-    assert len(waiting) + len(with_workers) == len(computation.jobs), "a job is in two places"
+    assert len(unfed) + len(with_workers) == len(computation.jobs), "a job is in two places"
     busy = sum(bool(worker.jobs) for worker in computation.workers.values())
     assert busy == computation.busy, "busy is miscounted"
     assert not computation.wants or core.busy == core.slots, "a slot idles while jobs wait"

@@ -42,8 +42,8 @@ class Owner(Claimant):
 class Computation(Claimant):
     """What all jobs of one cluster run, as it lives on this node; `busy` as with `Owner`."""
 
-    __slots__ = ("duration", "idle", "jobs", "key", "limit", "owner", "ready", "waiting",
-                 "waiting_count", "workers")  # fmt: skip
+    __slots__ = ("blocked", "duration", "idle", "jobs", "key", "limit", "owner", "ready",
+                 "waiting", "waiting_count", "workers")  # fmt: skip
 
     def __init__(self, key: Key, owner: Owner) -> None:
         super().__init__()
@@ -53,6 +53,7 @@ class Computation(Claimant):
         self.jobs: dict[JobNumber, Worker | None] = {}  # all that are held; None: it waits
         self.waiting: deque[JobNumber] = deque()  # may hold numbers that do not wait any more
         self.waiting_count = 0  # those of `waiting` that count
+        self.blocked: set[JobNumber] = set()  # held, and lack what they need: they do not wait
         self.duration: float | None = None  # seconds, smoothed mean; None: not known
         self.workers: dict[WorkerId, Worker] = {}
         self.idle: dict[WorkerId, Worker] = {}  # without a job

@@ -86,6 +86,8 @@ class Setting:
             value = self.kind(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise self._refusal(value, source)
+        if self.kind is str and self.words:
+            raise self._refusal(value, source)
         if self.kind in (int, float) and not self.low <= value <= self.high:
             raise DispyError(f"{source}: {value:g} is not {self.range_text}")
         return value
@@ -96,6 +98,8 @@ class Setting:
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
     def _refusal(self, value: object, source: str) -> DispyError:
+        if self.kind is str and self.words:
+            return DispyError(f"{source}: {value!r} is not one of {', '.join(self.words)}")
         kind = _KINDS[self.kind] + (f" of {self.unit}" if self.unit else "")
         others = f", nor one of {', '.join(self.words)}" if self.words else ""
         return DispyError(f"{source}: {value!r} is not {kind}{others}")
@@ -161,6 +165,12 @@ _TABLE = (
         room="client", name="stream", kind=bool, default=False,
         argument=True, variable="DISPY_STREAM",
         help="show what jobs write while they run, each line led by its job and node",
+    ),
+    Setting(
+        room="client", name="isolation", kind=str, words={"worker": "worker", "job": "job"},
+        argument=True, variable="DISPY_ISOLATION",
+        help='"worker": processes are used again and cleaned between jobs; "job": each job has '
+        'one of its own, with what setup left; by default "job" where there is a setup',
     ),
     Setting(
         room="client", name="loglevel", kind=int, default=logging.INFO, low=0, high=100,

@@ -22,7 +22,7 @@ from time import monotonic
 
 import gevent
 from gevent import get_hub
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from gevent.socket import socket
 
 from dispy.protocol.frames import (
@@ -84,6 +84,7 @@ class Link:
         loop = get_hub().loop
         self._readable, self._writable = (loop.io(sock.fileno(), e) for e in (_READ, _WRITE))
         self._writing = False  # waiting for the kernel to take more
+        self._all_sent: Event | None = None  # while somebody waits until nothing is kept
         self._ended: AsyncResult[LinkEnd] | None = None  # while somebody reads
         self._handle: Callable[[Frame], None] = _nobody_reads
         self._turn_over: Callable[[], None] | None = None
@@ -136,6 +137,7 @@ class Link:
             self._writing = not done
             if done:
                 self._writable.stop()
+                self._wake_waiting()
             else:
                 self._writable.start(self._write)
 
@@ -183,6 +185,18 @@ class Link:
             if buffers:
                 self._chunks = encode_chunks(buffers)
         return bool(self._unsent)
+
+    def wait_sent(self) -> None:
+        """Wait in the calling greenlet until all has left, or the link is closed."""
+        while self.unsent and not self.closed:
+            if self._all_sent is None:
+                self._all_sent = Event()
+            self._all_sent.wait()
+
+    def _wake_waiting(self) -> None:
+        waiting, self._all_sent = self._all_sent, None
+        if waiting is not None:
+            waiting.set()
 
     @property
     def unsent(self) -> bool:
@@ -299,6 +313,7 @@ class Link:
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(plain_socket.SHUT_RDWR)
             self._end(LinkEnd("closed here"))
+            self._wake_waiting()
         if self._ended is None and not self._released:
             self._released = True
             for watcher in (self._readable, self._writable):

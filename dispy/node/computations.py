@@ -9,11 +9,13 @@ import gevent
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
+from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import FRUITLESS, Running
+from dispy.node.store import Store
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 
@@ -34,10 +36,12 @@ class Computations:
         core: Execution,
         table: MutableMapping[Key, ComputationProcesses],
         running: Running,
+        store: Store,
     ) -> None:
         self._name, self._address = name, address
         self._directory, self._path = directory, list(path)
         self._core, self._table, self._running = core, table, running
+        self._store = store
         self._nurseries = Nurseries()
 
     def open(
@@ -62,6 +66,12 @@ class Computations:
             died=lambda worker: self._running.worker_died(key, worker),
         )
         processes.streams = bool(settings.get("stream"))
+        processes.needs = JobNeeds(
+            owner.fetching,
+            self._store,
+            ready=lambda job: self._running.unblock(key, job),
+            failed=lambda job, why: self._running.fail(key, job, why),
+        )
         self._table[key] = processes
         self._core.computation_opened(key)
         provided = {
@@ -76,6 +86,7 @@ class Computations:
             "names": provided,
             "path": self._path,
             "shares_memory": shares,
+            "isolation": settings.get("isolation"),
             "stream": processes.streams,
         }
         processes.load(self._nurseries.take(), name, settings, content)
@@ -134,6 +145,7 @@ class Computations:
             return
         for worker_id in processes.workers:
             self._running.workers.pop(worker_id, None)
+        processes.needs.close()
         self._running.perform(self._core.computation_closed(key))
         self._nurseries.end(processes)
 

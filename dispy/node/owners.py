@@ -2,13 +2,16 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispy.execution.ledger import Ledger
 from dispy.execution.records import OwnerId
 from dispy.net.link import Link
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from dispy.node.fetching import Fetching
 
 EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
 
@@ -24,6 +27,7 @@ class Owner:
         # Cancels of jobs that are not here: done, or still on their way behind large arguments,
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
+        self.fetching: Fetching  # of contents that it has; set by its node
         self.ledger: Ledger[tuple[list[Any], Sequence[Buffer]]] = Ledger()
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
@@ -46,3 +50,4 @@ class Owner:
         for body, buffers in self.ledger.owed():
             link.send(Kind.RESULTS, body, buffers)
         link.send(Kind.HELD, [jobs, computations])
+        self.fetching.link_changed()

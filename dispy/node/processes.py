@@ -16,6 +16,7 @@ from gevent import socket, subprocess
 from gevent.event import Event
 
 from dispy.net.link import Link
+from dispy.node.needs import JobNeeds
 from dispy.node.streaming import Streaming
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
@@ -233,6 +234,7 @@ class ComputationProcesses:
         self.directory = directory
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
         self.workers: dict[int, WorkerProcess] = {}
         self.streams = False  # output of jobs goes to their owner while they run
         self.was_ready = False  # its code has been loaded once
@@ -263,7 +265,8 @@ class ComputationProcesses:
             take(job, None)
         if self.options:
             for job in jobs:
-                self.options.pop(job, None)
+                if self.options.pop(job, None) is not None:
+                    self.needs.forget(job)
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""

@@ -67,7 +67,10 @@ class Running:
         processes.payloads.update(zip(jobs, join_payloads(column, frame.buffers), strict=True))
         for at, options in extras:
             processes.options[jobs[at]] = options
-        self.perform(self._core.jobs_received(key, jobs, monotonic()))
+        lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
+        self.perform(self._core.jobs_received(key, jobs, monotonic(), lacking))
+        if lacking:
+            processes.needs.fetch(lacking)
         if processes.broken is not None:
             self.refuse(key, jobs)
         if owner.early_cancels:
@@ -109,6 +112,17 @@ class Running:
         self._core.jobs_recalled(key, jobs)
         reason = self._computations[key].broken or ""
         self.report(Report(key, tuple(jobs), cancelled=False, reason=reason), Status.Terminated)
+
+    def unblock(self, key: Key, job: int) -> None:
+        """Let a job start that has all it needs now."""
+        self.perform(self._core.jobs_unblocked(key, [job]))
+        self.watch.wake()
+
+    def fail(self, key: Key, job: int, why: str) -> None:
+        """End a job that cannot have what it needs."""
+        if self._core.jobs_recalled(key, [job]):
+            reason = f"on node {self._name}: {why}"
+            self.report(Report(key, (job,), cancelled=False, reason=reason), Status.Terminated)
 
     def cancel(self, key: Key, job: int) -> bool:
         """Begin to cancel a job; False when it is not here."""

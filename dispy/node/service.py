@@ -20,9 +20,11 @@ from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.net.link import Link
 from dispy.node.computations import Computations
+from dispy.node.fetching import Fetching
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import Running
+from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
@@ -45,9 +47,17 @@ class Node:
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}
+        self._store = Store(directory / "store", default_quota(directory))
         self._running = Running(name, self._core, self._owners, self._table)
         self._computations = Computations(
-            name, address, directory, path, self._core, self._table, self._running
+            name,
+            address,
+            directory,
+            path,
+            self._core,
+            self._table,
+            self._running,
+            self._store,
         )
         self.stopping = False
 
@@ -58,6 +68,7 @@ class Node:
         owner = self._owners.get(hello.identity)
         if owner is None:
             owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
+            owner.fetching = Fetching(owner, self._store)
             logger.info("client %s connected", owner.name)
         owner.pulse_seconds = 0.0
         self._wants_pulse(owner, hello.details)
@@ -74,7 +85,7 @@ class Node:
         if owner.link is link:
             owner.link, owner.gone_since = None, monotonic()
             if not any(key[0] == owner.owner_id for key in self._table):
-                del self._owners[owner.owner_id]
+                self._remove(owner)
                 logger.info("client %s left", owner.name)
             elif not self.stopping:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
@@ -98,6 +109,10 @@ class Node:
     def _forget(self, owner: Owner) -> None:
         for key in [key for key in self._table if key[0] == owner.owner_id]:
             self._computations.close(key)
+        self._remove(owner)
+
+    def _remove(self, owner: Owner) -> None:
+        owner.fetching.close()
         self._owners.pop(owner.owner_id, None)
 
     def _from_owner(self, owner: Owner, frame: Frame) -> None:
@@ -109,6 +124,8 @@ class Node:
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.PIECE:
+            owner.fetching.piece(frame)
         elif frame.kind == Kind.RELEASE:
             self._running.lending.release(body[0])
         elif frame.kind == Kind.CLOSE:
@@ -134,6 +151,7 @@ class Node:
         self._running.stop(reason)
         self._computations.stop()
         for owner in self._owners.values():
+            owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Payload
 from dispy.scheduler.nodes import RemoteNode
+from dispy.shipping.contents import Content
 
 
 class JobsOwner(Protocol):
@@ -17,6 +18,9 @@ class JobsOwner(Protocol):
 
     def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs that are about to be sent."""
+
+    def content(self, digest: bytes) -> Content | None:
+        """Return what nodes may ask for under this digest, if it is (still) needed."""
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""

@@ -24,6 +24,7 @@ from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
+from dispy.scheduler.supply import Supply
 from dispy.scheduling.actions import (
     Action,
     CancelOnNode,
@@ -57,6 +58,7 @@ class Scheduler:
         self.keepers = Keepers(
             self.nodes, self._serve_node, self._lost, lambda: self.pulse_seconds * SILENT_PULSES
         )
+        self._supply = Supply(owner.content)
         self._awake = Awake()
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
@@ -240,6 +242,7 @@ class Scheduler:
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
         if node.link is not None:
             node.link.close()
+        self._supply.lost(node)
         self._perform(self._core.node_lost(node.node_id, reason, monotonic()), node)
         for cluster_id in node.ready:
             self._owner.node_changed(cluster_id, node, Status.Closed)
@@ -266,6 +269,8 @@ class Scheduler:
             self._owner.provisional(body[0], node, body[1], value)
         elif frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
+        elif frame.kind == Kind.FETCH:
+            self._supply.fetch(node, *body)
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:

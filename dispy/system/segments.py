@@ -11,6 +11,7 @@ Thread-safe. Linux only: `SegmentPool.lease` returns None elsewhere, and buffers
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import socket
@@ -60,17 +61,21 @@ def unpack_descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]
 
 
 class _Segment:
-    def __init__(self, size: int) -> None:
-        self.token = int.from_bytes(os.urandom(8), "big") >> 1
-        self.size = size
-        self.descriptor = os.memfd_create("dispy-segment", os.MFD_CLOEXEC)
-        os.ftruncate(self.descriptor, size)
-        self.memory = mmap.mmap(self.descriptor, size)
+    def __init__(self, token: int, size: int, descriptor: int) -> None:
+        self.token, self.size, self.descriptor = token, size, descriptor
+        self.memory = mmap.mmap(descriptor, size)
 
     def close(self) -> None:
         os.close(self.descriptor)
         with contextlib.suppress(BufferError):  # a view of it is still alive; it goes with that
             self.memory.close()
+
+
+def _fresh(size: int) -> _Segment:
+    token = int.from_bytes(os.urandom(8), "big") >> 1
+    descriptor = os.memfd_create("dispy-segment", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, size)
+    return _Segment(token, size, descriptor)
 
 
 class Lease:
@@ -119,6 +124,19 @@ class SegmentPool:
         segment.memory[: len(view)] = view
         return Lease(segment, len(view), self._free)
 
+    def claim(self, token: int, size: int, descriptor: int) -> Lease:
+        """Take over a segment that a process forked from this one has filled by its copy of the
+        pool: one that was free here, or one that it has made. Raises OSError or ValueError."""
+        for segment in self._free:
+            if segment.token == token:
+                self._free.remove(segment)
+                return Lease(segment, size, self._free)
+        length = os.fstat(descriptor).st_size
+        segment = _Segment(token, length, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+        self._count += 1
+        self._bytes += length
+        return Lease(segment, size, self._free)
+
     def abandon(self, lease: Lease) -> None:
         """Take a segment out of the pool: its receiver keeps looking at it."""
         size = lease.abandon()
@@ -143,7 +161,7 @@ class SegmentPool:
         if self._count >= POOL_SEGMENTS or self._bytes + size > POOL_BYTES:
             return None
         try:
-            segment = _Segment(size)
+            segment = _fresh(size)
         except OSError:  # no descriptor or no memory is left; a copy will do
             return None
         self._count += 1

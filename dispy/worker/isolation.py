@@ -17,6 +17,7 @@ import sys
 import threading
 from typing import Any
 
+from dispy.system.forking import note_hooks
 from dispy.system.processes import children
 from dispy.worker.output import Output
 
@@ -48,6 +49,7 @@ def watch() -> None:
             note(event)
 
     sys.addaudithook(hook)
+    note_hooks()
     for name in ("alarm", "setitimer", "pthread_sigmask"):
         _note_calls(signal, name, _SIGNALS)
     _note_calls(_signal, "signal", _SIGNALS)  # what `signal.signal` itself calls
@@ -72,6 +74,17 @@ def _note_calls(module: Any, name: str, deed: str) -> None:
         return function(*arguments, **keywords)
 
     setattr(module, name, noting)
+
+
+def reseed() -> None:
+    """Give NumPy's global random state a seed of its own in this process, just forked.
+
+    `random` does that itself; without it all processes would draw the same numbers.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        with contextlib.suppress(Exception):  # the user's to replace
+            numpy_random.seed()
 
 
 class Isolation:

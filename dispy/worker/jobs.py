@@ -36,7 +36,8 @@ from dispy.worker.journal import Journal
 from dispy.worker.output import Output
 
 Extra = dict[str, Any]
-_FAILED = b""  # the result column of a job without one
+FAILED = b""  # the result column of a job without one
+CANCELLED = "cancelled while it ran:\n"  # before the traceback of its KeyboardInterrupt
 
 
 class Worker:
@@ -181,8 +182,8 @@ class Worker:
             self._in_user_code = False
             self._isolation.recover()
             if isinstance(error, KeyboardInterrupt) and self._was_interrupted():
-                what = "cancelled while it ran:\n"
-            return _FAILED, _failure(error, what)
+                what = CANCELLED
+            return FAILED, failure(error, what)
         if self._computation.is_program and self._was_interrupted():
             reason = f"cancelled while it ran; the program {told_exit(value)}"
             return result, {"status": int(Status.Terminated), "exception": reason}
@@ -193,9 +194,7 @@ class Worker:
         try:
             call, watched = mapped(payload, self._segments)
         except (OSError, ValueError) as error:
-            return _FAILED, _failure(
-                error, "its large arguments could not be mapped on the node:\n"
-            )
+            return FAILED, failure(error, "its large arguments could not be mapped on the node:\n")
         result, extra = self._run(call)
         del payload, call
         held = [token for token, alive in watched if alive() is not None]
@@ -303,10 +302,10 @@ class Worker:
                 self._send(Kind.GIVEN_BACK, [given_back], [])
 
 
-def _failure(error: BaseException, what: str) -> Extra:
+def failure(error: BaseException, what: str) -> Extra:
     """Return the extra of a job that failed; `what` leads its text."""
-    failure = describe_failure(error)
-    extra: Extra = {"status": int(Status.Terminated), "exception": what + failure.text}
-    if failure.error is not None:
-        extra["error"] = failure.error
+    described = describe_failure(error)
+    extra: Extra = {"status": int(Status.Terminated), "exception": what + described.text}
+    if described.error is not None:
+        extra["error"] = described.error
     return extra

@@ -1,12 +1,14 @@
 """A computation's nursery: loads it once, forks its workers, and tells how each ended."""
 
 import contextlib
+import functools
 import os
 import select
 import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
@@ -21,7 +23,7 @@ from dispy.system.processes import (
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
 from dispy.worker.inside import NAMES
-from dispy.worker.isolation import watch
+from dispy.worker.isolation import reseed, watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
 from dispy.worker.loading import load
@@ -36,6 +38,7 @@ class Nursery:
         self._directory = ""
         self._shares_memory = False  # results may go to their owner in memory files
         self._by_lines = False  # output is read while jobs run
+        self._make_worker: Callable[..., Worker] = Worker
         self._workers: dict[int, int] = {}  # process -> worker
         self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
@@ -88,6 +91,11 @@ class Nursery:
         """Make the computation ready; return why it cannot be used."""
         directory = settings["directory"]
         self._shares_memory = bool(settings.get("shares_memory"))
+        if settings.get("isolation") == "job" and not settings.get("program"):
+            from dispy.worker.forking import ForkingWorker  # 1 ms that others need not wait for
+
+            node_name = provided.get("dispy_node_name", "")
+            self._make_worker = functools.partial(ForkingWorker, node_name)
         self._by_lines = bool(settings.get("stream"))
         try:
             NAMES.update(settings["names"])
@@ -140,7 +148,8 @@ class Nursery:
             channel = Channel(socket.socket(fileno=move_out_of_the_way(descriptor)))
             records = Journal(journal)
             os.close(journal)
-            Worker(
+            reseed()
+            self._make_worker(
                 channel, records, self._computation, self._directory, self._shares_memory,
                 self._by_lines, log,
             ).serve()  # fmt: skip

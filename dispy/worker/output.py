@@ -61,6 +61,11 @@ class Output:
             self.lost = True
             return b"", b""
 
+    def flush(self) -> None:
+        """Write out what this process still holds, for another that takes it."""
+        flush_c_streams()
+        self._flush()
+
     def _flush(self) -> bool:
         """Write out what Python's streams hold; False where the job has changed them."""
         if sys.stdout is self._stdout and sys.stderr is self._stderr:

@@ -171,7 +171,11 @@ class SimNode:
             if key not in core.computations:
                 self.tell(owner, "RETURNED", key[1], body[1], "it is not here")
             else:
-                self.perform(core.jobs_received(key, body[1], self.world.now))
+                lacking = [job for job in body[1] if self.world.random.random() < 0.05]
+                self.perform(core.jobs_received(key, body[1], self.world.now, lacking))
+                if lacking:
+                    later = self.world.random.random() * 0.3
+                    self.world.network.later(later, lambda: self.has_come(key, lacking))
                 if self.world.random.random() < 0.02:
                     self.perform(core.jobs_received(key, body[1][:1], self.world.now))
         elif kind == "RECALL":
@@ -183,6 +187,12 @@ class SimNode:
         elif kind == "ACKNOWLEDGE":
             self.ledgers[owner].acknowledged(body[0])
         self.world.check(core)
+
+    def has_come(self, key: tuple[str, int], jobs: list[int]) -> None:
+        """What these jobs need is here."""
+        if self.alive:
+            self.perform(self.core.jobs_unblocked(key, jobs))
+            self.world.check(self.core)
 
     def cancel(self, key: tuple[str, int], job: int) -> None:
         for action in self.core.cancel(key, job):

@@ -34,7 +34,12 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                 case 0 | 1:
                     jobs = range(len(given[key]), len(given[key]) + chance.choice((1, 7, 90)))
                     given[key].extend(jobs)
-                    take(core.jobs_received(key, jobs, now))
+                    lacking = [job for job in jobs if chance.random() < 0.2]
+                    take(core.jobs_received(key, jobs, now, lacking))
+                case 2 if chance.random() < 0.7:
+                    lacking = sorted(core.computations[key].blocked)
+                    some = chance.sample(lacking, chance.randint(0, len(lacking)))
+                    take(core.jobs_unblocked(key, [*some, *given[key][-2:]]))
                 case 2:
                     take(core.computation_ready(key))
                 case 3 | 4 | 5 if busy:
@@ -200,3 +205,49 @@ def test_an_owner_whose_jobs_wait_for_anothers_is_told_whose_and_when_that_is_ov
     (worker,) = core.workers.values()
     core.jobs_done(worker.worker_id, [0], 1.0, 2.0)
     assert TellCrowded("b", ()) in core.time_passed(2.0)
+
+
+def test_a_blocked_job_takes_no_slot_until_it_has_what_it_needs() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), [0, 1], 0.0, blocked=[0])
+    (worker,) = core.workers.values()
+    assert list(worker.jobs) == [1]
+    core.jobs_done(worker.worker_id, [1], 1.0, 0.0)
+    assert not worker.jobs
+    assert core.jobs_unblocked(("a", 1), [0, 7]) == [Feed(worker.worker_id, (0,))]
+    assert core.jobs_unblocked(("a", 1), [0]) == []
+    core.check_invariants()
+
+
+def test_a_blocked_job_is_held_and_can_be_cancelled_recalled_and_dropped() -> None:
+    core, key = two_owners(slots=1), ("a", 1)
+    core.jobs_received(key, [0, 1, 2, 3], 0.0, blocked=[0, 1, 2, 3])
+    assert core.held("a")[key] == [0, 1, 2, 3]
+    (report,) = core.cancel(key, 0)
+    assert (report.jobs, report.cancelled) == ((0,), True)
+    assert core.jobs_recalled(key, [1]) == [1]
+    assert core.jobs_dropped("a", [2]) == ([(key, 2)], [])
+    core.check_invariants()
+    assert core.held("a")[key] == [3]
+    assert core.jobs_unblocked(key, [0, 1, 2]) == []
+
+
+def test_a_job_that_comes_again_and_is_blocked_now_is_not_run_by_its_old_place() -> None:
+    core, key = two_owners(slots=1), ("a", 1)
+    core.jobs_received(key, [0, 1, 2], 0.0)
+    core.jobs_recalled(key, [1])
+    core.jobs_received(key, [1], 0.0, blocked=[1])
+    for job in (0, 2):
+        (worker,) = core.workers.values()
+        assert list(worker.jobs) == [job]
+        core.jobs_done(worker.worker_id, [job], 1.0, 0.0)
+        core.check_invariants()
+    assert not core.workers[1].jobs
+
+
+def test_a_computation_that_fails_gives_its_blocked_jobs_back() -> None:
+    core, key = two_owners(slots=1), ("a", 1)
+    core.jobs_received(key, [0, 1], 0.0, blocked=[1])
+    given, actions = core.computation_failed(key, "its nursery ended")
+    assert given == [1]
+    assert actions[0].jobs == (0,)

@@ -1,0 +1,253 @@
+"""What a node pulls from one owner: contents that its computations and jobs need.
+
+The node asks for pieces (FETCH) and has a few of them on their way at any time, of all that it
+wants from this owner together; each is written before another is asked for, so memory stays
+constant whatever the sizes. Where the link breaks, the next one goes on at the byte reached. Disks
+are written by threads. Handlers never wait.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+
+from dispy.model.errors import DispyError
+from dispy.node.store import Arriving, Store
+from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
+from dispy.protocol.messages import Kind
+from dispy.shipping.contents import DIGEST_SIZE, PIECE_SIZE
+
+logger = logging.getLogger("dispy.node")
+
+AHEAD_BYTES = 8 * PIECE_SIZE  # asked for and not yet written, of one owner
+TRANSFERS = 8  # of one owner that go on at once; the others wait
+
+Done = Callable[[str | None], None]
+_users = count(1)  # of the store
+
+
+class Source(Protocol):
+    """An owner, as far as it is asked for contents."""
+
+    link: Any  # None while it is away
+    name: str
+
+    def tell(self, kind: int, body: list[Any]) -> None:
+        """Send it a message."""
+
+
+class Request:
+    """Somebody who waits for contents; what has come stays in the store until `done` returns."""
+
+    def __init__(self, done: Done, digests: Collection[bytes], user: Hashable) -> None:
+        self.done, self.digests, self.user = done, digests, user
+        self.missing: set[bytes] = set()
+        self.is_over = False  # it was told, or cancelled
+
+
+class _Transfer:
+    """One content on its way; it is `asked` for up to there, and has `arrived` up to there."""
+
+    def __init__(self, digest: bytes, size: int, what: str) -> None:
+        self.digest, self.size, self.what = digest, size, what
+        self.requests: list[Request] = []
+        self.asked = self.arrived = self.written = 0
+        self.pieces: deque[Memory] = deque()  # arrived, not yet written
+        self.more = Event()
+        self.failed: str | None = None  # why it goes no further
+
+
+class Fetching:
+    """Pulls from one owner into a store that all of a node share."""
+
+    def __init__(self, owner: Source, store: Store) -> None:
+        self._owner, self._store = owner, store
+        self._transfers: dict[bytes, _Transfer] = {}  # in the order in which they were wanted
+        self._active: dict[bytes, _Transfer] = {}
+        self._ahead = 0  # bytes asked for and not yet written
+        self.fetched_bytes = 0
+
+    def fetch(
+        self,
+        wanted: Sequence[tuple[bytes, int]],
+        done: Done,
+        names: Mapping[bytes, str] | None = None,
+    ) -> Request:
+        """Have all these contents (digest, size) in the store, then call `done(None)`, perhaps
+        before this returns; else `done(why)`, once. `names` are for people.
+
+        They cannot go before `done` has returned; it holds what it needs for longer.
+        """
+        sizes = {digest: size for digest, size in wanted}
+        request = Request(done, list(sizes), ("fetch", next(_users)))
+        for digest, size in sizes.items():
+            self._store.hold(digest, request.user)
+            if self._store.path(digest) is None:
+                request.missing.add(digest)
+                transfer = self._transfers.get(digest)
+                if transfer is None:
+                    what = (names or {}).get(digest) or f"a value of {self._owner.name}"
+                    transfer = self._transfers[digest] = _Transfer(digest, size, what)
+                transfer.requests.append(request)
+        if request.missing:
+            self._start()
+        else:
+            self._finish(request, None)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Forget a request; `done` is not called any more."""
+        if not request.is_over:
+            self._leave(request)
+            self._finish(request, None, tell=False)
+            self._start()
+
+    def close(self) -> None:
+        """Give up all: the owner is gone for good, or the node ends."""
+        for transfer in list(self._transfers.values()):
+            self._end(transfer)
+
+    def _leave(self, request: Request) -> None:
+        """Take a request out of the transfers that it waits for; those for nobody else end."""
+        for digest in request.missing:
+            transfer = self._transfers.get(digest)
+            if transfer is not None and request in transfer.requests:
+                transfer.requests.remove(request)
+                if not transfer.requests:
+                    self._end(transfer)
+
+    def _finish(self, request: Request, why: str | None, tell: bool = True) -> None:
+        request.is_over = True
+        request.missing.clear()
+        try:
+            if tell:
+                request.done(why)
+        finally:
+            for digest in request.digests:
+                self._store.release(digest, request.user)
+
+    # -- asking
+
+    def link_changed(self) -> None:
+        """Go on over a new link: what was on its way is asked for again."""
+        for transfer in self._active.values():
+            self._ahead -= transfer.asked - transfer.arrived
+            transfer.asked = transfer.arrived
+        self._ask()
+
+    def _start(self) -> None:
+        """Let as many go on at once as may."""
+        for digest, transfer in self._transfers.items():
+            if len(self._active) >= TRANSFERS:
+                break
+            if digest not in self._active:
+                self._active[digest] = transfer
+                gevent.spawn(self._receive, transfer)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for the next pieces, of all transfers in turn, as far as there is room for them."""
+        if self._owner.link is None:
+            return
+        asking = True
+        while asking and self._ahead < AHEAD_BYTES:
+            asking = False
+            for transfer in self._active.values():
+                length = min(PIECE_SIZE, transfer.size - transfer.asked)
+                if length > 0 and transfer.failed is None and self._ahead < AHEAD_BYTES:
+                    self._owner.tell(Kind.FETCH, [transfer.digest, transfer.asked, length])
+                    transfer.asked += length
+                    self._ahead += length
+                    asking = True
+
+    def piece(self, frame: Frame) -> None:
+        """Take a PIECE; raises FrameRefused for one that was not asked for like this."""
+        key, offset, why = frame.body
+        piece = frame.buffers[0]
+        transfer = self._active.get(key)
+        if transfer is None or transfer.failed is not None:
+            return  # nobody wants it any more
+        if why is not None:
+            transfer.failed = why[:1000]
+            transfer.more.set()
+            return
+        length = min(PIECE_SIZE, transfer.size - transfer.arrived)
+        asked = offset == transfer.arrived and offset + length <= transfer.asked
+        if isinstance(piece, Shared) or not asked or len(piece) != length:
+            raise FrameRefused(f"a PIECE at {offset} that was not asked for")
+        transfer.arrived += length
+        transfer.pieces.append(piece)
+        transfer.more.set()
+
+    # -- a greenlet for each transfer
+
+    def _receive(self, transfer: _Transfer) -> None:
+        """Write what comes until all has come, then tell whoever waits."""
+        arriving, why = None, None
+        try:
+            arriving = self._store.begin(transfer.digest, transfer.size, transfer.what)
+            self._write_all(transfer, arriving)
+            why = transfer.failed
+            if why is None and not arriving.is_right:
+                why = f"{transfer.what} changed while it was being sent"
+            if why is None:
+                self._store.keep(arriving)
+        except DispyError as error:
+            why = str(error)
+        except OSError as error:
+            why = f"{transfer.what} cannot be stored: {error.strerror or error}"
+        finally:
+            if arriving is not None:
+                arriving.close_and_clear()
+        self._end(transfer)
+        self._tell(transfer, why)
+        self._start()
+
+    def _write_all(self, transfer: _Transfer, arriving: Arriving) -> None:
+        threads = get_hub().threadpool
+        while transfer.written < transfer.size and transfer.failed is None:
+            if not transfer.pieces:
+                transfer.more.clear()
+                transfer.more.wait()
+                continue
+            piece = transfer.pieces.popleft()
+            threads.apply(arriving.write, (piece,))
+            transfer.written += len(piece)
+            self.fetched_bytes += len(piece)
+            if self._active.get(transfer.digest) is transfer:
+                self._ahead -= len(piece)
+                self._ask()
+
+    def _tell(self, transfer: _Transfer, why: str | None) -> None:
+        for request in list(transfer.requests):
+            if request.is_over:
+                continue
+            request.missing.discard(transfer.digest)
+            if why is not None:
+                self._leave(request)
+            if why is not None or not request.missing:
+                self._finish(request, why)
+
+    def _end(self, transfer: _Transfer) -> None:
+        """Take a transfer out, whole or not; its greenlet ends when its thread is done."""
+        if self._transfers.get(transfer.digest) is transfer:
+            del self._transfers[transfer.digest]
+        if self._active.get(transfer.digest) is transfer:
+            del self._active[transfer.digest]
+            self._ahead -= transfer.asked - transfer.written
+        transfer.failed = transfer.failed or "it is not wanted any more"
+        transfer.more.set()
+
+
+def is_wanted(entry: Any) -> bool:
+    """Say whether a peer's [digest, size] can be one."""
+    return (
+        isinstance(entry, (list, tuple)) and len(entry) == 2
+        and type(entry[0]) is bytes and len(entry[0]) == DIGEST_SIZE
+        and type(entry[1]) is int and 0 <= entry[1] < 1 << 62
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""What a node keeps by its digest: files and values that computations and jobs have named.
+
+Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
+Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
+A file counts as there only when it is whole and its digest was compared. Used on the node's loop;
+methods of `Arriving` that say so run in a thread.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Hashable
+from itertools import count
+from pathlib import Path
+
+from dispy.model.errors import DispyError
+from dispy.shipping.contents import DIGEST_SIZE
+
+logger = logging.getLogger("dispy.node")
+
+DISK_PART = 10  # of the disk that is the quota where nobody says another one: one tenth,
+QUOTA_BYTES = 10 * 1024**3  # but no more than this
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class NoRoom(DispyError):
+    """A content cannot be stored; the text says what is missing."""
+
+
+def default_quota(directory: Path) -> int:
+    """Return how many bytes a store in `directory` keeps where nobody says another number."""
+    return min(QUOTA_BYTES, shutil.disk_usage(directory).total // DISK_PART)
+
+
+def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
+    """Say why a file of `size` bytes could not be written below `directory`."""
+    if error.errno not in _FULL:
+        return NoRoom(f"{what} cannot be written there: {error.strerror or error}")
+    free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
+    if error.errno == errno.EDQUOT:
+        free += ", and the quota of the node's user is used up"
+    elif error.errno == errno.EFBIG:
+        free += ", and the limit on the size of its files (ulimit -f) is reached"
+    return NoRoom(f"there is no room for {what} of {size:,} bytes: {free}")
+
+
+class Store:
+    """Owns its directory; `quota` is in bytes."""
+
+    def __init__(self, directory: Path, quota: int) -> None:
+        shutil.rmtree(directory, ignore_errors=True)  # what a node left that was killed
+        directory.mkdir(parents=True)
+        self.directory, self.quota = directory, quota
+        self.used = 0  # bytes of all that is whole
+        self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._users: dict[bytes, set[Hashable]] = {}
+        self._numbers = count(1)
+
+    def path(self, digest: bytes) -> Path | None:
+        """Return where a content lies, None unless it is there; counts as a use of it."""
+        if digest not in self._sizes:
+            return None
+        self._sizes.move_to_end(digest)
+        return self._place(digest)
+
+    def _place(self, digest: bytes) -> Path:
+        return self.directory / digest.hex()
+
+    def hold(self, digest: bytes, user: Hashable) -> None:
+        """Keep a content, there already or not, until this user releases it."""
+        self._users.setdefault(digest, set()).add(user)
+
+    def release(self, digest: bytes, user: Hashable) -> None:
+        """End a user's `hold`, if there is one; what is too much then goes."""
+        users = self._users.get(digest)
+        if users is None:
+            return
+        users.discard(user)
+        if not users:
+            del self._users[digest]
+            self._shrink(0)
+
+    def begin(self, digest: bytes, size: int, what: str) -> "Arriving":
+        """Return where a content can be written; `what` names it in errors.
+
+        Raises NoRoom where the disk has none for it.
+        """
+        self._shrink(size)
+        free = shutil.disk_usage(self.directory).free
+        if size > free:
+            raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
+        path = self.directory / f"arriving-{next(self._numbers)}"
+        try:
+            return Arriving(path, digest, size, what)
+        except OSError as error:
+            raise room_error(what, size, self.directory, error) from None
+
+    def keep(self, arrived: "Arriving") -> None:
+        """Take in what has arrived whole; its digest has been compared."""
+        os.replace(arrived.path, self._place(arrived.digest))
+        if arrived.digest not in self._sizes:
+            self._sizes[arrived.digest] = arrived.size
+            self.used += arrived.size
+        self._shrink(0)
+
+    def _shrink(self, coming: int) -> None:
+        """Remove what nobody uses, until `coming` bytes more are within the quota."""
+        if self.used + coming <= self.quota:
+            return
+        for digest in [digest for digest in self._sizes if digest not in self._users]:
+            if self.used + coming <= self.quota:
+                return
+            self.used -= self._sizes.pop(digest)
+            self._place(digest).unlink(missing_ok=True)
+
+
+class Arriving:
+    """A content on its way into the store: an open file, and the digest so far."""
+
+    def __init__(self, path: Path, digest: bytes, size: int, what: str) -> None:
+        self.path, self.digest, self.size, self.what = path, digest, size, what
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._sum = hashlib.blake2b(digest_size=DIGEST_SIZE)
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """In a thread: append a piece; raises NoRoom."""
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise room_error(self.what, self.size, self.path.parent, error) from None
+        self._sum.update(piece)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether what was written is what was announced."""
+        return self._sum.digest() == self.digest
+
+    def close_and_clear(self) -> None:
+        """Free the descriptor, and the file unless it was kept."""
+        os.close(self._file)
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

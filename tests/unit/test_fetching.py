@@ -1,0 +1,233 @@
+"""A node pulls contents from an owner over real links, with little memory, whatever breaks."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import AsyncResult
+
+from dispy.net import pieces
+from dispy.net.link import Link
+from dispy.net.pieces import ASKED_LIMIT, PieceSender
+from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
+from dispy.node.store import Store
+from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.messages import Kind
+from dispy.shipping.contents import PIECE_SIZE, Content, digest_of
+
+DEADLINE = 20
+
+
+class Sides:
+    """An owner with contents, a node with a store, and a link that may be cut."""
+
+    def __init__(self, directory: Path) -> None:
+        self.contents: dict[bytes, Content] = {}
+        self.store = Store(directory, quota=1 << 30)
+        self.name, self.link = "the client", None
+        self.fetching = Fetching(self, self.store)
+        self.asked: list[tuple[bytes, int]] = []
+        self.most_ahead = 0
+        self.cut_after = 1 << 60  # FETCHes
+        self.refused: list[str] = []
+
+    def tell(self, kind: int, body: list[Any]) -> None:
+        assert kind == Kind.FETCH
+        self.most_ahead = max(self.most_ahead, self.fetching._ahead)
+        self.link.send(kind, body)
+
+    def connect(self) -> None:
+        node, owner = map(Link, socket.socketpair())
+        sender = PieceSender(owner, self.contents.get, "a node")
+
+        def answer(frame: Frame) -> None:
+            self.asked.append((frame.body[0], frame.body[1]))
+            if len(self.asked) == self.cut_after:
+                owner.close()
+            else:
+                sender.fetch(*frame.body)
+
+        gevent.spawn(owner.read, answer)
+        gevent.spawn(self._read, node)
+        self.link = node
+        self.fetching.link_changed()
+
+    def _read(self, link: Link) -> None:
+        self.refused.append(link.read(self.fetching.piece).reason)
+        if self.link is link:
+            self.link = None
+
+    def add(self, content: Content) -> tuple[bytes, int]:
+        self.contents[content.digest] = content
+        return content.digest, content.size
+
+    def fetch(self, *wanted: tuple[bytes, int]) -> "AsyncResult[str | None]":
+        result: AsyncResult[str | None] = AsyncResult()
+        self.fetching.fetch(list(wanted), result.set, {wanted[0][0]: "data.bin"})
+        return result
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> Iterator[Sides]:
+    made = Sides(tmp_path / "store")
+    made.connect()
+    yield made
+    made.fetching.close()
+    if made.link is not None:
+        made.link.close()
+    gevent.sleep(0)
+
+
+def some_file(path: Path, size: int) -> Content:
+    path.write_bytes(hashlib.shake_128(str(path).encode()).digest(size))
+    return Content.of_file(str(path))
+
+
+def test_files_and_memory_of_any_size_come_whole(sides: Sides, tmp_path: Path) -> None:
+    sizes = [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE]
+    contents = [some_file(tmp_path / str(size), size) for size in sizes]
+    contents += [Content.of_memory(bytes([size % 251]) * size) for size in (7, PIECE_SIZE * 2)]
+    assert sides.fetch(*map(sides.add, contents)).get(timeout=DEADLINE) is None
+    for content in contents:
+        path = sides.store.path(content.digest)
+        assert path is not None
+        assert digest_of(path.read_bytes()) == content.digest
+
+
+def test_what_is_there_or_on_its_way_is_not_asked_for_again(sides: Sides) -> None:
+    wanted = sides.add(Content.of_memory(b"x" * (PIECE_SIZE * 3)))
+    results = [sides.fetch(wanted) for _ in range(3)]
+    assert [result.get(timeout=DEADLINE) for result in results] == [None] * 3
+    assert sides.fetch(wanted).get(timeout=DEADLINE) is None
+    assert len(sides.asked) == 3
+
+
+def test_little_is_on_its_way_at_any_time(sides: Sides, tmp_path: Path) -> None:
+    contents = [some_file(tmp_path / str(n), 5 * PIECE_SIZE + n) for n in range(12)]
+    assert sides.fetch(*map(sides.add, contents)).get(timeout=DEADLINE) is None
+    assert 0 < sides.most_ahead <= AHEAD_BYTES
+    assert sides.fetching._ahead == 0
+
+
+def test_a_broken_link_costs_what_was_on_its_way_and_no_more(sides: Sides, tmp_path: Path) -> None:
+    content = some_file(tmp_path / "large", 40 * PIECE_SIZE)
+    sides.cut_after = 20
+    result = sides.fetch(sides.add(content))
+    while sides.link is not None:
+        gevent.sleep(0.001)
+    sides.connect()
+    assert result.get(timeout=DEADLINE) is None
+    path = sides.store.path(content.digest)
+    assert path is not None
+    assert digest_of(path.read_bytes()) == content.digest
+    assert len(sides.asked) <= 40 + AHEAD_BYTES // PIECE_SIZE
+    assert sides.fetching.fetched_bytes == content.size
+
+
+def test_a_file_that_changes_on_its_way_is_named(sides: Sides, tmp_path: Path) -> None:
+    content = some_file(tmp_path / "large", 3 * PIECE_SIZE)
+    wanted = sides.add(content)
+    (tmp_path / "large").write_bytes(b"other")
+    why = sides.fetch(wanted).get(timeout=DEADLINE)
+    assert why is not None
+    assert "large' changed while it was being sent" in why
+    assert list(sides.store.directory.iterdir()) == []
+
+
+def test_a_content_with_another_digest_is_not_kept(sides: Sides) -> None:
+    content = Content.of_memory(b"real")
+    sides.contents[b"d" * 32] = content
+    why = sides.fetch((b"d" * 32, 4)).get(timeout=DEADLINE)
+    assert why == "data.bin changed while it was being sent"
+    assert sides.store.path(b"d" * 32) is None
+
+
+def test_one_that_cannot_be_had_fails_the_request_and_no_other(sides: Sides) -> None:
+    good = sides.add(Content.of_memory(b"good" * PIECE_SIZE))
+    both, one = sides.fetch((b"n" * 32, 5), good), sides.fetch(good)
+    assert both.get(timeout=DEADLINE) == "it is not wanted any more"
+    assert one.get(timeout=DEADLINE) is None
+    assert sides.fetching._transfers == {}
+
+
+def test_a_cancelled_request_ends_its_transfers_and_leaves_nothing(sides: Sides) -> None:
+    wanted = sides.add(Content.of_memory(b"x" * (PIECE_SIZE * 30)))
+    told: list[object] = []
+    request = sides.fetching.fetch([wanted], told.append)
+    while sides.fetching.fetched_bytes < PIECE_SIZE:
+        gevent.sleep(0.001)
+    sides.fetching.cancel(request)
+    sides.fetching.cancel(request)
+    assert sides.fetch(sides.add(Content.of_memory(b"next"))).get(timeout=DEADLINE) is None
+    assert told == []
+    assert [p.name for p in sides.store.directory.iterdir()] == [digest_of(b"next").hex()]
+    assert sides.fetching._ahead == 0
+
+
+def test_contents_stay_until_done_has_returned(tmp_path: Path, sides: Sides) -> None:
+    sides.store.quota = 0
+    seen: list[bool] = []
+    wanted = [sides.add(Content.of_memory(text)) for text in (b"first", b"second")]
+    result: AsyncResult[None] = AsyncResult()
+
+    def done(why: str | None) -> None:
+        seen.extend(sides.store.path(digest) is not None for digest, _ in wanted)
+        result.set(None)
+
+    sides.fetching.fetch(wanted, done)
+    result.get(timeout=DEADLINE)
+    assert seen == [True, True]
+    assert list(sides.store.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [(0, 0), (-1, 5), (0, PIECE_SIZE + 1), (0, -5)])
+def test_a_fetch_that_no_reader_sends_is_refused(sides: Sides, body: tuple[int, int]) -> None:
+    with pytest.raises(FrameRefused, match="FETCH of"):
+        PieceSender(sides.link, sides.contents.get, "a node").fetch(b"k", *body)
+
+
+def test_a_reader_that_asks_without_end_is_refused(sides: Sides) -> None:
+    sender = PieceSender(sides.link, sides.contents.get, "a node")
+    for _ in range(ASKED_LIMIT):
+        sender.fetch(b"k", 0, 1)
+    with pytest.raises(FrameRefused, match="FETCHes at once"):
+        sender.fetch(b"k", 0, 1)
+
+
+def test_a_piece_that_was_not_asked_for_is_refused(sides: Sides) -> None:
+    sides.fetching.fetch([(b"d" * 32, 10)], lambda why: None)
+    for offset, piece in ((0, b"x"), (5, b"x" * 5), (0, b"x" * 11)):
+        with pytest.raises(FrameRefused, match="not asked for"):
+            sides.fetching.piece(Frame(Kind.PIECE, [b"d" * 32, offset, None], [piece]))
+    sides.fetching._transfers[b"d" * 32].asked = 0
+    with pytest.raises(FrameRefused, match="not asked for"):
+        sides.fetching.piece(Frame(Kind.PIECE, [b"d" * 32, 0, None], [b"x" * 10]))
+    sides.fetching._transfers[b"d" * 32].asked = 10
+    sides.fetching.piece(Frame(Kind.PIECE, [b"other", 0, None], [b"x"]))
+
+
+def test_a_long_transfer_tells_how_far_it_is(
+    sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pieces, "PROGRESS_SECONDS", 0.0)
+    content = some_file(tmp_path / "large", 3 * PIECE_SIZE)
+    with caplog.at_level("INFO", "dispy"):
+        assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("large to a node: 66 % of 3.1 MB, " in line for line in lines), lines
+    assert "100 %" in lines[-1]
+    assert lines[-1].endswith(" MB/s")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, [], [b"d" * 32], [b"short", 1], ["d" * 32, 1], [b"d" * 32, -1], [b"d" * 32, 1 << 62],
+     [b"d" * 32, True], [b"d" * 32, 1.0], [b"d" * 32, 1, 1]],
+)  # fmt: skip
+def test_what_is_no_digest_and_size_is_noticed(entry: object) -> None:
+    assert not is_wanted(entry)
+    assert is_wanted([b"d" * 32, 0])
