@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dispy.client import arguments
 from dispy.client.completion import as_completed
-from dispy.client.computation import prepare
+from dispy.client.computation import pack_for_job, prepare
 from dispy.client.depends import check_depends
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
@@ -26,6 +26,7 @@ from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
+from dispy.worker import inside
 
 logger = logging.getLogger("dispy.client")
 
@@ -110,6 +111,7 @@ class JobCluster(Steering):
 
         Raises DispyError for arguments that cannot be used.
         """
+        inside.refuse_to_open()
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
@@ -138,9 +140,9 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
-        self.name, settings, content, self._is_program = prepare(
-            computation, depends=depends
-        )
+        prepared = prepare(computation, depends=depends)
+        self.name, self._is_program = prepared.name, prepared.is_program
+        self._modules, settings = prepared.modules, prepared.settings
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
         settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
@@ -157,7 +159,7 @@ class JobCluster(Steering):
                 chosen["local_node"], chosen["broadcast"], self.ping_interval,
             )  # fmt: skip
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
-        session.hub.call(session.open, self, settings, content)
+        session.hub.call(session.open, self, settings, prepared.content)
 
     # -- submitting
 
@@ -204,8 +206,10 @@ class JobCluster(Steering):
             keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
+        depends = options.pop("depends", ()) if options else ()
+        code = pack_for_job(self.name, depends, self._modules) if depends else None
         try:
-            payload = pack_call(self.name, args, keywords)
+            payload = pack_call(self.name, args, keywords, code)
             if type(payload) is not bytes and self._session.local_node is not None:
                 payload = share(payload, self._session.segments)
         except CannotPack as error:

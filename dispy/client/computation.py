@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dispy.client.depends import sort_code
+from dispy.client.depends import is_file, sort_code
 from dispy.model import overrides
 from dispy.model.errors import DispyError
 from dispy.shipping.bundle import make_bundle
@@ -21,6 +21,7 @@ class Computation(NamedTuple):
     settings: dict[str, Any]  # what a node has to know before it loads it
     content: bytes  # a packed bundle
     is_program: bool
+    modules: frozenset[str]  # the places of the files that its modules have on a node
 
 
 def prepare(
@@ -53,7 +54,25 @@ def prepare(
             f"list of the values, or send each with dispy_provisional_result"
         )
     bundle = make_bundle(name, {**parts, "computation": computation}, modules)
-    return Computation(name, settings, bundle.packed(), False)
+    return Computation(name, settings, bundle.packed(), False, frozenset(bundle.modules))
+
+
+def pack_for_job(name: str, depends: Sequence[Any], besides: frozenset[str]) -> bytes | None:
+    """Return the code among what one job of a computation depends on, None if there is none.
+
+    `besides`: as for `make_bundle`. Raises DispyError for what cannot be sent.
+    """
+    if not depends:
+        return None
+    code, modules = sort_code([element for element in depends if not is_file(element)])
+    bundle = make_bundle(f"dispy_job_depends of {name}", code, modules, besides=besides)
+    for place in bundle.modules:
+        if not place.endswith(".py"):
+            raise DispyError(
+                f"dispy_job_depends: {place!r} is no Python source, and only that is sent for a "
+                f"single job; name the module in the cluster's depends"
+            )
+    return bundle.packed()
 
 
 def _program(
@@ -73,7 +92,7 @@ def _program(
         raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
     settings |= {"file": os.path.basename(path), "java": overrides.Java}
     bundle = make_bundle(given, parts, modules, program=content)
-    return Computation(given, settings, bundle.packed(), True)
+    return Computation(given, settings, bundle.packed(), True, frozenset(bundle.modules))
 
 
 def _is_generator(computation: Callable[..., Any]) -> bool:

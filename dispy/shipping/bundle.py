@@ -4,8 +4,11 @@ One pickle for everything (the computation, setup, cleanup, what it depends on),
 functions of one module share their globals on the node as they do at home.
 """
 
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +18,10 @@ import msgpack
 
 from dispy.protocol.frames import Memory
 from dispy.shipping.payloads import unpack
+
+logger = logging.getLogger("dispy.client")
+
+_began = time.time()  # this module is imported with `dispy.JobCluster`
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,13 @@ def make_bundle(
     parts: Mapping[str, Any],
     modules: Iterable[ModuleType] = (),
     program: bytes | None = None,
+    besides: Collection[str] = (),
 ) -> Bundle:
     """Return the bundle of a computation's parts, without those that are None or empty.
 
-    The user's own modules that these import come along, and the `modules` named. `name` is the
-    computation's in the error: raises CannotPack.
+    The user's own modules that these import come along, except those whose files have a place
+    `besides` it already; and the `modules` named. `name` is the computation's in the error:
+    raises CannotPack.
     """
     given = {key: part for key, part in parts.items() if part is not None and part != {}}
     needed: set[str] = set()
@@ -62,14 +71,22 @@ def make_bundle(
         from dispy.shipping.code import pack_code
 
         pickled, needed = pack_code(given, name)
-    return Bundle(pickled, program, None, this_python(), _contents(needed, modules))
+    contents = _contents(needed, modules, besides)
+    if contents:
+        logger.debug("modules that are sent along with %s: %s", name, ", ".join(contents))
+    return Bundle(pickled, program, None, this_python(), contents)
 
 
-def _contents(needed: Iterable[str], modules: Iterable[ModuleType]) -> dict[str, bytes]:
+def _contents(
+    needed: Collection[str], modules: Iterable[ModuleType], besides: Collection[str]
+) -> dict[str, bytes]:
     from dispy.shipping.modules import files_of, own_modules
 
     files = {file for module in modules for file in files_of(module)}
-    files.update(own_modules(needed))
+    files.update(file for file in own_modules(needed) if file.place not in besides)
+    for file in files:
+        if os.stat(file.path).st_mtime > _began:
+            logger.info("%s has changed since this program began: nodes get it as it is", file.path)
     return {file.place: Path(file.path).read_bytes() for file in sorted(files)}
 
 

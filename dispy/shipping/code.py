@@ -13,6 +13,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
@@ -95,10 +96,18 @@ def _reduce_with_file(code: CodeType) -> tuple[Any, ...]:
     )
 
 
+def _reduce_weak(table: "WeakKeyDictionary[Any, Any]") -> tuple[Any, ...]:
+    return WeakKeyDictionary, (dict(table),)
+
+
 class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, which notes what is needed beside the pickle. `close` it in the end."""
 
-    dispatch_table = ChainMap({CodeType: _reduce_with_file}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table = ChainMap(
+        # The second is in every `functools.singledispatch`.
+        {CodeType: _reduce_with_file, WeakKeyDictionary: _reduce_weak},
+        cloudpickle.Pickler.dispatch_table,
+    )
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
@@ -115,22 +124,26 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
         """Say how a function or class is pickled."""
         kind = type(value)
-        if kind is CodeType:
+        if isinstance(value, CodeType):
             self._codes.append(value)
-        elif kind is ModuleType:
+        elif isinstance(value, ModuleType):
             self._modules.add(value.__name__)
-        elif kind is FunctionType or issubclass(kind, type):
+        elif issubclass(kind, FunctionType | type):
             self._note(value)
         return super().reducer_override(value)
 
     def _note(self, value: Any) -> None:
-        if isinstance(value, FunctionType):
+        if type(value) is FunctionType:
             self._packages[id(value.__code__)] = value.__globals__.get("__package__") or ""
             self._has_main = self._has_main or value.__globals__ is self._main
-        elif self._main.get(value.__name__) is value and value.__module__ == "__main__":
-            self.classes[value.__name__] = value
+        elif value.__module__ == "__main__":
+            name = value.__name__
+            if self._main.get(name) is value:
+                self.classes[name] = value
         module = sys.modules.get(getattr(value, "__module__", None) or "")
-        if module is None or module.__name__ == "__main__" or module.__name__ in self._modules:
+        if not isinstance(module, ModuleType):
+            return
+        if module.__name__ == "__main__" or module.__name__ in self._modules:
             return
         if is_own(module) and not has_file(module):  # made by the program as it runs
             if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
@@ -148,7 +161,8 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if self._has_main:
             names.update(_modules_of(self._main))
         # A program that wants a module's code by value has said so to cloudpickle.
-        return names - cloudpickle.list_registry_pickle_by_value()
+        by_value: set[str] = cloudpickle.list_registry_pickle_by_value()
+        return names - by_value
 
     def close(self) -> None:
         """Undo what was registered meanwhile."""

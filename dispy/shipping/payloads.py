@@ -7,6 +7,7 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 
 import pickle
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from dispy.model.errors import DispyError
@@ -36,6 +37,40 @@ class _Raw:
 
 def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | bytearray:
     return buffer if isinstance(buffer, kind) else kind(buffer)
+
+
+class _CallWithCode:
+    """Stands for a call in a pickle whose code is to be loaded before its arguments are."""
+
+    def __init__(self, code: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._parts = _Code(code), arguments, keywords
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _call_with_code, self._parts
+
+
+class _Code:
+    """A bundle that is loaded where the pickle is."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_code, (self._code,)
+
+
+# What loads the code of a job; whoever runs jobs puts it here.
+code_loader: list[Callable[[bytes], None]] = []
+
+
+def _load_code(code: bytes) -> None:
+    code_loader[-1](code)
+
+
+def _call_with_code(
+    loaded: None, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return arguments, keywords
 
 
 _RAW_TYPES = frozenset({bytes, bytearray})
@@ -94,19 +129,25 @@ def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] 
     return packed
 
 
-def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Payload:
+def pack_call(
+    name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], code: bytes | None = None
+) -> Payload:
     """Return the bytes of one call of the computation `name`; raises CannotPack that names
-    the argument at fault."""
+    the argument at fault.
+
+    `code`: a packed bundle that is loaded for this call alone.
+    """
     beside: list[pickle.PickleBuffer] = []
     try:  # what nearly every call is, without a step too many
-        if _RAW_TYPES.isdisjoint(map(type, arguments)):
+        if code is None and _RAW_TYPES.isdisjoint(map(type, arguments)):
             packed = pickle.dumps((arguments, keywords), 5, buffer_callback=beside.append)
             if not beside and _MAIN not in packed:
                 return packed
     except Exception:  # see `pack`
         beside.clear()
+    call = tuple(map(_raw, arguments)), keywords
     try:
-        return pack((tuple(map(_raw, arguments)), keywords), f"a call of {name}")
+        return pack(call if code is None else _CallWithCode(code, *call), f"a call of {name}")
     except CannotPack:
         for position, value in enumerate(arguments, 1):
             pack(value, f"argument {position} of {name}")

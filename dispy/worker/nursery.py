@@ -94,7 +94,7 @@ class Nursery:
         if settings.get("isolation") == "job" and not settings.get("program"):
             from dispy.worker.forking import ForkingWorker  # 1 ms that others need not wait for
 
-            node_name = provided.get("dispy_node_name", "")
+            node_name = settings["names"].get("dispy_node_name", "")
             self._make_worker = functools.partial(ForkingWorker, node_name)
         self._by_lines = bool(settings.get("stream"))
         try:

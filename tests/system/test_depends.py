@@ -1,0 +1,287 @@
+"""Code runs on a node as it runs at home, whatever kind it is and whatever it depends on."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+FILES = {
+    "shapes.py": """
+        import kit
+        from kit.inner import SCALE
+        class Circle:
+            def __init__(self, radius): self.radius = radius
+            def area(self): return kit.square(self.radius) * SCALE
+        def where():
+            import late
+            return __file__, kit.__file__, late.__file__
+        """,
+    "kit/__init__.py": """
+        from . import inner
+        def square(n): return n * n
+        """,
+    "kit/inner.py": "SCALE = 3\n",
+    "kit/unused.py": "raise RuntimeError('imported without being asked for')\n",
+    "late.py": "",
+}
+
+
+def beside(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+
+
+def result_of(run_program: Callable, source: str) -> str:
+    """Return what a program prints behind "result "."""
+    program = run_program("import dispy\n" + textwrap.dedent(source))
+    assert program.end() == 0, program.output
+    results = [line for line in program.output.splitlines() if line.startswith("result ")]
+    assert results, program.output
+    return results[-1].removeprefix("result ")
+
+
+def test_modules_beside_the_program_come_along_with_all_they_import(run_program, tmp_path) -> None:
+    beside(tmp_path, FILES)
+    told = result_of(
+        run_program,
+        """
+        import shapes
+        def compute(circle):
+            places = shapes.where()
+            return circle.area(), shapes.Circle(1).area(), all(
+                ".dispy-modules" in place for place in places)
+        if __name__ == "__main__":
+            cluster = dispy.JobCluster(compute, loglevel=10)
+            print("result", cluster.submit(shapes.Circle(2)).get(timeout=30))
+        """,
+    )
+    assert told == "(12, 3, True)"
+
+
+def test_a_function_of_a_module_runs_in_that_module(run_program, tmp_path) -> None:
+    beside(
+        tmp_path,
+        {
+            "work.py": """
+                from kit import square
+                total = 0
+                class Point:
+                    def __init__(self, x): self.x = x
+                def add(point):
+                    global total
+                    assert isinstance(point, Point)
+                    total += square(point.x)
+                    return Point(total)
+            """,
+            **FILES,
+        },
+    )
+    told = result_of(
+        run_program,
+        """
+        import work
+        if __name__ == "__main__":
+            cluster = dispy.JobCluster(work.add)
+            got = [cluster.submit(work.Point(n)).get(timeout=30) for n in (2, 3)]
+            print("result", [type(point) is work.Point for point in got], got[1].x)
+        """,
+    )
+    assert told == "[True, True] 9"
+
+
+def test_modules_that_come_along_are_named_in_the_debug_log(run_program, tmp_path) -> None:
+    beside(tmp_path, FILES)
+    program = run_program(
+        "import dispy, shapes\ndef compute(): return shapes.where()\n"
+        "if __name__ == '__main__': dispy.JobCluster(compute, loglevel=10).submit().get()\n"
+    )
+    program.end()
+    assert "kit/__init__.py, kit/inner.py, late.py, shapes.py" in program.output
+
+
+def test_classes_of_the_program_pickle_by_name_on_the_node(run_program) -> None:
+    told = result_of(
+        run_program,
+        """
+        class Point:
+            def __init__(self, x): self.x = x
+        class Unmentioned:
+            pass
+        def compute(given):
+            import pickle, sys
+            copy = pickle.loads(pickle.dumps(Point(3)))
+            main = sys.modules["__main__"]
+            return __name__, type(copy) is Point is main.Point, Unmentioned, type(given)
+        if __name__ == "__main__":
+            cluster = dispy.JobCluster(compute, depends=[Point, Unmentioned()])
+            name, same, other, kind = cluster.submit(Point(1)).get(timeout=30)
+            print("result", name, same, other is Unmentioned, kind is Point)
+        """,
+    )
+    assert told == "__main__ True True True"
+
+
+def test_depends_are_found_by_name_and_init_depends_is_called_first(run_program) -> None:
+    told = result_of(
+        run_program,
+        """
+        import functools
+        def init_depends():
+            global table
+            import json as table
+        def double(n):
+            return n * 2, table.__name__
+        class Adder:
+            def __init__(self, by): self.by = by
+        def product(n, m=5): return n * m
+        def dispatch(name, n):
+            return globals()[name](n)
+        if __name__ == "__main__":
+            depends = [init_depends, double, Adder(3), functools.partial(product, 3)]
+            cluster = dispy.JobCluster(dispatch, depends=depends)
+            print("result", cluster.submit("double", 4).get(timeout=30),
+                cluster.submit("Adder", 4).get().by, cluster.submit("product", 4).get())
+        """,
+    )
+    assert told == "(8, 'json') 4 20"
+
+
+def test_code_of_one_job_is_gone_after_it(run_program, tmp_path) -> None:
+    beside(tmp_path, {"tools.py": "def tool(n): return n + 100\n"})
+    told = result_of(
+        run_program,
+        """
+        def square(n): return n * n
+        class Point:
+            def __init__(self, x): self.x = x
+            def double(self): return self.x * 2
+        def dispatch(name, n):
+            if name not in globals():
+                import sys
+                return name, "tools" in sys.modules
+            return globals()[name](n)
+        if __name__ == "__main__":
+            def tool():
+                import tools
+                return tools.tool
+            cluster = dispy.JobCluster(dispatch, local_node=True)
+            one = cluster.submit("square", 5, dispy_job_depends=[square]).get(timeout=30)
+            two = cluster.submit("tool", 5, dispy_job_depends=[tool()]).get(timeout=30)
+            pairs = [cluster.submit("Point", n, dispy_job_depends=[Point]) for n in range(3)]
+            three = [type(job.get(timeout=30)) is Point for job in pairs]
+            gone = [cluster.submit(n, 5) for n in ("square", "tool", "Point") * 3]
+            left = {job.get(timeout=30) for job in gone}
+            print("result", one, two, all(three), sorted(left))
+        """,
+    )
+    assert told == "25 105 True [('Point', False), ('square', False), ('tool', False)]"
+
+
+def test_a_whole_package_is_sent_with_its_data(run_program, tmp_path) -> None:
+    beside(tmp_path, {"atlas/__init__.py": "", "atlas/data/towns.txt": "Oslo"} | {})
+    told = result_of(
+        run_program,
+        """
+        import atlas
+        def compute():
+            import os, atlas
+            with open(os.path.join(os.path.dirname(atlas.__file__), "data", "towns.txt")) as file:
+                return file.read()
+        if __name__ == "__main__":
+            cluster = dispy.JobCluster(compute, depends=[atlas])
+            print("result", cluster.submit().get(timeout=30))
+        """,
+    )
+    assert told == "Oslo"
+
+
+def test_every_kind_of_callable_is_a_computation(run_program) -> None:
+    told = result_of(
+        run_program,
+        """
+        import abc, asyncio, collections, dataclasses, enum, functools, typing
+        class Color(enum.Enum):
+            RED = 1
+        @dataclasses.dataclass
+        class Item:
+            n: int
+            def plus(self, m): return self.n + m
+            @classmethod
+            def make(cls, n): return cls(n)
+            @staticmethod
+            def half(n): return n / 2
+        class Pair(typing.NamedTuple):
+            a: int
+            b: int
+        class Base(abc.ABC):
+            @abc.abstractmethod
+            def value(self): ...
+        class Derived(Base):
+            def value(self): return 7
+            def __call__(self, n): return type(super().__thisclass__).__name__, n
+        def twice(function):
+            @functools.wraps(function)
+            def wrapper(*arguments): return function(*arguments), function(*arguments)
+            return wrapper
+        @twice
+        def decorated(n): return n + 1
+        @functools.singledispatch
+        def kind(value): return "other"
+        @kind.register
+        def _(value: int): return "int"
+        def odd(n): return False if n == 0 else even(n - 1)
+        def even(n): return True if n == 0 else odd(n - 1)
+        def numbers(n): yield from range(n)
+        def uses_generator(n): return list(numbers(n))
+        async def later(n):
+            await asyncio.sleep(0)
+            return n
+        def closure(k):
+            def inner(n): return n + k
+            return inner
+        def add(a, b): return a + b
+        def returns(n): return Color.RED, Item(n), Pair(n, n), Derived().value()
+        if __name__ == "__main__":
+            item = Item(5)
+            calls = [
+                (lambda n: n * 10, 1), (closure(5), 1), (functools.partial(add, 5), 1),
+                (Derived(), 1), (item.plus, 1), (Item.make, 1), (Item.half, 1), (decorated, 1),
+                (kind, 1), (kind, "x"), (odd, 3), (uses_generator, 3), (later, 4), (Item, 9),
+            ]
+            jobs = [dispy.JobCluster(f).submit(n) for f, n in calls]
+            old = dispy.JobCluster(Item.plus).submit(item, 2)
+            bound = dispy.JobCluster(item.plus).submit(Item(1), 2)
+            color, got, pair, seven = dispy.JobCluster(returns).submit(2).get(timeout=60)
+            same = color is Color.RED, type(got) is Item, type(pair) is Pair, seven
+            print("result", [job.get(timeout=60) for job in jobs], old.get(), bound.get(), same)
+        """,
+    )
+    assert told == (
+        "[10, 6, 6, ('ABCMeta', 1), 6, Item(n=1), 0.5, (2, 2), 'int', 'other', True, [0, 1, 2], "
+        "4, Item(n=9)] 7 3 (True, True, True, 7)"
+    )
+
+
+def test_functions_of_a_notebook_cell_are_computations(run_program) -> None:
+    told = result_of(
+        run_program,
+        """
+        import linecache, sys
+        CELL = '''
+        import json
+        factor = 3
+        class Point:
+            def __init__(self, x): self.x = x
+        def compute(n): return json.dumps(n * factor), Point(n)
+        '''
+        if __name__ == "__main__":
+            import textwrap
+            text = textwrap.dedent(CELL)
+            linecache.cache["<cell 1>"] = (len(text), None, text.splitlines(True), "<cell 1>")
+            exec(compile(text, "<cell 1>", "exec"), vars(sys.modules["__main__"]))
+            got = dispy.JobCluster(compute).submit(2).get(timeout=30)
+            print("result", got[0], type(got[1]) is Point)
+        """,
+    )
+    assert told == "6 True"
