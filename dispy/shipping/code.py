@@ -73,13 +73,22 @@ def pack_code(parts: Mapping[str, Any], name: str) -> Packed:
         try:
             pickler.dump({**parts, "classes": _ClassesSeen(pickler.classes)})
         except Exception as error:  # foreign code: any object that the function refers to
-            raise CannotPack(
-                f"{name} cannot be sent to a node: {error}. It refers to something that lives "
-                f"in this process only; create that inside {name} instead."
-            ) from error
+            raise CannotPack(_why(parts, name, error)) from error
         finally:
             pickler.close()
     return Packed(file.getvalue(), pickler.modules())
+
+
+def _why(parts: Mapping[str, Any], name: str, error: Exception) -> str:
+    from dispy.shipping.culprits import describe_culprit
+
+    culprit = describe_culprit(parts, CodePickler)
+    for key in parts:
+        culprit = culprit.removeprefix(f"[{key!r}]")
+    return (
+        f"{name} cannot be sent to a node: {culprit.strip()} ({error}). That lives in this "
+        f"process only; create it inside {name} instead."
+    )
 
 
 _reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]

@@ -84,8 +84,30 @@ def pack(value: object, what: str) -> Payload:
     """Return the bytes of `value`; `what` names it in the error ("argument 2 of compute").
 
     Large buffers in it (NumPy's arrays, say) are not copied: they travel beside the pickle
-    and must not change until then. Raises CannotPack.
+    and must not change until then. Raises CannotPack, which says what in it is at fault.
     """
+    try:
+        return _pack(value)
+    except _Refused as refusal:
+        raise _cannot_pack(value, what, refusal) from refusal.__cause__
+
+
+class _Refused(Exception):
+    """Neither pickle nor cloudpickle takes a value; the cause says why."""
+
+
+def _cannot_pack(value: object, what: str, refusal: _Refused) -> CannotPack:
+    from dispy.shipping.culprits import describe_culprit
+
+    with by_value_lock:
+        culprit = describe_culprit(value)
+    return CannotPack(
+        f"{what} cannot be sent to another process: {culprit} ({refusal.__cause__}). Pass plain "
+        f"data, or build it inside the job."
+    )
+
+
+def _pack(value: object) -> Payload:
     beside: list[pickle.PickleBuffer] = []
     try:
         packed = pickle.dumps(_raw(value), protocol=5, buffer_callback=beside.append)
@@ -93,11 +115,11 @@ def pack(value: object, what: str) -> Payload:
         packed = _MAIN
     if _MAIN in packed:
         beside.clear()
-        packed = _pack_by_value(value, what, beside)
+        packed = _pack_by_value(value, beside)
     if not beside:
         return packed
     payload = Bulk(packed, [_flat(buffer) for buffer in beside])
-    return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value, what)
+    return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value)
 
 
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
@@ -107,14 +129,14 @@ def _flat(buffer: pickle.PickleBuffer) -> memoryview:
         return memoryview(bytes(memoryview(buffer)))
 
 
-def _pack_whole(payload: Bulk, value: object, what: str) -> bytes:
+def _pack_whole(payload: Bulk, value: object) -> bytes:
     """Return small buffers within the pickle: one piece costs less than several."""
     if _MAIN in bytes(payload.pickled):
-        return _pack_by_value(value, what, None)
+        return _pack_by_value(value, None)
     return pickle.dumps(value, protocol=5)
 
 
-def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] | None") -> bytes:
+def _pack_by_value(value: object, beside: "list[pickle.PickleBuffer] | None") -> bytes:
     import cloudpickle  # 16 ms that simple values do not need
 
     callback = None if beside is None else beside.append
@@ -122,10 +144,7 @@ def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] 
         with by_value_lock:
             packed: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
     except Exception as error:  # foreign code: any object's __reduce__
-        raise CannotPack(
-            f"{what} cannot be sent to another process: {error}. Pass plain data, or build "
-            f"it inside the job."
-        ) from error
+        raise _Refused from error
     return packed
 
 
@@ -147,13 +166,13 @@ def pack_call(
         beside.clear()
     call = tuple(map(_raw, arguments)), keywords
     try:
-        return pack(call if code is None else _CallWithCode(code, *call), f"a call of {name}")
-    except CannotPack:
+        return _pack(call if code is None else _CallWithCode(code, *call))
+    except _Refused as refusal:
         for position, value in enumerate(arguments, 1):
             pack(value, f"argument {position} of {name}")
         for keyword, value in keywords.items():
             pack(value, f"argument {keyword!r} of {name}")
-        raise
+        raise _cannot_pack(call, f"a call of {name}", refusal) from refusal.__cause__
 
 
 def pack_items(name: str, items: Any) -> Payload:
