@@ -91,7 +91,7 @@ except KeyboardInterrupt:
 def test_a_running_job_that_does_not_catch_it_is_terminated(
     cluster: JobCluster, begun: Any
 ) -> None:
-    job = start(cluster, "BEGUN\nprint('said')\nimport time; time.sleep(1000)", begun)
+    job = start(cluster, "print('said')\nBEGUN\nimport time; time.sleep(1000)", begun)
     assert cluster.cancel(job) == 0
     assert job.wait(DEADLINE)
     assert (job.status, job.result) == (DispyJob.Terminated, None)
