@@ -22,6 +22,9 @@ class JobsOwner(Protocol):
     def content(self, digest: bytes) -> Content | None:
         """Return what nodes may ask for under this digest, if it is (still) needed."""
 
+    def refusal(self, node: RemoteNode, text: str) -> str:
+        """Return why a node cannot run a computation, with what the owner knows about it."""
+
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""
 

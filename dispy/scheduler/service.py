@@ -306,6 +306,7 @@ class Scheduler:
         if cluster_id not in self._opening:
             return
         if error is not None:
+            error = self._owner.refusal(node, error)
             node.opened.discard(cluster_id)
             node.refused[cluster_id] = error
             name = self._opening[cluster_id][0]

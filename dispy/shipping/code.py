@@ -64,14 +64,14 @@ def pack_code(parts: Mapping[str, Any], name: str) -> Packed:
     The part "init" is called before the others are rebuilt. A part "classes" is added: those of
     `__main__` that came along. Raises CannotPack.
     """
-    parts = dict(parts)
-    if "init" in parts:
-        parts = {"init": _CalledFirst(parts.pop("init")), **parts}
+    ordered = dict(parts)
+    if "init" in ordered:
+        ordered = {"init": _CalledFirst(ordered.pop("init")), **ordered}
     file = io.BytesIO()
     with by_value_lock:
         pickler = CodePickler(file)
         try:
-            pickler.dump({**parts, "classes": _ClassesSeen(pickler.classes)})
+            pickler.dump({**ordered, "classes": _ClassesSeen(pickler.classes)})
         except Exception as error:  # foreign code: any object that the function refers to
             raise CannotPack(_why(parts, name, error)) from error
         finally:
@@ -82,11 +82,15 @@ def pack_code(parts: Mapping[str, Any], name: str) -> Packed:
 def _why(parts: Mapping[str, Any], name: str, error: Exception) -> str:
     from dispy.shipping.culprits import describe_culprit
 
-    culprit = describe_culprit(parts, CodePickler)
+    depends = parts.get("depends", {})
+    culprit = describe_culprit({**parts, **depends}, CodePickler)
     for key in parts:
-        culprit = culprit.removeprefix(f"[{key!r}]")
+        culprit = culprit.removeprefix(f"[{key!r}]").removeprefix(" with ")
+    for key in depends:
+        if culprit.startswith(f"[{key!r}]"):
+            culprit = key + culprit.removeprefix(f"[{key!r}]")
     return (
-        f"{name} cannot be sent to a node: {culprit.strip()} ({error}). That lives in this "
+        f"{name} cannot be sent to a node: {culprit} ({error}). That lives in this "
         f"process only; create it inside {name} instead."
     )
 

@@ -9,7 +9,7 @@ import io
 import pickle
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cloudpickle
 
@@ -38,6 +38,14 @@ _WORDS = {
     "_asyncio.Future": "a future of an event loop",
     "mmap.mmap": "mapped memory",
 }
+
+
+@runtime_checkable
+class _Closing(Protocol):
+    """A pickler that has to be closed."""
+
+    def close(self) -> None:
+        """Undo what it has registered."""
 
 
 def describe_culprit(
@@ -93,10 +101,14 @@ class _Search:
         return None
 
     def _packs(self, part: Any) -> bool:
+        pickler = self._pickler(io.BytesIO())
         try:
-            self._pickler(io.BytesIO()).dump(part)
+            pickler.dump(part)
         except Exception:  # foreign code
             return False
+        finally:
+            if isinstance(pickler, _Closing):
+                pickler.close()
         return True
 
     def _parts(self, value: Any) -> Iterator[tuple[str, Any]]:

@@ -42,7 +42,7 @@ def is_own(module: ModuleType) -> bool:
     """Say whether a module is the user's own, so that a node lacks it."""
     spec = getattr(module, "__spec__", None)
     if isinstance(spec, ModuleSpec):
-        return _is_own(spec)
+        return is_own_spec(spec)
     # Without a spec it was made by the program itself; no node can import that.
     return module.__name__ not in sys.builtin_module_names and module.__name__ != "__main__"
 
@@ -55,7 +55,8 @@ def has_file(module: ModuleType) -> bool:
     )
 
 
-def _is_own(spec: ModuleSpec) -> bool:
+def is_own_spec(spec: ModuleSpec) -> bool:
+    """Say the same of where a module would be imported from."""
     top = spec.name.partition(".")[0]
     if top == _SELF or spec.origin in ("built-in", "frozen"):
         return False
@@ -141,8 +142,8 @@ def own_modules(names: Iterable[str]) -> list[ModuleFile]:
         name = wanted.pop()
         if name in found or name.partition(".")[0] in sys.stdlib_module_names:
             continue
-        spec = _find(name)
-        if spec is None or not _is_own(spec):
+        spec = find_module(name)
+        if spec is None or not is_own_spec(spec):
             continue
         found[name] = spec
         wanted += _imports_of(spec)
@@ -159,15 +160,15 @@ def own_modules(names: Iterable[str]) -> list[ModuleFile]:
     return files
 
 
-def _find(name: str) -> ModuleSpec | None:
-    """Return where a module would be imported from, without importing even its package."""
+def find_module(name: str) -> ModuleSpec | None:
+    """Return where a module is, or would be, imported from; not even its package is imported."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     if isinstance(spec, ModuleSpec):
         return spec
     parent = name.rpartition(".")[0]
     places = None
     if parent:
-        package = _find(parent)
+        package = find_module(parent)
         if package is None or package.submodule_search_locations is None:
             return None
         places = list(package.submodule_search_locations)
@@ -227,7 +228,7 @@ def files_of(module: ModuleType) -> list[ModuleFile]:
     files = {file.place: file for file in own_modules([name])}
     parents = name.split(".")[:-1]
     for at in range(len(parents)):
-        above = _find(".".join(parents[: at + 1]))
+        above = find_module(".".join(parents[: at + 1]))
         path = _file_of(above) if above is not None else None
         if above is not None and path is not None:
             place = _place(above.name, above, path)

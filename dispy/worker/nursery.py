@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
+from dispy.shipping.failures import describe_failure
 from dispy.system.processes import (
     adopt_orphans,
     children,
@@ -111,8 +112,8 @@ class Nursery:
             # end what the jobs have started.
             outlive_parent()
             return None
-        except BaseException:  # foreign code: imports that the computation makes
-            return traceback.format_exc()
+        except BaseException as error:  # foreign code: imports that the computation makes
+            return describe_failure(error).text
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"

@@ -285,3 +285,103 @@ def test_functions_of_a_notebook_cell_are_computations(run_program) -> None:
         """,
     )
     assert told == "6 True"
+
+
+def test_a_module_that_a_node_lacks_is_named_with_what_to_do(run_program, tmp_path) -> None:
+    beside(tmp_path, {"plain.py": "", "hidden.py": "", "other/foreign.py": "import hidden\n"})
+    program = run_program(
+        textwrap.dedent("""
+        import dispy, importlib
+        def of_own():
+            return importlib.import_module("hidden")
+        def of_nobody():
+            import nowhere_at_all
+        def told(job):
+            job.wait(30)
+            return job.exception.splitlines()[-1]
+        if __name__ == "__main__":
+            for function in (of_own, of_nobody):
+                print("result", told(dispy.JobCluster(function).submit()))
+        """)
+    )
+    assert program.end() == 0, program.output
+    own, nobody = [line for line in program.output.splitlines() if line.startswith("result")]
+    assert " has no module 'hidden'. Here it is " in own
+    assert own.endswith("hidden.py: import it and pass it to the cluster, depends=[hidden]")
+    assert nobody.endswith("has no module 'nowhere_at_all', and it is not found here either")
+
+
+def test_a_module_that_is_missing_as_a_computation_loads_is_told_with_its_node(
+    run_program,
+) -> None:
+    program = run_program(
+        textwrap.dedent("""
+        import dispy
+        def init_depends():
+            import installed_elsewhere
+        def compute(): return 1
+        if __name__ == "__main__":
+            cluster = dispy.JobCluster(compute, depends=[init_depends])
+            job = cluster.submit()
+            job.wait(3)
+            print("result", job.why())
+            cluster.close(timeout=0, terminate=True)
+        """)
+    )
+    program.end()
+    assert "has no module 'installed_elsewhere', and it is not found here either" in program.output
+    assert "loading.py" not in program.output, "frames of ours are nothing to a user"
+
+
+def test_a_module_that_opens_a_cluster_as_it_is_imported_is_told_so(run_program, tmp_path) -> None:
+    beside(
+        tmp_path,
+        {
+            "eager.py": """
+                import dispy
+                def compute(n): return n
+                cluster = dispy.JobCluster(compute)
+            """
+        },
+    )
+    program = run_program(
+        "import eager\n"
+        "if __name__ == '__main__':\n"
+        "    job = eager.cluster.submit(1)\n    job.wait(3)\n    print(job.why())\n"
+        "    eager.cluster.close(timeout=0, terminate=True)\n"
+    )
+    program.end()
+    assert "opens a cluster at once, on the node too. Open it below" in program.output
+
+
+def test_what_is_no_code_and_what_cannot_be_sent_is_refused_at_once(run_program) -> None:
+    told = result_of(
+        run_program,
+        """
+        import threading
+        lock = threading.Lock()
+        def compute(): pass
+        def helper(): return lock
+        def numbers(): yield 1
+        def refusal(call, *arguments, **options):
+            try:
+                call(*arguments, **options)
+            except dispy.DispyError as error:
+                return str(error)
+        if __name__ == "__main__":
+            told = [
+                refusal(dispy.JobCluster, compute, depends=[5]),
+                refusal(dispy.JobCluster, compute, depends=compute),
+                refusal(dispy.JobCluster, compute, depends=[helper]),
+                refusal(dispy.JobCluster, numbers),
+                refusal(dispy.JobCluster(compute).submit, dispy_job_depends=[3]),
+            ]
+            print("result", " | ".join(told))
+        """,
+    )
+    none, callable_, lock, generator, of_job = told.split(" | ")
+    assert none.startswith("depends: 5 is neither a file nor code")
+    assert callable_.startswith("depends is a list of files, modules, functions and classes")
+    assert "cannot be sent to a node: helper with its global 'lock' is a lock" in lock
+    assert generator.startswith("numbers is a generator function")
+    assert of_job.startswith("dispy_job_depends: 3 is neither a file nor code")
