@@ -3,7 +3,8 @@
 Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
-             [--dest_path_prefix=<directory>] [--clean] [--insecure] [-d | --debug]
+             [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
+             [--client_shutdown] [--insecure] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -16,7 +17,10 @@ Options:
   --name=<name>  as which clients show this node; its host name by default
   --dest_path_prefix=<directory>  where the files of computations go; below the directory for
                       temporary files by default
-  --clean             remove what an earlier node left in that directory
+  --max_file_size=<n>  most bytes of a file that comes to the node, or that a job sends to its
+                      client, as in 10M; 0: any (default: 0)
+  --clean             remove what an earlier node left in that directory, kept files included
+  --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
   -d, --debug         log more
@@ -28,8 +32,8 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 `dispy doctor` checks all of it.
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
-DISPY_DEST_PATH_PREFIX and DISPY_BROADCAST, then from the table [node] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE and DISPY_BROADCAST, then from
+the table [node] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
@@ -57,6 +61,7 @@ from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.errors import DispyError
 from dispy.model.settings import Value, processors_to_offer
 from dispy.net.link import Link
+from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
@@ -81,15 +86,18 @@ def main(arguments: Sequence[str]) -> int:
     cpus = processors_to_offer(settings["cpus"], processors())
     if options["--serve-descriptor"]:
         logging.getLogger("dispy").setLevel(logging.WARNING)
-        return _serve_one(int(options["--serve-descriptor"]), cpus)
+        return _serve_one(int(options["--serve-descriptor"]), cpus, settings)
     return _serve_all(settings, cpus, options["--clean"])
 
 
-def _serve_one(descriptor: int, cpus: int) -> int:
+def _serve_one(descriptor: int, cpus: int, settings: dict[str, Value]) -> int:
     """Be the private node of the program at the other end of a socket."""
     path = os.environ.pop(PATH_VARIABLE, "").split(os.pathsep)
     directory = Path(tempfile.mkdtemp(prefix="dispy-"))
-    node = Node(socket.gethostname(), cpus, directory, "127.0.0.1", path)
+    store_size = settings["store_size"].value
+    node = Node(
+        socket.gethostname(), cpus, directory, "127.0.0.1", path, store_size=store_size
+    )  # fmt: skip
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,7 +121,19 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], settings["insecure"].value)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
-    node = Node(name, cpus, root, own_address(host))
+    told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
+
+    def shut_down(reason: str) -> None:
+        nonlocal why
+        why = f"node {name} ends: {reason}"
+        told.set()
+
+    node = Node(
+        name, cpus, root, own_address(host),
+        shut_down=shut_down if settings["client_shutdown"].value else None,
+        max_file_size=settings["max_file_size"].value,
+        store_size=settings["store_size"].value,
+    )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value)
     except OSError as error:
@@ -122,7 +142,6 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another node may "
             f"run there; see `dispy doctor`, or choose --port or --host"
         ) from None
-    told, told_at = Event(), 0.0
 
     def tell() -> None:
         nonlocal told_at
@@ -138,7 +157,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()
-    node.stop(f"node {name} was ended by its operator")
+    node.stop(why)
     lock.close()
     return 0
 
@@ -170,11 +189,11 @@ def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tup
         parent.mkdir(parents=True, exist_ok=True)
         lock = open(f"{root}.lock", "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if root.exists() and any(root.iterdir()):
-            if not clean:
-                logger.warning("%s has files of an earlier node; --clean removes them", root)
-            else:
-                shutil.rmtree(root)
+        left = {inside.name for inside in root.iterdir()} if root.exists() else set()
+        if clean and left:
+            shutil.rmtree(root)
+        elif left - {KEPT}:  # that is what clients want to find again
+            logger.warning("%s has files of an earlier node; --clean removes them", root)
         root.mkdir(exist_ok=True)
     except BlockingIOError:
         raise DispyError(f"a node that uses {root} is running already") from None

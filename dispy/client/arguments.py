@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from dispy.client.depends import is_file
 from dispy.client.nodes import NodeAllocate
 from dispy.model import overrides
 from dispy.model.errors import DispyError
@@ -82,24 +81,14 @@ def check_flag(value: Any, name: str) -> bool:
 
 
 def refuse_what_comes_later(
-    depends: Sequence[Any],
-    setup: Any,
-    cleanup: Any,
     secret: Any,
     keyfile: Any,
     certfile: Any,
     allocations: Sequence[NodeAllocate],
 ) -> None:
     """Raise DispyError for what must not be passed over in silence."""
-    if any(map(is_file, depends)) or any(allocation.depends for allocation in allocations):
-        raise DispyError("depends: this version ships no files yet, only code")
-    if setup is not None or any(allocation.setup_args for allocation in allocations):
-        raise DispyError(
-            "setup: this version runs no setup on its nodes yet. Prepare in the computation "
-            "itself what each job needs"
-        )
-    if not isinstance(cleanup, bool):
-        raise DispyError("cleanup: this version takes True or False; it runs no function yet")
+    if any(allocation.depends for allocation in allocations):
+        raise DispyError("NodeAllocate: this version ships no depends for single nodes yet")
     if secret or keyfile or certfile:
         raise DispyError(
             "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "

@@ -1,21 +1,23 @@
 """`JobCluster`: a computation, the nodes it may use, and the jobs submitted to it."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from time import time
+from time import monotonic, time
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import pack_for_job, prepare
-from dispy.client.depends import check_depends
+from dispy.client.depends import check_dest_path, take_depends
 from dispy.client.finding import find_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
+from dispy.client.preparing import check_functions
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
@@ -66,7 +68,7 @@ class JobCluster(Steering):
         dest_path: str | None = None,
         loglevel: int | None = None,
         setup: Callable[..., Any] | None = None,
-        cleanup: bool = True,
+        cleanup: bool | Callable[..., Any] = True,
         ping_interval: float | None = None,
         pulse_interval: float | None = None,
         poll_interval: float | None = None,
@@ -78,7 +80,10 @@ class JobCluster(Steering):
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
+        setup_timeout: float | None = None,
         isolation: str | None = None,
+        max_file_size: int | str | None = None,
+        max_result_size: int | str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -92,22 +97,36 @@ class JobCluster(Steering):
             and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
+        depends: what all jobs need. Files and directories lie in the directory where jobs run, at
+            their path relative to the current directory, or by their base name. Functions and
+            classes (also of instances) are globals there, modules can be imported.
+        dest_path: where on the nodes jobs run, below a directory of this machine's; clusters may
+            share it. None: in a new directory for each cluster.
+        cleanup: whether what was brought there, and what jobs have written, is removed in the end.
         reentrant: whether jobs of a lost node may run again elsewhere.
         node_port: of nodes whose port is not named (51348); a pattern then means that one
             alone. dispy_port: the number before it.
         insecure: use nodes of other machines without a secret (no).
         local_node: start a node of our own if none is found (yes).
+        setup: called once on each node before the first job, in the process that jobs are forked
+            from: what it leaves in globals is there in every job. With the `setup_args` of the
+            node's NodeAllocate. None, 0, 1 and 2 mean success; else the node is not used.
+        cleanup: a function called on each node after the last job, with the same arguments. True
+            or False: none.
+        setup_timeout: seconds that setup may take on a node (0: any).
         stream: show what jobs write to stdout and stderr while they run, each line led by its
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
+        max_file_size: bytes of a file that a job may send (0: any). max_result_size: bytes of a
+            job's result (1 GiB; 0: any). "10M" means 10 MiB.
 
-        loglevel, the intervals, node_port, insecure, local_node and stream may also be set by
-        DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
+        loglevel, the intervals, node_port, insecure, local_node, stream and the sizes may also be
+        set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
         ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
-        ipv4_udp_multicast, poll_interval. Not done by this version yet: dest_path, recover_file
-        (without effect); depends, setup, a cleanup function, secret, keyfile, certfile (refused).
+        ipv4_udp_multicast, poll_interval. Not done by this version yet: recover_file
+        (without effect); secret, keyfile, certfile (refused).
 
         Raises DispyError for arguments that cannot be used.
         """
@@ -116,20 +135,19 @@ class JobCluster(Steering):
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
             local_node=local_node, stream=stream, isolation=isolation,
+            setup_timeout=setup_timeout, max_file_size=max_file_size,
+            max_result_size=max_result_size,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
-        depends = check_depends(depends)
-        arguments.refuse_what_comes_later(
-            depends, setup, cleanup, secret, keyfile, certfile, self.allocations
-        )
+        named = take_depends(depends)
+        arguments.refuse_what_comes_later(secret, keyfile, certfile, self.allocations)
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
-            ipv4_udp_multicast=ipv4_udp_multicast, dest_path=dest_path,
-            recover_file=recover_file,
+            ipv4_udp_multicast=ipv4_udp_multicast, recover_file=recover_file,
             poll_interval=arguments.check_interval(poll_interval, "poll_interval", 5),
         )  # fmt: skip
         self.job_status = arguments.newer(
@@ -140,12 +158,22 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
-        prepared = prepare(computation, depends=depends)
+        setup, last = check_functions(setup, cleanup)
+        self._has_setup, self._cleans_up = setup is not None, last is not None
+        prepared = prepare(computation, setup, last, named.code)
         self.name, self._is_program = prepared.name, prepared.is_program
         self._modules, settings = prepared.modules, prepared.settings
+        settings |= {
+            "setup": self._has_setup, "cleans_up": self._cleans_up,
+            "setup_timeout": chosen["setup_timeout"], "files": named.files + prepared.files,
+            "dest_path": check_dest_path(dest_path), "cleanup": bool(cleanup),
+        }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
         settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
+        settings["max_result_size"] = chosen["max_result_size"]
+        self.max_file_size: int = chosen["max_file_size"]
+        self.directory = os.getcwd()  # where files of its jobs go
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
@@ -158,6 +186,7 @@ class JobCluster(Steering):
                 session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
                 chosen["local_node"], chosen["broadcast"], self.ping_interval,
             )  # fmt: skip
+        session.contents.hold_for(self, named.contents + prepared.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, settings, prepared.content)
 
@@ -206,8 +235,8 @@ class JobCluster(Steering):
             keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
-        depends = options.pop("depends", ()) if options else ()
-        code = pack_for_job(self.name, depends, self._modules) if depends else None
+        depends = options.get("depends") if options else None
+        code = pack_for_job(self.name, depends.code, self._modules) if depends else None
         try:
             payload = pack_call(self.name, args, keywords, code)
             if type(payload) is not bytes and self._session.local_node is not None:
@@ -218,7 +247,7 @@ class JobCluster(Steering):
         job = DispyJob(args, kwargs, next(self._session.numbers))
         job._payload = payload
         if options:
-            self._session.options[job._number] = options
+            self._session.note_options(job._number, options)
         self._queue(job, node_id)
         return job
 
@@ -329,22 +358,27 @@ class JobCluster(Steering):
         self._session.check_process()
         if not self._open:
             return None
+        deadline = monotonic() + (timeout or 0.0)
         if not self.wait(timeout) and not terminate:
             return False
         with self._guard:
             if not self._open:
                 return None
             self._open = False
+        cleaned = self._session.preparations.expect_cleanup(self) if self._cleans_up else None
         self._session.hub.call(self._close)
         if self._terminal is not None:
             self._terminal.flush()
         # What is left is callbacks; one that blocks must not hold up who wants an end.
         self.wait(max(timeout or 0.0, GRACE_SECONDS))
+        if cleaned is not None:
+            left = None if timeout is None else max(0.0, deadline - monotonic())
+            self._session.preparations.wait(self, cleaned, left)
         return True
 
     def _close(self) -> None:
         left = self._unfinished()
-        self._session.forget_options([job._number for job in left])
+        self._session.forget([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}
         for job in left:
             del self._session.jobs[job._number]

@@ -1,15 +1,22 @@
 """What a cluster's jobs run, made ready to be sent: a function or a program."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dispy.client.depends import is_file, sort_code
+from dispy.client.code import sort_code
+from dispy.client.modules import module_files, module_manifest
 from dispy.model import overrides
 from dispy.model.errors import DispyError
-from dispy.shipping.bundle import make_bundle
+from dispy.shipping.bundle import Bundle, make_bundle
+from dispy.shipping.contents import Content
+
+logger = logging.getLogger("dispy.client")
 
 _RUN_BY_OTHERS = (".py", ".java")  # need not be executable themselves
 
@@ -21,7 +28,9 @@ class Computation(NamedTuple):
     settings: dict[str, Any]  # what a node has to know before it loads it
     content: bytes  # a packed bundle
     is_program: bool
-    modules: frozenset[str]  # the places of the files that its modules have on a node
+    modules: frozenset[str]  # the places of the files of its modules
+    files: list[list[Any]]  # the manifest of these files
+    contents: list[Content]  # and what is in them
 
 
 def prepare(
@@ -34,7 +43,7 @@ def prepare(
 
     `depends`: functions, classes, instances and modules; no files.
     """
-    code, modules = sort_code(depends)
+    code, named = sort_code(depends)
     parts = {**code, "setup": setup, "cleanup": cleanup}
     settings = {
         "program": isinstance(computation, str),
@@ -42,7 +51,9 @@ def prepare(
         "implementation": sys.implementation.name,
     }
     if isinstance(computation, str):
-        return _program(computation, settings, parts, modules)
+        content, program = _read_program(computation)
+        bundle, imported = make_bundle(computation, parts, content)
+        return _whole(computation, settings | program, bundle, imported, named)
     if not callable(computation):
         raise DispyError(
             f"invalid computation type: a function or the path of a program, not {computation!r}"
@@ -53,31 +64,54 @@ def prepare(
             f"{name} is a generator function: what it returns cannot leave the node. Return a "
             f"list of the values, or send each with dispy_provisional_result"
         )
-    bundle = make_bundle(name, {**parts, "computation": computation}, modules)
-    return Computation(name, settings, bundle.packed(), False, frozenset(bundle.modules))
+    bundle, imported = make_bundle(name, {**parts, "computation": computation})
+    return _whole(name, settings, bundle, imported, named)
+
+
+def _whole(
+    name: str,
+    settings: dict[str, Any],
+    bundle: Bundle,
+    imported: set[str],
+    named: Sequence[ModuleType],
+) -> Computation:
+    """Return a computation with the files of its modules."""
+    files = module_files(imported, named)
+    if not files:
+        packed = bundle.packed()
+        return Computation(name, settings, packed, settings["program"], frozenset(), [], [])
+    directory, entries, contents = module_manifest(files)
+    places = [file.place for file in files]
+    logger.debug("modules that are sent along with %s: %s", name, ", ".join(places))
+    return Computation(
+        name, settings, replace(bundle, modules=directory).packed(), settings["program"],
+        frozenset(places), entries, contents,
+    )  # fmt: skip
 
 
 def pack_for_job(name: str, depends: Sequence[Any], besides: frozenset[str]) -> bytes | None:
-    """Return the code among what one job of a computation depends on, None if there is none.
+    """Return the code that one job of a computation depends on, None if there is none.
 
-    `besides`: as for `make_bundle`. Raises DispyError for what cannot be sent.
+    `besides`: places of modules that the computation has. Raises DispyError for what cannot be
+    sent.
     """
     if not depends:
         return None
-    code, modules = sort_code([element for element in depends if not is_file(element)])
-    bundle = make_bundle(f"dispy_job_depends of {name}", code, modules, besides=besides)
-    for place in bundle.modules:
+    code, named = sort_code(depends, "dispy_job_depends")
+    bundle, imported = make_bundle(f"dispy_job_depends of {name}", code)
+    sources = {}
+    for place, path in module_files(imported, named, besides):
         if not place.endswith(".py"):
             raise DispyError(
-                f"dispy_job_depends: {place!r} is no Python source, and only that is sent for a "
+                f"dispy_job_depends: {path!r} is no Python source, and only that is sent for a "
                 f"single job; name the module in the cluster's depends"
             )
-    return bundle.packed()
+        sources[place] = Path(path).read_bytes()
+    return replace(bundle, sources=sources).packed()
 
 
-def _program(
-    given: str, settings: dict[str, Any], parts: dict[str, Any], modules: Sequence[ModuleType]
-) -> Computation:
+def _read_program(given: str) -> tuple[bytes, dict[str, Any]]:
+    """Return a program's file, and what else a node has to know of it."""
     import shutil  # 3 ms that functions need not wait for
 
     path = given if os.path.isfile(given) else shutil.which(given)
@@ -90,9 +124,7 @@ def _program(
             content = file.read()
     except OSError as error:
         raise DispyError(f"cannot read the program {path!r}: {error.strerror}") from None
-    settings |= {"file": os.path.basename(path), "java": overrides.Java}
-    bundle = make_bundle(given, parts, modules, program=content)
-    return Computation(given, settings, bundle.packed(), True, frozenset(bundle.modules))
+    return content, {"file": os.path.basename(path), "java": overrides.Java}
 
 
 def _is_generator(computation: Callable[..., Any]) -> bool:

@@ -4,7 +4,7 @@ Whoever opens a cluster or submits a job holds them, in any thread; the hub answ
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from dispy.shipping.contents import Content
 
@@ -15,7 +15,7 @@ class Contents:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # two dictionary operations long; nobody waits inside
         self._held: dict[bytes, tuple[Content, int]] = {}
-        self._of_jobs: dict[int, Sequence[bytes]] = {}
+        self._of_users: dict[Hashable, Sequence[bytes]] = {}
 
     def hold(self, content: Content) -> None:
         """Have it ready from now on; once more for each call."""
@@ -36,16 +36,17 @@ class Contents:
             else:
                 del self._held[digest]
 
-    def hold_for(self, job: int, contents: Sequence[Content]) -> None:
-        """Hold what a job needs until `release_for`; may be called again for more."""
+    def hold_for(self, user: Hashable, contents: Sequence[Content]) -> None:
+        """Hold what a job (its number) or somebody else needs until `release_for`; may be called
+        again for more."""
         for content in contents:
             self.hold(content)
         digests = [content.digest for content in contents]
-        self._of_jobs[job] = [*self._of_jobs.get(job, ()), *digests]
+        self._of_users[user] = [*self._of_users.get(user, ()), *digests]
 
-    def release_for(self, job: int) -> None:
-        """Release what was held for a job that is final."""
-        for digest in self._of_jobs.pop(job, ()):
+    def release_for(self, user: Hashable) -> None:
+        """Release what was held for a job that is final, or for somebody else."""
+        for digest in self._of_users.pop(user, ()):
             self.release(digest)
 
     def get(self, digest: bytes) -> Content | None:

@@ -1,60 +1,61 @@
-"""What `depends` and `dispy_job_depends` name: files, and code of several kinds.
+"""What a cluster or a job depends on: files and directories, checked and hashed at once."""
 
-A function or class is shipped under its name, an instance stands for its class and a
-`functools.partial` for its function, as in dispy 4. A module is shipped as files.
-"""
-
-import functools
-from collections.abc import Iterable, Sequence
-from pathlib import PurePath
-from types import FunctionType, MethodType, ModuleType
-from typing import Any
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from dispy.model.errors import DispyError
+from dispy.shipping.contents import Content
+from dispy.shipping.files import manifest, why_not_inside
 
-INIT = "init_depends"  # the name of the function that is called before all other code is loaded
-
-
-def is_file(element: Any) -> bool:
-    """Say whether an element of depends is the path of a file or directory."""
-    return isinstance(element, str | PurePath)
+logger = logging.getLogger("dispy.client")
 
 
-def check_depends(depends: Any, name: str = "depends") -> Sequence[Any]:
-    """Return what was given for `depends` as a sequence; raises DispyError for what is none."""
-    if depends is None:
-        return ()
-    if isinstance(depends, str | bytes) or not isinstance(depends, Iterable):
-        raise DispyError(f"{name} is a list of files, modules, functions and classes: {depends!r}")
-    return list(depends)
+class Depends(NamedTuple):
+    """`files` is a manifest, `contents` what it names; `code` is all that is no path."""
+
+    files: list[list[Any]]
+    contents: list[Content]
+    code: list[Any]
 
 
-def sort_code(depends: Sequence[Any]) -> tuple[dict[str, Any], list[ModuleType]]:
-    """Return the parts of a bundle that these make, and the modules among them.
+def take_depends(given: Any, what: str = "depends") -> Depends:
+    """Return what `depends` names; raises DispyError for files that cannot be sent."""
+    if isinstance(given, (str, os.PathLike)):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise DispyError(f"{what} is a list of files and of code, not {given!r}")
+    elements = list(given)
+    paths = [one for one in elements if isinstance(one, (str, os.PathLike))]
+    code = [one for one in elements if not isinstance(one, (str, os.PathLike))]
+    if not paths:
+        return Depends([], [], code)
+    try:
+        return Depends(*manifest(paths), code)
+    except DispyError as error:
+        raise DispyError(f"{what}: {error}") from None
 
-    Raises DispyError for an element that is no code.
-    """
-    named: dict[str, Any] = {}
-    modules: list[ModuleType] = []
-    for element in depends:
-        if isinstance(element, ModuleType):
-            modules.append(element)
-            continue
-        code = _code_of(element)
-        named[code.__name__] = code
-    init = named.pop(INIT, None)
-    return {"init": init, "depends": named}, modules
+
+def take_job_depends(given: Any) -> Depends:
+    """Return what a job's `dispy_job_depends` names; raises DispyError."""
+    return take_depends(given, "dispy_job_depends")
 
 
-def _code_of(element: Any) -> Any:
-    """Return the function or class that an element of depends stands for."""
-    while isinstance(element, functools.partial | MethodType):
-        element = element.func if isinstance(element, functools.partial) else element.__func__
-    if isinstance(element, FunctionType | type):
-        return element
-    if type(element).__module__ == "builtins":
-        raise DispyError(
-            f"depends: {element!r} is neither a file nor code. It may name files, modules, "
-            f"functions, classes and instances of these"
-        )
-    return type(element)
+def check_dest_path(given: Any) -> str | None:
+    """Return where on a node, below what is this client's, a computation works; None: anywhere."""
+    if given is None:
+        return None
+    if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
+        raise DispyError(f"dest_path is a text, not {given!r}")
+    path = os.fspath(given).replace(os.sep, "/")
+    if path.startswith("/"):
+        logger.warning("dest_path %r is below a directory of each node; taken without its /", given)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts:
+        return None
+    path = "/".join(parts)
+    why = why_not_inside(path)
+    if why is not None:
+        raise DispyError(f"dest_path {given!r}: {why}")
+    return path

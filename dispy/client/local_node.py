@@ -4,6 +4,7 @@ It serves this program alone and ends with it, whatever ends it: it reads end-of
 before gevent is imported here, so that both interpreters start side by side.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -17,6 +18,10 @@ from dispy.system.processes import disconnect, widen
 
 PATH_VARIABLE = "DISPY_WORKER_PATH"  # module search path of this program, for its workers
 END_SECONDS = 3.0  # that the local node may take to end before it is killed
+CLEANUP_SECONDS = 15.0  # more, where it has cleanup to run: what the node allows it, and some
+SILENT_SECONDS = 2.0  # of waiting before a word about it
+
+logger = logging.getLogger("dispy.client")
 
 
 class LocalNode:
@@ -35,10 +40,17 @@ class LocalNode:
         theirs.close()
         self.descriptor: int = ours.detach()
 
-    def wait(self) -> None:
-        """Wait until the process has ended, after its socket was closed; end it by force."""
-        deadline = monotonic() + END_SECONDS
+    def wait(self, more: float = 0.0) -> None:
+        """Wait until the process has ended, after its socket was closed; end it by force.
+
+        `more`: seconds that it may take beyond those which every end may.
+        """
+        deadline = monotonic() + END_SECONDS + more
+        silent_until = monotonic() + SILENT_SECONDS
         while not self.process.has_ended():
+            if more and monotonic() > silent_until:
+                silent_until = deadline
+                logger.warning("the program has ended and waits for cleanup on its local node")
             if monotonic() > deadline:
                 self.process.kill()  # its own processes end with it
                 deadline += END_SECONDS

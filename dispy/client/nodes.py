@@ -38,6 +38,7 @@ class DispyNode:
         self.update_time = 0.0
         self.tx = self.rx = 0
         self.avail_info: DispyNodeAvailInfo | None = None
+        self.error: str | None = None  # why the cluster cannot use it; or what its cleanup raised
 
     def __repr__(self) -> str:
         return f"<DispyNode {self.name} ({self.ip_addr}), {self.cpus} cpus>"
@@ -109,8 +110,8 @@ class NodeAllocate:
 
     @property
     def is_default(self) -> bool:
-        """Whether `allocate` is our own, which may be asked on the hub."""
-        return type(self).allocate is NodeAllocate.allocate
+        """Whether nothing of the user's is run for it, so that the hub itself may ask it."""
+        return type(self).allocate is NodeAllocate.allocate and not self.setup_args
 
 
 def parse_nodes(nodes: Any) -> list[NodeAllocate]:

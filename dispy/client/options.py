@@ -3,10 +3,10 @@
 They do not reach the computation; its node and its worker read them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from dispy.client.depends import check_depends
+from dispy.client.depends import take_job_depends
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
@@ -20,13 +20,9 @@ def _check_stdin(value: Any) -> bytes:
     raise DispyError(f"dispy_job_stdin is the text or bytes that a program reads, not {value!r}")
 
 
-def _check_depends(value: Any) -> Sequence[Any]:
-    return check_depends(value, PREFIX + "depends")
-
-
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "depends": _check_depends,  # its code goes with the arguments
+    "depends": take_job_depends,
     "stdin": _check_stdin,  # goes to a program with its arguments
 }
 

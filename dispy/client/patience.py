@@ -18,9 +18,19 @@ AGAIN_SECONDS = 60.0  # between words on the same wait
 
 
 @dataclass(slots=True)
-class _Wait:
+class Wait:
+    """Somebody waits since a second (monotonic), and was told so at another."""
+
     since: float
-    told: float | None = None  # when its user was told last
+    told: float | None = None
+
+    def is_due(self, now: float, first: float, again: float) -> bool:
+        """Say whether a word is due, first and then again; it counts as said."""
+        due = self.since + first if self.told is None else self.told + again
+        if now < due:
+            return False
+        self.told = now
+        return True
 
 
 class Patience:
@@ -28,7 +38,7 @@ class Patience:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
-        self._waits: dict[int, _Wait] = {}
+        self._waits: dict[int, Wait] = {}
 
     def look(self, now: float) -> None:
         """Warn of clusters that have waited for too long; O(clusters)."""
@@ -37,15 +47,13 @@ class Patience:
             del self._waits[number]
         for number, cluster in session.clusters.items():
             if session.scheduler.is_stuck(number):
-                self._warn(cluster, self._waits.setdefault(number, _Wait(now)), now)
+                self._warn(cluster, self._waits.setdefault(number, Wait(now)), now)
             elif number in self._waits and self._waits.pop(number).told is not None:
                 logger.info("jobs of %s go on", cluster.name)
 
-    def _warn(self, cluster: "JobCluster", wait: _Wait, now: float) -> None:
-        due = wait.since + FIRST_SECONDS if wait.told is None else wait.told + AGAIN_SECONDS
-        if now < due:
+    def _warn(self, cluster: "JobCluster", wait: Wait, now: float) -> None:
+        if not wait.is_due(now, FIRST_SECONDS, AGAIN_SECONDS):
             return
-        wait.told = now
         lines = "".join(f"\n    {line}" for line in reasons(self._session, cluster))
         waited = now - wait.since
         logger.warning(

@@ -13,6 +13,7 @@ from dispy.client.callbacks import call_safely
 from dispy.client.interim import InterimJob
 from dispy.client.job import DispyJob
 from dispy.client.nodes import DispyNode, NodeAllocate
+from dispy.client.preparing import own_settings
 from dispy.client.waiting import JobEvent, make_event, make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
@@ -35,6 +36,8 @@ class Reporting:
     name: str
     allocations: list[NodeAllocate]
     _search: "Search"
+    _has_setup: bool  # nodes run a function of the user's before the first job
+    _cleans_up: bool  # and one after the last
 
     def __init__(self, session: "Session", number: int) -> None:
         self._session, self._number = session, number
@@ -188,11 +191,18 @@ class Reporting:
 
     # -- nodes
 
-    def _allocate(self, node: Any) -> int:
-        """Decide how many processors of a node to use."""
-        cpus = self._ask(node)
+    def _allocate(self, node: Any) -> tuple[int, dict[str, Any]]:
+        """Decide how many processors of a node to use, and what it alone must know."""
+        cpus, allocation = self._ask(node)
+        own: dict[str, Any] = {}
+        if allocation is not None and (self._has_setup or self._cleans_up):
+            try:
+                own = own_settings(allocation, node.name)
+            except DispyError as error:
+                logger.error("%s; node %s is not used", error, node.name)
+                cpus = 0
         self._grant(node.node_id, cpus)
-        return cpus
+        return cpus, own
 
     def _grant(self, node_id: str, cpus: int) -> None:
         self._granted[node_id] = cpus
@@ -200,10 +210,10 @@ class Reporting:
         if view is not None:
             view.cpus, view.update_time = cpus, time()
 
-    def _ask(self, node: Any) -> int:
+    def _ask(self, node: Any) -> tuple[int, NodeAllocate | None]:
         """Ask the allocations, in order; the first that wants some of it wins."""
         if not self._search.wanted.trusts(node.ip_addr):
-            return 0  # it was found for another cluster, which was told that this is fine
+            return 0, None  # it was found for another cluster, which was told that this is fine
         for allocation in list(self.allocations):
             if not self._search.wanted.fits(allocation, node.ip_addr, node.port):
                 continue  # a list of hosts means those, whatever a user's `allocate` would say
@@ -213,10 +223,10 @@ class Reporting:
                 )
             except Exception:  # the user's own method
                 logger.exception("allocate of %r failed; node %s is not used", allocation, node)
-                return 0
+                return 0, None
             if cpus and cpus > 0:
-                return int(cpus)
-        return 0
+                return int(cpus), allocation
+        return 0, None
 
     def _node(self, node: Any) -> DispyNode:
         view = self._nodes.get(node.node_id)
@@ -243,9 +253,9 @@ class Reporting:
             (i, view) for i, view in list(self._nodes.items()) if node in (view.ip_addr, view.name)
         ]
 
-    def _node_changed(self, node: Any, status: Status) -> None:
+    def _node_changed(self, node: Any, status: Status, error: str | None) -> None:
         view = self._node(node)
-        view.update_time = time()
+        view.update_time, view.error = time(), error
         if status == Status.Closed:
             view.cpus = view.busy = 0
         else:

@@ -23,8 +23,11 @@ from dispy.client.failures import Failures
 from dispy.client.hints import with_hint
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
-from dispy.client.local_node import LocalNode
+from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
+from dispy.client.nodes import NodeAllocate
 from dispy.client.patience import Patience, reasons
+from dispy.client.preparing import Preparations
+from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
@@ -69,6 +72,8 @@ class Session:
         self._scheduler: Scheduler | None = None
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
+        self.preparations = Preparations(self)
+        self.receiving = Receiving(self)  # the files that jobs send
         self.local_trouble = ""  # what became of the last local node, if it ended too early
         self._local_ends: list[float] = []  # the seconds (monotonic) at which some did
         self.ended = False
@@ -120,6 +125,7 @@ class Session:
             cluster._take_fresh()
         if self._scheduler is not None:
             self._patience.look(monotonic())
+            self.preparations.look(monotonic())
 
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
@@ -132,15 +138,28 @@ class Session:
         )  # fmt: skip
         self.offer_known(cluster)
 
-    def offer_known(self, cluster: "JobCluster") -> None:
-        """Offer a cluster the nodes that are there already."""
+    def offer_known(
+        self,
+        cluster: "JobCluster",
+        wanted: Sequence[NodeAllocate] = (),
+        again: Sequence[str] = (),
+    ) -> None:
+        """Offer a cluster the nodes that are there already.
+
+        Also those that failed before, if `wanted` means them or they are to be tried `again`.
+        """
+        fits = cluster._search.wanted.fits
         for node in list(self.scheduler.nodes.values()):
+            meant = any(fits(allocation, node.ip_addr, node.port) for allocation in wanted)
+            if meant or node.node_id in again:
+                self.scheduler.closing.forgive(node, cluster._number)
             if node.settled:
                 self._offer(cluster, node)
 
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
         self.clusters.pop(cluster._number, None)
+        self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
 
@@ -190,12 +209,19 @@ class Session:
             self.callbacks.put(self._allocate, cluster, node)
 
     def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
-        cpus = cluster._allocate(node)
-        self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus))
+        cpus, own = cluster._allocate(node)
+        self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
 
-    def allocate(self, cluster: "JobCluster", node_id: str, cpus: int) -> None:
-        """Let a cluster use `cpus` processors of a node from now on."""
-        self.scheduler.allocate(cluster._number, node_id, cpus)
+    def allocate(
+        self, cluster: "JobCluster", node_id: str, cpus: int, own: dict[str, Any] | None = None
+    ) -> None:
+        """Let a cluster use `cpus` processors of a node from now on; `own`: its own settings."""
+        self.scheduler.allocate(cluster._number, node_id, cpus, own)
+
+    def leave(self, cluster: "JobCluster", node_id: str, again: bool, terminate: bool) -> None:
+        """Close a cluster's computation on one node, and set it up `again`."""
+        cluster._take_fresh()  # what is pinned there goes with it
+        self.scheduler.leave(cluster._number, node_id, again, terminate)
 
     def search_lines(self, cluster: "JobCluster") -> list[str]:
         """Say what the search for a cluster's nodes has met, and what to do, line by line."""
@@ -280,8 +306,8 @@ class Session:
                 if job.status == Status.Terminated and not cluster._was_cancelled(job)
             ]  # fmt: skip
             self.failures.add(cluster.name, failed)
-        if self.options:
-            self.forget_options(jobs)
+        if self.options or self.receiving.arriving:
+            self.forget(jobs)
         if cluster._terminal is not None:
             cluster._terminal.ended(done, node.name)
         cluster._done(done, view)
@@ -303,11 +329,21 @@ class Session:
         view = cluster._node(node) if node is not None else None
         if view is not None:
             view.busy -= len(jobs)
-        self.forget_options(jobs)
+        self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
-    def forget_options(self, jobs: Sequence[int]) -> None:
-        """Drop what was said of jobs that are final."""
+    def note_options(self, job: int, options: dict[str, Any]) -> None:
+        """Keep what was said of a job, in the thread that submits it."""
+        depends = options.pop("depends", None)
+        if depends is not None and depends.files:
+            self.contents.hold_for(job, depends.contents)
+            options["files"] = depends.files
+        if options:
+            self.options[job] = options
+
+    def forget(self, jobs: Sequence[int]) -> None:
+        """Drop what was said of jobs that are final, and what they have sent in part."""
+        self.receiving.forget(jobs)
         for job in jobs:
             if self.options.pop(job, None) is not None:
                 self.contents.release_for(job)
@@ -320,6 +356,7 @@ class Session:
         for number in jobs:
             job = self.jobs[number]
             job.status, job.start_time, job.ip_addr = Status.Created, None, None
+        self.receiving.forget(jobs)
         logger.debug("%d jobs of %s wait again: %s", len(jobs), cluster.name, why)
 
     def provisional(self, cluster_id: int, node: "RemoteNode", job: int, value: Payload) -> None:
@@ -350,11 +387,23 @@ class Session:
         for cluster in list(self.clusters.values()):
             self._offer(cluster, node)
 
-    def node_changed(self, cluster_id: int, node: "RemoteNode", status: Status) -> None:
+    def node_changed(
+        self, cluster_id: int, node: "RemoteNode", status: Status, error: str | None = None
+    ) -> None:
         """Tell a cluster that it has, or has lost, a node."""
         cluster = self.clusters.get(cluster_id)
         if cluster is not None:
-            cluster._node_changed(node, status)
+            cluster._node_changed(node, status, error)
+
+    def node_free(self, cluster_id: int, node: "RemoteNode") -> None:
+        """Offer a cluster a node again, to be set up anew."""
+        cluster = self.clusters.get(cluster_id)
+        if cluster is not None:
+            self._offer(cluster, node)
+
+    def cleaned_up(self, cluster_id: int) -> None:
+        """Wake whoever waits for the cleanup of a closed cluster."""
+        self.preparations.cleaned_up(cluster_id)
 
     # -- memory shared with a node on this machine
 
@@ -416,13 +465,14 @@ class Session:
             return
         self.ended = True
         with undisturbed():
-            local = self.local_node
+            local, cleans = self.local_node, self.preparations.is_cleaning
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
+            self.receiving.end()
             self._abandon_rest()
             if local is not None:
-                local.wait()
+                local.wait(CLEANUP_SECONDS if cleans else 0.0)
 
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
@@ -436,6 +486,7 @@ class Session:
 
     def _abandon_rest(self) -> None:
         """Free whoever still waits, such as exit functions that run after ours."""
+        self.preparations.abandon()
         for cluster in self.clusters.values():
             cluster._open = False
         for job in list(self.jobs.values()):

@@ -1,6 +1,7 @@
 """What a user may say about the nodes of a cluster while it runs."""
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from dispy.client.reporting import Reporting
 from dispy.client.search import INSECURE
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
+from dispy.shipping.files import manifest
 
 logger = logging.getLogger("dispy.client")
 
@@ -52,8 +54,60 @@ class Steering(Reporting):
             return -1
         self.allocations += new  # the search looks at this very list
         self._session.hub.call(self._session.discovery.widen, self._number, new)
-        self._session.hub.call(self._session.offer_known, self)
+        named = self._named(node) if isinstance(node, (str, DispyNode)) else []
+        again = [node_id for node_id, _ in named]
+        self._session.hub.call(self._session.offer_known, self, new, again)
         return 0
+
+    def close_node(self, node: Any, terminate_pending: bool = False) -> int:
+        """End the computation on one node, cleanup included; 0, or -1 if it is unknown.
+
+        Returns at once. Jobs that run there end first, or are stopped (`terminate_pending`): they
+        run elsewhere if the cluster is reentrant, else they end Terminated. Jobs that wait for
+        this node alone end Cancelled. `cluster_status` gets DispyNode.Closed when it is done;
+        `allocate_node` brings it back.
+        """
+        return self._leave(node, again=False, terminate=terminate_pending)
+
+    def resetup_node(self, node: Any, terminate_pending: bool = False) -> int:
+        """Set up a node anew: cleanup, `allocate`, setup; 0, or -1 if it is unknown.
+
+        Returns at once. Jobs that run there end first, or are stopped as `close_node` says; those
+        for this node alone wait. `cluster_status` gets DispyNode.Initialized when it is done.
+        """
+        return self._leave(node, again=True, terminate=terminate_pending)
+
+    def _leave(self, node: Any, again: bool, terminate: bool) -> int:
+        nodes = self._session.scheduler.nodes
+        known = [(node_id, view) for node_id, view in self._named(node) if node_id in nodes]
+        for node_id, view in known:
+            if not again:
+                view.cpus = 0  # nothing more is submitted for it
+            self._session.hub.call(self._session.leave, self, node_id, again, bool(terminate))
+        return 0 if known else -1
+
+    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
+        """Copy a file (or directory) to where this cluster's jobs run on one node; 0, or -1.
+
+        It lies there as one of `depends` would. Returns when it is there; why not is logged.
+        `relay` is accepted as in dispy 4: there is one way to a node.
+        """
+        node_id, place = self._node_id(node), object()
+        try:
+            if node_id is None:
+                raise DispyError(f"no node {node!r} is ready for {self.name}")
+            files, contents = manifest([path])
+            self._session.contents.hold_for(place, contents)
+            why = self._session.hub.call(
+                self._session.scheduler.place, self._number, node_id, files
+            )
+        except DispyError as error:
+            why = str(error)
+        finally:
+            self._session.contents.release_for(place)
+        if why is not None:
+            logger.error("send_file: %s", why)
+        return 0 if why is None else -1
 
     def deallocate_node(self, node: Any) -> int:
         """Give a node no more jobs of this cluster, and let it end those it has; 0 or -1.

@@ -61,6 +61,8 @@ class Setting:
                 return word
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
+        if self.unit == "bytes" and self.default:
+            return _size_text(self.default)
         return "" if self.default is None else str(self.default)
 
     def read(self, text: str, source: str) -> Any:
@@ -73,7 +75,7 @@ class Setting:
         if word in self.words:
             return self.words[word]
         try:
-            value = self.kind(text)
+            value = _size(text) if self.unit == "bytes" else self.kind(text)
         except ValueError:
             raise self._refusal(text, source) from None
         return self.check(value, source)
@@ -82,6 +84,8 @@ class Setting:
         """Return a value that a program or a file gave, if it may be; raises DispyError."""
         if isinstance(value, str) and value.lower() in self.words:
             return self.words[value.lower()]
+        if isinstance(value, str) and self.unit == "bytes":
+            return self.read(value, source)
         if type(value) is int and (self.kind is float or (self.kind is bool and value in (0, 1))):
             value = self.kind(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
@@ -103,6 +107,21 @@ class Setting:
         kind = _KINDS[self.kind] + (f" of {self.unit}" if self.unit else "")
         others = f", nor one of {', '.join(self.words)}" if self.words else ""
         return DispyError(f"{source}: {value!r} is not {kind}{others}")
+
+
+def _size(text: str) -> int:
+    """Return the bytes that a text means: "10M" is 10 MiB; raises ValueError."""
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    power = "kmgt".find(number[-1:]) + 1 if number else 0
+    return int(number[:-1] if power else number) << 10 * power
+
+
+def _size_text(size: int) -> str:
+    """Return a number of bytes as `_size` reads it, in the largest unit that divides it."""
+    power = 0
+    while power < 4 and not size & 1023:
+        size, power = size >> 10, power + 1
+    return f"{size}{' KMGT'[power]}".replace(" ", "")
 
 
 _TABLE = (
@@ -130,6 +149,22 @@ _TABLE = (
         option="--dest_path_prefix", variable="DISPY_DEST_PATH_PREFIX",
         help="where the files of computations go; below the directory for temporary files "
         "by default",
+    ),
+    Setting(
+        room="node", name="client_shutdown", kind=bool, default=False,
+        option="--client_shutdown", variable="DISPY_CLIENT_SHUTDOWN",
+        help="let a client's cleanup end this node (dispynode_shutdown)",
+    ),
+    Setting(
+        room="node", name="max_file_size", kind=int, unit="bytes", default=0, low=0,
+        option="--max_file_size", variable="DISPY_MAX_FILE_SIZE",
+        help="most bytes of a file that comes to the node, or that a job sends to its client, as "
+        "in 10M; 0: any",
+    ),
+    Setting(
+        room="node", name="store_size", kind=int, unit="bytes", low=0, variable="DISPY_STORE_SIZE",
+        help="bytes of files and large values that the node keeps in case they are needed again; "
+        "a tenth of the disk, 10 GiB at most, by default",
     ),
     Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
@@ -162,6 +197,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
+        high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
+        help="that setup may take on a node before it is ended; 0: any time",
+    ),
+    Setting(
         room="client", name="stream", kind=bool, default=False,
         argument=True, variable="DISPY_STREAM",
         help="show what jobs write while they run, each line led by its job and node",
@@ -180,6 +220,16 @@ _TABLE = (
         },
         argument=True, variable="DISPY_LOGLEVEL",
         help="of dispy's own messages: those of this level and above are written",
+    ),
+    Setting(
+        room="client", name="max_file_size", kind=int, unit="bytes", default=0, low=0,
+        argument=True, variable="DISPY_MAX_FILE_SIZE",
+        help="most bytes of a file that a job may send to this program, as in 10M; 0: any",
+    ),
+    Setting(
+        room="client", name="max_result_size", kind=int, unit="bytes", default=1 << 30, low=0,
+        argument=True, variable="DISPY_MAX_RESULT_SIZE",
+        help="most bytes of a job's result, as in 10M; 0: any",
     ),
     Setting(
         room="client", name="pulse_interval", kind=float, unit="seconds", low=0.1, high=1000,

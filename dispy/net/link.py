@@ -92,6 +92,15 @@ class Link:
         self.received_bytes = self.sent_bytes = 0
         self.closed = self._released = False
 
+    @property
+    def peer_address(self) -> str:
+        """The address of the other side; empty on a Unix socket, or once it is gone."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return ""
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     # -- sending
 
     def send(self, kind: int, body: object, buffers: Sequence[Buffer] = ()) -> None:
@@ -129,6 +138,12 @@ class Link:
         assert not self.unsent, "descriptors travel with their frame's first byte"
         with contextlib.suppress(OSError):  # the reader learns of it too
             plain_socket.send_fds(self._sock, [encode_head(kind, body)], list(descriptors))
+
+    def take_descriptors(self, count: int) -> list[Descriptor]:
+        """Return those that came with the frame that is being handled; raises FrameRefused."""
+        if len(self._descriptors) < count:
+            raise FrameRefused("a frame came without its descriptors")
+        return [self._descriptors.popleft() for _ in range(count)]
 
     def _write(self) -> None:
         """Write all there is; come back when the kernel takes more."""

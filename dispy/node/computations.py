@@ -1,23 +1,28 @@
 """How a computation comes to a node and leaves it: its nursery, its directory, its loading."""
 
 import logging
-from collections.abc import MutableMapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import gevent
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
+from dispy.model.errors import DispyError
+from dispy.node.closing import Closings
+from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner
-from dispy.node.processes import ComputationProcesses
+from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
+from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
+from dispy.shipping.files import check
 
 logger = logging.getLogger("dispy.node")
 
@@ -31,18 +36,27 @@ class Computations:
         self,
         name: str,
         address: str,
-        directory: Path,
+        directories: Directories,
         path: Sequence[str],
         core: Execution,
         table: MutableMapping[Key, ComputationProcesses],
         running: Running,
         store: Store,
+        size_limit: int,
+        shut_down: Callable[[str], None] | None,
     ) -> None:
+        """size_limit: bytes of a file that comes along; 0: any.
+
+        shut_down: ends the node for a client's cleanup; None: that may not.
+        """
         self._name, self._address = name, address
-        self._directory, self._path = directory, list(path)
+        self._directories, self._path = directories, list(path)
+        self._size_limit = size_limit
         self._core, self._table, self._running = core, table, running
         self._store = store
         self._nurseries = Nurseries()
+        self._may_shut_down = shut_down is not None
+        self.closings = Closings(self._nurseries, shut_down or (lambda reason: None), running.limit)
 
     def open(
         self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
@@ -52,23 +66,36 @@ class Computations:
         if key in self._table:
             self.tell_if_ready(owner, key)
             return
-        refusal = why_not(self._name, name, settings)
-        if refusal is not None:
-            owner.tell(Kind.READY, [number, refusal])
+        if key in self.closings:
+            opening = partial(self.open, owner, number, name, settings, content)
+            self.closings.then_open(key, opening)
             return
-        directory = self._directory / owner.owner_id[:12] / str(number)
-        directory.mkdir(parents=True)
+        refusal = why_not(self._name, name, settings)
+        if refusal is None:
+            try:
+                entries = check(settings.get("files", []), self._size_limit)
+                place = self._directories.open(owner.owner_id, number, owner.address, settings)
+            except DispyError as error:
+                refusal = f"on node {self._name}: {error}"
+        if refusal is not None:
+            owner.tell(Kind.READY, [number, refusal, {}])
+            return
+        files = WorkingFiles(place, self._directories, owner.fetching, self._store, self._name)
         processes = ComputationProcesses(
-            directory,
+            files,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
-            loaded=lambda error: self._loaded(owner, key, error),
+            loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._running.worker_died(key, worker),
         )
+        processes.setup_seconds = _seconds(settings.get("setup_timeout"))
+        processes.cleans_up = bool(settings.get("cleans_up"))
         processes.streams = bool(settings.get("stream"))
         processes.needs = JobNeeds(
             owner.fetching,
             self._store,
+            files,
+            self._size_limit,
             ready=lambda job: self._running.unblock(key, job),
             failed=lambda job, why: self._running.fail(key, job, why),
         )
@@ -77,7 +104,7 @@ class Computations:
         provided = {
             "dispy_node_name": self._name,
             "dispy_node_ip_addr": self._address,
-            "dispy_job_path": str(directory),
+            "dispy_job_path": str(place.path),
         }
         shares = owner.link is not None and owner.link.shares_memory
         settings = {
@@ -88,10 +115,42 @@ class Computations:
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
             "stream": processes.streams,
+            "setup_args": _bytes(settings.get("setup_args")),
+            "client_shutdown": self._may_shut_down,
+            "max_result_size": settings.get("max_result_size", 0),
         }
-        processes.load(self._nurseries.take(), name, settings, content)
 
-    def _loaded(self, owner: Owner, key: Key, error: str | None) -> None:
+        def load(why: str | None) -> None:
+            if self._table.get(key) is not processes or self._running.stopping:
+                return  # closed while its files came
+            if why is not None:
+                self._loaded(owner, key, why, {})
+            else:
+                processes.load(self._nurseries.take(), name, settings, content)
+
+        if entries:
+            files.bring(entries, ALL_JOBS, load)
+        else:
+            load(None)
+
+    def place(self, owner: Owner, number: int, token: int, table: dict[str, Any]) -> None:
+        """Put files into a computation's directory (PLACE); its owner is told PLACED."""
+        processes = self._table.get((owner.owner_id, number))
+
+        def tell(why: str | None) -> None:
+            owner.tell(Kind.PLACED, [number, token, why])
+
+        if processes is None:
+            tell(f"on node {self._name}: the computation is not there")
+            return
+        try:
+            entries = check(table.get("files"), self._size_limit)
+        except DispyError as error:
+            tell(f"on node {self._name}: {error}")
+        else:
+            processes.files.bring(entries, ALL_JOBS, tell)
+
+    def _loaded(self, owner: Owner, key: Key, error: str | None, told: Told) -> None:
         processes = self._table.get(key)
         if processes is None:
             return  # closed while it was loading
@@ -107,7 +166,7 @@ class Computations:
             self._running.perform(actions)
             self._running.give_back(owner, key, given, error)
             self.close(key)
-        owner.tell(Kind.READY, [key[1], error])
+        owner.tell(Kind.READY, [key[1], error, told])
         if error is None:
             self._running.perform(self._core.computation_ready(key))
         gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
@@ -118,7 +177,7 @@ class Computations:
         if processes is None or self._running.stopping:
             return
         if not processes.was_ready:
-            self._loaded(owner, key, reason)
+            self._loaded(owner, key, reason, {})
             return
         self._core.computation_unready(key)
         processes.fruitless += 1
@@ -136,21 +195,40 @@ class Computations:
     def tell_if_ready(self, owner: Owner, key: Key) -> None:
         """Tell an owner that a computation is ready, which it may have missed."""
         if self._core.computations[key].ready:
-            owner.tell(Kind.READY, [key[1], None])
+            owner.tell(Kind.READY, [key[1], None, {}])
 
-    def close(self, key: Key) -> None:
-        """End a computation; nobody wants what it still does."""
+    def limit(self, key: Key, workers: int) -> None:
+        """Run at most so many of a computation's jobs at once."""
+        if key in self.closings:
+            self.closings.then_limit(key, workers)
+        self._running.limit(key, workers)
+
+    def close(self, key: Key, owner: Owner | None = None) -> None:
+        """End a computation; nobody wants what it still does. `owner` is told when it is done."""
         processes = self._table.pop(key, None)
         if processes is None:
+            if owner is not None:
+                self.closings.close(key, owner)
             return
         for worker_id in processes.workers:
             self._running.workers.pop(worker_id, None)
         processes.needs.close()
+        processes.files.close()
         self._running.perform(self._core.computation_closed(key))
-        self._nurseries.end(processes)
+        self.closings.begin(key, processes, owner)
 
     def stop(self) -> None:
-        """End all of them; returns when their processes are gone."""
-        for processes in self._table.values():
-            self._nurseries.end(processes)
+        """End all of them, after their cleanup; returns when their processes are gone."""
+        self.closings.stop()
+        for key, processes in self._table.items():
+            self.closings.begin(key, processes, None)
         self._nurseries.stop()  # also those that were closed just before
+
+
+def _seconds(said: Any) -> float | None:
+    """Return a limit that an owner set, None for none; a peer's nonsense is none."""
+    return float(said) if type(said) in (int, float) and 0 < said < float("inf") else None
+
+
+def _bytes(said: Any) -> bytes | None:
+    return said if isinstance(said, bytes) else None

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from dispy.model.errors import DispyError
 from dispy.node.fetching import Fetching, Request, is_wanted
 from dispy.node.store import Store
+from dispy.node.working import WorkingFiles
+from dispy.shipping.files import Entry, check
 
 
 @dataclass(slots=True)
@@ -18,7 +21,10 @@ class _Need:
     """What one job needs; `refusal`: why it cannot have it."""
 
     wanted: list[tuple[bytes, int]] = field(default_factory=list)
+    files: list[Entry] = field(default_factory=list)
     refusal: str | None = None
+    begun: bool = False
+    missing: int = 0  # of the two, how many are not there yet
     request: Request | None = None
 
 
@@ -29,10 +35,14 @@ class JobNeeds:
         self,
         fetching: Fetching,
         store: Store,
+        files: WorkingFiles,
+        size_limit: int,
         ready: Callable[[int], None],
         failed: Callable[[int, str], None],
     ) -> None:
-        self._fetching, self._store = fetching, store
+        """`size_limit`: bytes of each file; 0: any."""
+        self._fetching, self._store, self._files = fetching, store, files
+        self._size_limit = size_limit
         self._ready, self._failed = ready, failed
         self._jobs: dict[int, _Need] = {}
         self._token = object()  # that no other user of the store has
@@ -42,17 +52,23 @@ class JobNeeds:
         return [job for job, table in options.items() if self._lacks(job, table)]
 
     def _lacks(self, job: int, table: dict[str, Any]) -> bool:
-        if "needs" not in table or job in self._jobs:
+        if ("needs" not in table and "files" not in table) or job in self._jobs:
             return False
         need = self._jobs[job] = _Need()
-        entries = table["needs"]
+        entries = table.get("needs", [])
         if not isinstance(entries, list) or not all(map(is_wanted, entries)):
             need.refusal = "what it needs is not a list of [digest, size]"
+            return True
+        try:
+            need.files = check(table.get("files", []), self._size_limit)
+        except DispyError as error:
+            need.refusal = str(error)
             return True
         need.wanted = [(digest, size) for digest, size in entries]
         for digest, _ in need.wanted:
             self._store.hold(digest, self._user(job))
-        return any(self._store.path(digest) is None for digest, _ in need.wanted)
+        lacks = any(self._store.path(digest) is None for digest, _ in need.wanted)
+        return lacks or bool(need.files)
 
     def _user(self, job: int) -> object:
         return self._token, job
@@ -61,19 +77,25 @@ class JobNeeds:
         """Fetch what the blocked jobs lack."""
         for job in jobs:
             need = self._jobs.get(job)
-            if need is None or need.request is not None:
+            if need is None or need.begun:
                 continue
+            need.begun = True
             if need.refusal is not None:
                 self._failed(job, need.refusal)
                 continue
-            need.request = self._fetching.fetch(need.wanted, partial(self._fetched, job, need))
+            came = partial(self._came, job, need)
+            need.missing = 1 + bool(need.files)
+            if need.files:
+                self._files.bring(need.files, job, came)
+            need.request = self._fetching.fetch(need.wanted, came)
 
-    def _fetched(self, job: int, need: _Need, why: str | None) -> None:
+    def _came(self, job: int, need: _Need, why: str | None) -> None:
+        need.missing -= 1
         if self._jobs.get(job) is not need:
-            return
+            return  # it was cancelled, or called back
         if why is not None:
             self._failed(job, why)
-        else:
+        elif not need.missing:
             self._ready(job)
 
     def forget(self, job: int) -> None:
@@ -85,6 +107,8 @@ class JobNeeds:
             self._fetching.cancel(need.request)
         for digest, _ in need.wanted:
             self._store.release(digest, self._user(job))
+        if need.files:
+            self._files.leave(job)
 
     def close(self) -> None:
         """Forget all: the computation ends."""

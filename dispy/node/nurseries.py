@@ -4,7 +4,7 @@ from typing import Protocol
 
 from gevent.pool import Group
 
-from dispy.node.processes import NurseryProcess
+from dispy.node.nursery import NurseryProcess
 
 
 class Processes(Protocol):

@@ -22,6 +22,7 @@ class Owner:
     def __init__(self, owner_id: OwnerId, name: str) -> None:
         self.owner_id, self.name = owner_id, name
         self.link: Link | None = None
+        self.address = ""  # that it first came from; empty: this very machine
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
         self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
         # Cancels of jobs that are not here: done, or still on their way behind large arguments,

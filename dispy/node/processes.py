@@ -3,25 +3,24 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket, subprocess
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from dispy.net.link import Link
 from dispy.node.needs import JobNeeds
+from dispy.node.nursery import NurseryProcess
+from dispy.node.preparing import Limit
 from dispy.node.streaming import Streaming
+from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
-from dispy.system.interpreter import own_command, own_environment
-from dispy.system.processes import free_beyond, memory_files, widen
+from dispy.system.processes import free_beyond, memory_files
 from dispy.worker.journal import make_journal, read_journal
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
 
@@ -33,64 +32,11 @@ LATE_DURATIONS = 2  # measured ones, after which those behind it should not wait
 NUDGE_SECONDS = 0.1
 TERMINATE_SECONDS = 6.0  # after a cancel's SIGINT: dispy 4's own figures
 KILL_SECONDS = 8.0
+WORKERS_END_SECONDS = 5.0  # that killed workers may take to be gone
 LAST_WORDS_SECONDS = 1.0  # how long a dead worker's socket may hold what it sent before
 
 
-class NurseryProcess:
-    """A nursery that was started before anybody needed it, and then got one computation."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            widen(sock)
-        self.link = Link(ours, shares_memory=True)
-        self._process: subprocess.Popen | None = None
-        # Starting a process waits a little, which a handler of frames must not.
-        self._starting = gevent.spawn(self._start, theirs)
-
-    def _start(self, theirs: socket.socket) -> None:
-        try:
-            self._process = subprocess.Popen(
-                own_command("worker", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=own_environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is for the node alone
-            )
-        except OSError as error:
-            logger.error("cannot start a process: %s", error.strerror or error)
-        finally:
-            theirs.close()  # without a process our reader finds the end of the stream
-
-    def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
-        """Give it its computation; LOADED comes back on the link."""
-        self.link.send(Kind.LOAD, [name, settings], [content])
-
-    def fork(self, worker_id: int, journal: int) -> Link:
-        """Have a worker forked; return the link to it. FORKED comes on the nursery's link."""
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            widen(sock)
-        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
-        theirs.close()
-        return Link(ours, shares_memory=True)
-
-    @property
-    def ended(self) -> bool:
-        """Whether somebody else has ended it."""
-        return self._process is not None and self._process.poll() is not None
-
-    def end(self, seconds: float = 5.0) -> None:
-        """End it with all its workers; returns when the process is gone."""
-        self.link.close()
-        self._starting.join()
-        if self._process is None:
-            return
-        try:
-            self._process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+Told = dict[str, Any]  # what a nursery tells of setup or cleanup: output, threads, shutdown
 
 
 class WorkerProcess:
@@ -219,19 +165,20 @@ class WorkerProcess:
 class ComputationProcesses:
     """A computation on this node: its directory, its nursery, its workers, its payloads.
 
-    `loaded` is called with None or with what failed, `lost` when somebody else ended the nursery,
-    `died` with a worker once its process is gone and its last words were read.
+    `loaded` is called with None or with what failed, and what else there is to tell; `lost` when
+    somebody else ended the nursery; `died` with a worker once its process is gone and its last
+    words were read.
     """
 
     def __init__(
         self,
-        directory: Path,
+        files: WorkingFiles,
         handle: Callable[[WorkerProcess, Frame], None],
-        loaded: Callable[[str | None], None],
+        loaded: Callable[[str | None, Told], None],
         lost: Callable[[str], None],
         died: Callable[[WorkerProcess], None],
     ) -> None:
-        self.directory = directory
+        self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
@@ -241,8 +188,13 @@ class ComputationProcesses:
         self.broken: str | None = None  # why no job can run here any more
         self.fruitless = 0  # processes that ended, one after the other, without a job done
         self._handle, self._loaded, self._lost, self._died = handle, loaded, lost, died
-        self._nursery: NurseryProcess
-        self._reader: gevent.Greenlet[..., None]
+        self.setup_seconds: float | None = None  # that its setup may take
+        self.cleans_up = False  # it has a cleanup function
+        self._is_loaded = False
+        self._cleaned: AsyncResult = AsyncResult()  # what cleanup raised, what else to tell
+        self._limit: Limit
+        self._nursery: NurseryProcess | None = None  # until its files are there
+        self._reader: gevent.Greenlet[..., None] | None = None
         self.ended = False
 
     def load(
@@ -256,7 +208,9 @@ class ComputationProcesses:
         """Replace the nursery."""
         self._nursery = nursery
         nursery.load(*self._load)
-        self._reader = gevent.spawn(self._read_nursery)
+        late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
+        self._limit = Limit(nursery, late, self.setup_seconds)
+        self._reader = gevent.spawn(self._read_nursery, nursery)
 
     def forget(self, jobs: Iterable[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
@@ -271,26 +225,36 @@ class ComputationProcesses:
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
+        assert self._nursery is not None, "workers run what is loaded"
         worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
         return worker
 
-    def _read_nursery(self) -> None:
-        end = self._nursery.link.read(self._from_nursery)
+    def _read_nursery(self, nursery: NurseryProcess) -> None:
+        end = nursery.link.read(lambda frame: self._from_nursery(nursery, frame))
+        self._is_loaded = nursery.busy = False
+        reason = self._limit.over(f"the process that loads it ended: {end.reason}")
+        self._cleaned.set((reason, {}))
         if self.ended:
             return
-        self._lost(f"the process that loads it ended: {end.reason}")
+        self._lost(reason or end.reason)
         for worker in list(self.workers.values()):
             worker.signal_group(
                 signal.SIGKILL
             )  # it dies with its nursery; what it started does not
             worker.told_ended("was killed with its nursery process")
 
-    def _from_nursery(self, frame: Frame) -> None:
+    def _from_nursery(self, nursery: NurseryProcess, frame: Frame) -> None:
         if frame.kind == Kind.LOADED:
-            self._loaded(frame.body[0])
+            nursery.busy = False
+            error = self._limit.over(frame.body[0])
+            self._is_loaded = error is None
+            self._loaded(error, frame.body[1])
+        elif frame.kind == Kind.CLEANED:
+            nursery.busy = False
+            self._cleaned.set(tuple(frame.body))
         elif frame.kind == Kind.FORKED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
@@ -311,6 +275,29 @@ class ComputationProcesses:
         self._died(worker)
         worker.release()
 
+    def clean(self, seconds: float) -> tuple[str | None, Told]:
+        """End the workers, then run the computation's cleanup, for so long at most.
+
+        Return what it raised, and what else there is to tell. Nothing of it where the
+        computation has none, or was never ready.
+        """
+        if not (self.cleans_up and self._is_loaded and self._nursery is not None):
+            return None, {}
+        workers = list(self.workers.values())
+        for worker in workers:
+            worker.kill()
+        gevent.wait([worker.has_ended for worker in workers], timeout=WORKERS_END_SECONDS)
+        late = f"cleanup did not finish in {seconds:g} s"
+        self._limit = Limit(self._nursery, late, seconds)
+        self._nursery.clean()
+        error, told = self._cleaned.get()
+        return self._limit.over(error), told
+
+    def interrupt(self) -> None:
+        """Have code of the user's that its nursery runs end soon, by force if it must be."""
+        if self._nursery is not None and self._nursery.busy:
+            self._limit.interrupt()
+
     def end(self) -> None:
         """End all processes and remove the directory; returns when they are gone."""
         self.ended = True
@@ -318,8 +305,10 @@ class ComputationProcesses:
         for worker in workers:
             worker.kill()
             worker.link.close()
-        self._nursery.end()
-        self._reader.join(timeout=1)
+        if self._nursery is not None:
+            self._nursery.end()
+        if self._reader is not None:
+            self._reader.join(timeout=1)
         for worker in workers:
             worker.told_ended("was ended with its computation")
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.files.clear()

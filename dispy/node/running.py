@@ -24,6 +24,7 @@ from dispy.model.statuses import Status
 from dispy.net.waking import Awake
 from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
+from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, WorkerProcess
 from dispy.node.watching import Watch
@@ -42,9 +43,11 @@ class Running:
         core: Execution,
         owners: dict[str, Owner],
         computations: MutableMapping[Key, ComputationProcesses],
+        offers: Offers,
     ) -> None:
         self._name, self._core = name, core
         self._owners, self._computations = owners, computations
+        self._offers = offers
         self.workers: dict[int, WorkerProcess] = {}
         self.lending = Lending()
         self._awake = Awake()
@@ -121,7 +124,7 @@ class Running:
     def fail(self, key: Key, job: int, why: str) -> None:
         """End a job that cannot have what it needs."""
         if self._core.jobs_recalled(key, [job]):
-            reason = f"on node {self._name}: {why}"
+            reason = why if self._name in why else f"on node {self._name}: {why}"
             self.report(Report(key, (job,), cancelled=False, reason=reason), Status.Terminated)
 
     def cancel(self, key: Key, job: int) -> bool:
@@ -170,6 +173,8 @@ class Running:
             self._cancel_pending(key, worker)
         elif frame.kind == Kind.INTERIM:
             owner.tell(Kind.PROVISIONAL, [key[1], *frame.body], frame.buffers)
+        elif frame.kind == Kind.FILE:
+            self._offers.take(owner, key, frame, worker.link.take_descriptors(2))
         elif frame.kind == Kind.RETIRE:
             self.workers.pop(worker.worker_id, None)
             worker.stopped = True

@@ -8,8 +8,7 @@ Never unpickles anything.
 import contextlib
 import logging
 import secrets
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,7 +19,9 @@ from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.net.link import Link
 from dispy.node.computations import Computations
+from dispy.node.directories import Directories
 from dispy.node.fetching import Fetching
+from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.running import Running
@@ -39,25 +40,41 @@ class Node:
     """Serves owners over links that are handed to it; `directory` holds all its files."""
 
     def __init__(
-        self, name: str, cpus: int, directory: Path, address: str = "", path: Sequence[str] = ()
+        self,
+        name: str,
+        cpus: int,
+        directory: Path,
+        address: str = "",
+        path: Sequence[str] = (),
+        max_file_size: int = 0,
+        store_size: int | None = None,
+        shut_down: Callable[[str], None] | None = None,
     ) -> None:
+        """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
+
+        store_size: bytes of contents that are kept in case they are needed again.
+        shut_down: called with a reason when a client's cleanup ends the node; None: none may.
+        """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
-        self._directory = directory
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}
-        self._store = Store(directory / "store", default_quota(directory))
-        self._running = Running(name, self._core, self._owners, self._table)
+        self._offers = Offers(max_file_size)
+        self._running = Running(name, self._core, self._owners, self._table, self._offers)
+        self._directories = Directories(directory)
+        self._store = Store(directory / "store", store_size or default_quota(directory))
         self._computations = Computations(
             name,
             address,
-            directory,
+            self._directories,
             path,
             self._core,
             self._table,
             self._running,
             self._store,
+            max_file_size,
+            shut_down,
         )
         self.stopping = False
 
@@ -68,6 +85,7 @@ class Node:
         owner = self._owners.get(hello.identity)
         if owner is None:
             owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
+            owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store)
             logger.info("client %s connected", owner.name)
         owner.pulse_seconds = 0.0
@@ -75,10 +93,13 @@ class Node:
         self._core.owner_connected(owner.owner_id)
         held = self._core.held(owner.owner_id)
         owner.connected(
-            link, [job for jobs in held.values() for job in jobs], [key[1] for key in held]
+            link,
+            [job for jobs in held.values() for job in jobs],
+            [key[1] for key in held] + self._computations.closings.asked_by(owner),
         )
         for key in held:
             self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
+        self._offers.tell_again(owner)
         share = self._core.share_of(owner.owner_id)
         owner.tell(Kind.SHARE, [share, len(self._owners)])
         end = link.read(lambda frame: self._from_owner(owner, frame))
@@ -121,15 +142,21 @@ class Node:
             self._running.run(owner, (owner.owner_id, body[0]), frame)
         elif frame.kind == Kind.ACKNOWLEDGE:
             owner.ledger.acknowledged(body[0])
+        elif frame.kind == Kind.FETCH:
+            self._offers.fetch(owner, *body)
+        elif frame.kind == Kind.TOOK:
+            self._offers.took(owner, *body)
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
             self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+        elif frame.kind == Kind.PLACE:
+            self._computations.place(owner, *body)
         elif frame.kind == Kind.PIECE:
             owner.fetching.piece(frame)
         elif frame.kind == Kind.RELEASE:
             self._running.lending.release(body[0])
         elif frame.kind == Kind.CLOSE:
-            self._computations.close((owner.owner_id, body[0]))
+            self._computations.close((owner.owner_id, body[0]), owner)
         elif frame.kind == Kind.CANCEL:
             self._running.cancel_all(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.DROP:
@@ -137,7 +164,7 @@ class Node:
         elif frame.kind == Kind.RECALL:
             self._running.recall(owner, (owner.owner_id, body[0]), body[1])
         elif frame.kind == Kind.LIMIT:
-            self._running.limit((owner.owner_id, body[0]), body[1])
+            self._computations.limit((owner.owner_id, body[0]), body[1])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a node to receive")
 
@@ -154,4 +181,4 @@ class Node:
             owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directories.stop()

@@ -97,7 +97,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FETCH: (_BYTES, _WHOLE, _WHOLE),  # key (digest or offer), offset, bytes wanted
     # key, offset, why there is none; the piece as a buffer
     Kind.PIECE: (_BYTES, _WHOLE, _OPTIONAL_TEXT),
-    Kind.READY: (_WHOLE, _OPTIONAL_TEXT),  # computation, why it cannot be used
+    # computation, why it cannot be used, what else there is to tell of its setup
+    Kind.READY: (_WHOLE, _OPTIONAL_TEXT, _TABLE),
     # sequence, computation, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
     Kind.RESULTS: (_WHOLE, _WHOLE, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
     # computation, jobs that were not begun; None: as RECALL asked, else why nothing runs there
@@ -107,25 +108,27 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value
     Kind.STATUS: (_TABLE,),
     Kind.GOODBYE: (_TEXT, _NUMBERS),  # why; jobs that it had begun and has no result of
-    Kind.CLOSED: (_WHOLE, _OPTIONAL_TEXT),  # computation; what its cleanup raised
+    # computation, what its cleanup raised, what else there is to tell of that
+    Kind.CLOSED: (_WHOLE, _OPTIONAL_TEXT, _TABLE),
     Kind.PLACED: (_WHOLE, _WHOLE, _OPTIONAL_TEXT),  # computation, token; why it failed
     Kind.OFFER: (_WHOLE, _WHOLE, _BYTES, _TABLE),  # computation, job, key, the file's data
     # computation, job, descriptor (1 or 2), where in its output (bytes), text
     Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _WHOLE, _BYTES),
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
-    Kind.LOADED: (_OPTIONAL_TEXT,),  # why it cannot be used
+    Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
     Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (KiB)
     Kind.CLEAN: (),  # run the computation's cleanup
-    Kind.CLEANED: (_OPTIONAL_TEXT,),  # what it raised
+    Kind.CLEANED: (_OPTIONAL_TEXT, _TABLE),  # CLOSED without its first
     Kind.JOBS: (_NUMBERS, _PAYLOADS, _LISTS),  # RUN without its first
     Kind.DONE: (_NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),  # RESULTS without its first two
     Kind.GIVEN_BACK: (_NUMBERS,),  # a poked worker's jobs that it has not begun
     Kind.INTERIM: (_WHOLE, _OPAQUE),  # job, provisional value
     Kind.RETIRE: (),  # this worker cannot be cleaned; it runs nothing more
-    Kind.FILE: (_WHOLE, _WHOLE, _TABLE),  # job, token, data of a file whose descriptor comes along
-    Kind.TAKEN: (_WHOLE, _OPTIONAL_TEXT),  # token of a FILE; why it failed
+    # job, {"name": ...}; the open file comes along, and a socket for signs of progress and TAKEN
+    Kind.FILE: (_WHOLE, _TABLE),
+    Kind.TAKEN: (_OPTIONAL_TEXT,),  # why the owner has not got it
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers

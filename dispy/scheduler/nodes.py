@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from time import time
+from typing import Any
 
 from dispy.net.link import Link
 from dispy.protocol.handshake import Hello
@@ -29,8 +30,17 @@ class RemoteNode:
     opened: set[int] = field(default_factory=set)  # clusters that were sent to it
     ready: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)  # cluster -> why it cannot be used
+    own: dict[int, dict[str, Any]] = field(default_factory=dict)  # settings for it alone
+    # Clusters whose jobs are leaving it, and those that it is closing: whether it is set up again.
+    leaving: dict[int, bool] = field(default_factory=dict)
+    closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
+
+    def tell(self, kind: int, body: list[Any]) -> None:
+        """Send a frame; nothing while the link is broken."""
+        if self.link is not None:
+            self.link.send(kind, body)
 
     def expect_pulse(self, seconds: float, now: float) -> None:
         """Expect signs of life as often as it is told now, if it was not told so before."""

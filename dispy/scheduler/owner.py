@@ -4,9 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dispy.model.statuses import Status
+from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Payload
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
+
+
+class FilesTaker(Protocol):
+    """Takes the files that jobs send."""
+
+    def offered(
+        self, node: RemoteNode, cluster_id: int, job: int, key: bytes, table: dict[str, Any]
+    ) -> None:
+        """A job sends a file: FETCH it by this key, and answer TOOK in the end."""
+
+    def piece(
+        self, node: RemoteNode, key: bytes, offset: int, why: str | None, data: Buffer
+    ) -> None:
+        """Here is what was asked for, or why there is none."""
 
 
 class JobsOwner(Protocol):
@@ -15,6 +30,10 @@ class JobsOwner(Protocol):
     @property
     def options(self) -> Mapping[int, dict[str, Any]]:
         """What was said of single jobs (limits, dependencies), for those that have some."""
+
+    @property
+    def receiving(self) -> FilesTaker:
+        """Who takes the files that jobs send."""
 
     def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs that are about to be sent."""
@@ -64,5 +83,13 @@ class JobsOwner(Protocol):
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
-    def node_changed(self, cluster_id: int, node: RemoteNode, status: Status) -> None:
-        """A cluster's computation is ready on that node, or gone from it."""
+    def node_changed(
+        self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
+    ) -> None:
+        """A cluster's computation is ready on that node, or gone from it; `error`: by what."""
+
+    def node_free(self, cluster_id: int, node: RemoteNode) -> None:
+        """Answer with `allocate`: a computation was closed there to be set up again."""
+
+    def cleaned_up(self, cluster_id: int) -> None:
+        """A closed cluster's cleanup has ended on all nodes that were its."""

@@ -20,6 +20,7 @@ from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
@@ -30,6 +31,7 @@ from dispy.scheduling.actions import (
     CancelOnNode,
     Drop,
     GiveUp,
+    Leave,
     Recall,
     Requeued,
     RunBatch,
@@ -59,6 +61,7 @@ class Scheduler:
             self.nodes, self._serve_node, self._lost, lambda: self.pulse_seconds * SILENT_PULSES
         )
         self._supply = Supply(owner.content)
+        self.closing = Closing(self._core, self.nodes, owner, self._perform)
         self._awake = Awake()
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
@@ -83,18 +86,26 @@ class Scheduler:
             self._pulses[cluster_id] = pulse
         self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant))
 
-    def allocate(self, cluster_id: int, node_id: str, cpus: int) -> None:
-        """Let a cluster use `cpus` processors of a node, from now on; 0: it gets no more jobs."""
+    def allocate(
+        self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
+    ) -> None:
+        """Let a cluster use `cpus` processors of a node, from now on; 0: it gets no more jobs.
+
+        own: settings for this node alone, where it has not been set up so far.
+        """
         node = self.nodes.get(node_id)
-        if node is None or cluster_id not in self._opening:
+        if node is None or cluster_id not in self._opening or cluster_id in node.closing:
             return  # lost or closed while it was being decided
         if cluster_id in node.opened:
             self._send_limit(node, cluster_id, cpus)
         elif cpus and cluster_id not in node.refused:
             node.opened.add(cluster_id)
+            node.own[cluster_id] = own or {}
             self._send_opening(node, cluster_id)
             self._send_limit(node, cluster_id, cpus)
         else:
+            why = "no processor of it was allocated"
+            self._perform(self._core.cluster_refused_on(node_id, cluster_id, why), node)
             return
         self._perform(self._core.cluster_allocated(node_id, cluster_id, cpus), node)
         self._plan_pass()
@@ -103,7 +114,8 @@ class Scheduler:
         name, settings, content = self._opening[cluster_id]
         if node.link is not None:
             node.expect_pulse(self._pulses.get(cluster_id, PULSE_SECONDS), monotonic())
-            node.link.send(Kind.OPEN, [cluster_id, name, settings], [content])
+            own = {**settings, **node.own.get(cluster_id, {})}
+            node.link.send(Kind.OPEN, [cluster_id, name, own], [content])
 
     def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
         if node.link is not None:
@@ -150,17 +162,23 @@ class Scheduler:
         if node.link is not None:
             node.link.send(Kind.RELEASE, [list(tokens)])
 
+    def leave(self, cluster_id: int, node_id: str, again: bool, terminate: bool) -> None:
+        """Close a computation on one node, once its jobs there have ended or been stopped."""
+        if node_id in self.nodes and cluster_id in self._opening:
+            self.closing.leave(self.nodes[node_id], cluster_id, again, terminate)
+            self._plan_pass()
+
+    def place(self, cluster_id: int, node_id: str, files: list[Any]) -> str | None:
+        """Have a node put files where a cluster's jobs run; wait, and return why it did not."""
+        node = self.nodes.get(node_id)
+        return "it is gone" if node is None else self._supply.place(node, cluster_id, files)
+
     def close_cluster(self, cluster_id: int) -> None:
         """Forget a cluster; nodes stop what they still run of it."""
-        self._opening.pop(cluster_id, None)
+        name, settings, _ = self._opening.pop(cluster_id, ("", {}, b""))
         self._pulses.pop(cluster_id, None)
         self._core.cluster_closed(cluster_id)
-        for node in self.nodes.values():
-            if cluster_id in node.opened:
-                node.opened.discard(cluster_id)
-                node.ready.discard(cluster_id)
-                if node.link is not None:
-                    node.link.send(Kind.CLOSE, [cluster_id])
+        self.closing.close_everywhere(cluster_id, name, bool(settings.get("cleans_up")))
         self._plan_pass()
 
     # -- nodes
@@ -243,6 +261,7 @@ class Scheduler:
         if node.link is not None:
             node.link.close()
         self._supply.lost(node)
+        self.closing.lost(node)
         self._perform(self._core.node_lost(node.node_id, reason, monotonic()), node)
         for cluster_id in node.ready:
             self._owner.node_changed(cluster_id, node, Status.Closed)
@@ -257,7 +276,10 @@ class Scheduler:
             node.share, node.owners = body
             self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
         elif frame.kind == Kind.READY:
-            self._ready(node, *body)
+            if body[0] in self._opening:
+                self.closing.ready(node, body[0], self._opening[body[0]][0], *body[1:])
+        elif frame.kind == Kind.CLOSED:
+            self.closing.closed(node, body[0], self._opening.get(body[0], ("",))[0], *body[1:])
         elif frame.kind == Kind.RETURNED:
             cluster_id, jobs, why = body
             returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
@@ -269,8 +291,14 @@ class Scheduler:
             self._owner.provisional(body[0], node, body[1], value)
         elif frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
+        elif frame.kind == Kind.OFFER:
+            self._owner.receiving.offered(node, *body)
+        elif frame.kind == Kind.PIECE:
+            self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.FETCH:
             self._supply.fetch(node, *body)
+        elif frame.kind == Kind.PLACED:
+            self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
             self._take_status(node, body[0])
         elif frame.kind == Kind.GOODBYE:
@@ -290,10 +318,12 @@ class Scheduler:
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
         node.settled = True
+        self._supply.settled(node)
         self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
         for cluster_id in set(computations) - self._opening.keys():
             assert node.link is not None
             node.link.send(Kind.CLOSE, [cluster_id])
+        self.closing.settled(node, computations)
         limits = self._core.nodes[node.node_id].allocations
         for cluster_id in node.opened:
             if cluster_id not in computations:
@@ -301,26 +331,6 @@ class Scheduler:
             self._send_limit(node, cluster_id, limits[cluster_id].limit)
         if not node.opened:
             self._owner.node_found(node)
-
-    def _ready(self, node: RemoteNode, cluster_id: int, error: str | None) -> None:
-        if cluster_id not in self._opening:
-            return
-        if error is not None:
-            error = self._owner.refusal(node, error)
-            node.opened.discard(cluster_id)
-            node.refused[cluster_id] = error
-            name = self._opening[cluster_id][0]
-            logger.error("node %s cannot run %r: %s", node.name, name, error)
-            self._perform(self._core.cluster_refused_on(node.node_id, cluster_id, error), node)
-            if cluster_id in node.ready:  # its nursery ended later
-                node.ready.discard(cluster_id)
-                self._owner.node_changed(cluster_id, node, Status.Closed)
-            return
-        if cluster_id in node.ready:
-            return  # said again after a broken link
-        node.ready.add(cluster_id)
-        self._core.cluster_ready_on(node.node_id, cluster_id)
-        self._owner.node_changed(cluster_id, node, Status.Initialized)
 
     def _results(self, node: RemoteNode, frame: Frame) -> None:
         sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
@@ -389,7 +399,7 @@ class Scheduler:
                 assert node is not None
                 self._owner.requeued(action.cluster_id, node, action.jobs, action.reason)
             elif isinstance(action, GiveUp):
-                where = node if action.status == Status.Abandoned else None
+                where = None if action.status == Status.Cancelled else node
                 self._owner.given_up(
                     action.cluster_id, where, action.jobs, action.status, _tell(action)
                 )
@@ -405,6 +415,8 @@ class Scheduler:
                 at = self.nodes[action.node_id]
                 if at.link is not None:
                     at.link.send(Kind.DROP, [list(action.jobs)])
+            elif isinstance(action, Leave):
+                self.closing.close(action)
 
     def _run(self, node: RemoteNode, batch: RunBatch) -> None:
         assert node.link is not None, "the core gives nothing to a node without a link"
@@ -439,6 +451,7 @@ class Scheduler:
         self._stopped = True
         for link in list(self._links):
             link.close()
+        self._supply.stop()
         self._awake.stop()
         self._beat.kill(timeout=STOP_SECONDS)
         if self._watching is not None:

@@ -1,10 +1,25 @@
-"""What nodes ask a scheduler for: contents that its owner has, by their digest."""
+"""What nodes get from a scheduler beside jobs: contents that they ask for, and files on order."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from gevent.event import AsyncResult
 
 from dispy.net.pieces import PieceSender
+from dispy.protocol.messages import Kind
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
+
+
+@dataclass(slots=True)
+class _Order:
+    """Files that a node is to put into a computation's directory."""
+
+    node_id: str
+    body: list[Any]  # of PLACE
+    answer: "AsyncResult[str | None]" = field(default_factory=AsyncResult)
 
 
 class Supply:
@@ -13,6 +28,8 @@ class Supply:
     def __init__(self, find: Callable[[bytes], Content | None]) -> None:
         self._find = find
         self._senders: dict[str, PieceSender] = {}  # by node; each belongs to one link
+        self._orders: dict[int, _Order] = {}  # by token, not answered so far
+        self._tokens = count(1)
 
     def fetch(self, node: RemoteNode, key: bytes, offset: int, length: int) -> None:
         """Answer a node's FETCH; raises FrameRefused."""
@@ -24,6 +41,42 @@ class Supply:
             )
         sender.fetch(key, offset, length)
 
+    def place(self, node: RemoteNode, cluster_id: int, files: list[Any]) -> str | None:
+        """Have a node put files into a computation's directory; return why it did not.
+
+        Waits in the calling greenlet until the node has answered or is lost.
+        """
+        token = next(self._tokens)
+        order = _Order(node.node_id, [cluster_id, token, {"files": files}])
+        self._orders[token] = order
+        if node.settled:
+            node.tell(Kind.PLACE, order.body)
+        try:
+            why: str | None = order.answer.get()
+            return why
+        finally:
+            del self._orders[token]
+
+    def placed(self, node: RemoteNode, token: int, why: str | None) -> None:
+        """Take a node's answer to `place`."""
+        order = self._orders.get(token)
+        if order is not None and order.node_id == node.node_id:
+            order.answer.set(why)
+
+    def settled(self, node: RemoteNode) -> None:
+        """Order again over a new link what was not answered over the old one."""
+        for order in self._orders.values():
+            if order.node_id == node.node_id:
+                node.tell(Kind.PLACE, order.body)
+
     def lost(self, node: RemoteNode) -> None:
         """Forget a node."""
         self._senders.pop(node.node_id, None)
+        for order in self._orders.values():
+            if order.node_id == node.node_id:
+                order.answer.set("the node was lost")
+
+    def stop(self) -> None:
+        """Free whoever waits."""
+        for order in self._orders.values():
+            order.answer.set("the program ends")

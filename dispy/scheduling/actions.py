@@ -61,4 +61,12 @@ class Requeued:
     reason: str
 
 
-Action = RunBatch | Drop | Recall | CancelOnNode | GiveUp | Requeued
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Close this cluster's computation on that node, which has none of its jobs any more."""
+
+    node_id: NodeId
+    cluster_id: ClusterId
+
+
+Action = RunBatch | Drop | Recall | CancelOnNode | GiveUp | Requeued | Leave

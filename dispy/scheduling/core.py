@@ -17,11 +17,13 @@ from dispy.scheduling.actions import (
     CancelOnNode,
     Drop,
     GiveUp,
+    Leave,
     Recall,
     Requeued,
     RunBatch,
 )
-from dispy.scheduling.explaining import explain, explain_waiting
+from dispy.scheduling.departures import Departures
+from dispy.scheduling.explaining import explain, explain_waiting, is_stuck
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, recall
@@ -32,12 +34,10 @@ from dispy.scheduling.records import (
     JobNumber,
     Node,
     NodeId,
-    Story,
 )
+from dispy.scheduling.stories import forget, remember
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
-STORY_LINES = 5  # the last ones, of each job
-STORIES = 10_000  # jobs of a cluster of which one is kept
 
 
 class Scheduling:
@@ -48,6 +48,7 @@ class Scheduling:
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
         self._placement = Placement(self._recalls)
+        self._departures = Departures()
         self._joined = 0
 
     # -- events of clusters and their jobs
@@ -66,6 +67,7 @@ class Scheduling:
             if allocation.jobs:
                 actions.append(Drop(allocation.node.node_id, tuple(allocation.jobs)))
                 allocation.jobs.clear()
+            self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
         self._recalls.forget_cluster(cluster_id)
@@ -124,7 +126,7 @@ class Scheduling:
         for job in counted:
             del placed[job]
         if cluster.pinned or cluster.stories:
-            _forget(cluster, counted)
+            forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
             cluster.duration = before + SMOOTHING * (seconds - before)
@@ -190,7 +192,7 @@ class Scheduling:
         """Place a cluster's jobs on a node on which its computation is set up."""
         node = self.nodes.get(node_id)
         allocation = node.allocations.get(cluster_id) if node is not None else None
-        if allocation is None:
+        if allocation is None or allocation.leaving:
             return  # the node was lost, or the cluster closed, while it was being set up
         allocation.ready, allocation.refusal = True, None
         self._placement.changed(allocation)
@@ -205,6 +207,31 @@ class Scheduling:
         node = self.nodes.get(node_id)
         allocation = node.allocations.get(cluster_id) if node is not None else None
         return [] if allocation is None else self._refuse(allocation, reason)
+
+    def cluster_leaves(
+        self, node_id: NodeId, cluster_id: ClusterId, terminate: bool, refusal: str | None
+    ) -> list[Action]:
+        """Have a cluster's jobs leave a node; once none is there `place` orders Leave.
+
+        What has not begun is called back. What runs ends by itself, or is stopped (`terminate`):
+        it waits again where the cluster is reentrant, else it ends Terminated. `refusal`: why the
+        cluster gets nothing more there; None: it is set up again, and its pinned jobs wait.
+        """
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is None:
+            return []  # lost, or closed, meanwhile
+        self._departures.begin(allocation, terminate)
+        actions = self._refuse(allocation, refusal) if refusal is not None else []
+        self._placement.changed(allocation)
+        return actions + self._empty(allocation)
+
+    def cluster_left(self, node_id: NodeId, cluster_id: ClusterId) -> None:
+        """Take the node's word that it has closed a computation, as Leave ordered."""
+        node = self.nodes.get(node_id)
+        allocation = node.allocations.get(cluster_id) if node is not None else None
+        if allocation is not None:
+            self._departures.forget(allocation)
 
     def node_shared(self, node_id: NodeId, slots: int, owners: int, now: float) -> None:
         """Take the node's word on how many slots are this owner's now, of how many owners'."""
@@ -278,6 +305,9 @@ class Scheduling:
             allocation.sent_ahead = len(allocation.jobs) - len(jobs) > allocation.cap
         back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
         actions += self._requeue(allocation, back, why, now)
+        if allocation.leaving and not allocation.recalling:
+            # It is asked for so many at once; and only what it keeps has begun.
+            actions += self._empty(allocation) if back else self._stop(allocation, now)
         self._placement.changed(allocation)
         return actions
 
@@ -296,12 +326,13 @@ class Scheduling:
                 moved = [job for job in stay if job not in cluster.pinned]
                 stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
                 actions += self._requeue(allocation, moved, why, now)
-            self._tell(cluster, stay, why, now)
+            remember(cluster, stay, why, now)
             for job in stay:
                 del cluster.placed[job], allocation.jobs[job]
             if stay:
                 actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
             actions += self._cancel_pinned(allocation, why)
+            self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_node(node)
         return actions
@@ -311,11 +342,11 @@ class Scheduling:
     @property
     def is_dirty(self) -> bool:
         """Whether `place` has anything to look at."""
-        return self._placement.is_dirty
+        return self._placement.is_dirty or self._departures.is_due
 
-    def place(self, now: float) -> list[RunBatch]:
+    def place(self, now: float) -> list[RunBatch | Leave]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
-        return self._placement.place(now)
+        return [*self._departures.due(), *self._placement.place(now)]
 
     @property
     def due(self) -> float | None:
@@ -329,12 +360,7 @@ class Scheduling:
     def is_stuck(self, cluster_id: ClusterId) -> bool:
         """Whether a cluster has jobs, and none of them runs or is on its way to a worker."""
         cluster = self.clusters.get(cluster_id)
-        if cluster is None:
-            return False
-        there = [a for a in cluster.allocations.values() if a.jobs]
-        if any(a.node.settled and not a.node.crowded for a in there):
-            return False
-        return bool(there or cluster.queued or cluster.pinned)
+        return cluster is not None and is_stuck(cluster)
 
     def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
         """Say why the jobs of a cluster wait, one line for each node."""
@@ -349,9 +375,23 @@ class Scheduling:
 
     def _empty(self, allocation: Allocation) -> list[Action]:
         """Call everything back from an allocation that may not run anything any more."""
-        if allocation.limit or not allocation.jobs or not allocation.node.settled:
+        if allocation.limit and not allocation.leaving:
+            return []
+        if not allocation.jobs or not allocation.node.settled:
             return []
         return [recall(allocation, len(allocation.jobs))]
+
+    def _stop(self, allocation: Allocation, now: float) -> list[Action]:
+        """Take away the jobs that run where their computation is closed by force."""
+        jobs, cluster = list(allocation.jobs), allocation.cluster
+        if not jobs or not allocation.terminating:
+            return []
+        why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
+        if cluster.reentrant:
+            return self._requeue(allocation, jobs, why, now)
+        for job in jobs:
+            del cluster.placed[job], allocation.jobs[job]
+        return [self._give_up(cluster, jobs, why, Status.Terminated)]
 
     def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
         allocation.refusal = allocation.refusal or reason  # the first says most
@@ -373,7 +413,7 @@ class Scheduling:
     ) -> GiveUp:
         """Return the last word on jobs that are nowhere any more, with their stories."""
         stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
-        _forget(cluster, jobs)
+        forget(cluster, jobs)
         return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
 
     def _requeue(
@@ -385,7 +425,7 @@ class Scheduling:
         cluster = allocation.cluster
         for job in jobs:
             del cluster.placed[job], allocation.jobs[job]
-        self._tell(cluster, jobs, reason, now)
+        remember(cluster, jobs, reason, now)
         actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
@@ -399,22 +439,8 @@ class Scheduling:
         self._placement.queue_grew(cluster)
         return actions
 
-    def _tell(self, cluster: Cluster, jobs: Sequence[JobNumber], what: str, now: float) -> None:
-        """Remember what befell jobs; plain jobs have no story, which costs nothing."""
-        for job in jobs:
-            if job in cluster.stories or len(cluster.stories) < STORIES:
-                before: Story = cluster.stories.get(job, ())
-                cluster.stories[job] = (*before[1 - STORY_LINES :], (now, what))
-
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; valid after `place`."""
         check_invariants(self.clusters.values(), self.nodes.values())
-
-
-def _forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
-    """Drop what is known of final jobs."""
-    for job in jobs:
-        cluster.pinned.pop(job, None)
-        cluster.stories.pop(job, None)

@@ -35,6 +35,14 @@ def explain(
     ]
 
 
+def is_stuck(cluster: Cluster) -> bool:
+    """Say whether a cluster has jobs, and none of them runs or is on its way to a worker."""
+    there = [a for a in cluster.allocations.values() if a.jobs]
+    if any(a.node.settled and not a.node.crowded for a in there):
+        return False
+    return bool(there or cluster.queued or cluster.pinned)
+
+
 def explain_waiting(cluster: Cluster, nodes: Collection[Node]) -> list[str]:
     """Return one line for each node: why no waiting job of the cluster is given to it."""
     if not nodes:
@@ -72,6 +80,10 @@ def _why_not(allocation: Allocation) -> str:
         return "the link to it is broken, or has just been made; both sides compare what they hold"
     if allocation.refusal is not None:
         return f"it cannot run {name}: {allocation.refusal}"
+    if allocation.leaving:
+        count = len(allocation.jobs)
+        after = f", when {count} jobs there have ended" if count else ""
+        return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
     if not allocation.limit:

@@ -31,6 +31,7 @@ def _check_cluster(cluster: Cluster) -> None:
         name = allocation.node.name
         assert allocation.node.allocations[cluster.cluster_id] is allocation
         assert all(cluster.placed[job] is allocation for job in allocation.jobs)
+        assert not (allocation.leaving and allocation.is_usable), f"{name} is left and used"
         if cluster.queued or allocation.pinned_waiting:
             assert not (allocation.is_usable and allocation.idle_room), f"{name} idles, jobs wait"
         elif allocation.is_usable and allocation.idle_room:

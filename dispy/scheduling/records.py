@@ -83,6 +83,8 @@ class Allocation:
     limit: int  # slots at most; 0: it gets no jobs
     ready: bool = False  # the computation is set up there
     refusal: str | None = None  # why the computation cannot be used there
+    leaving: bool = False  # until the node has closed the computation: no jobs go there
+    terminating: bool = False  # jobs that run there are stopped, because it leaves
     jobs: dict[JobNumber, float] = field(default_factory=dict)  # job -> second sent, in order
     pinned: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
     pinned_waiting: int = 0  # those of `pinned` that still count
@@ -108,6 +110,11 @@ class Allocation:
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
         return self.node.settled and self.ready and self.refusal is None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the node may be told to close it: nothing of it is there, or on its way."""
+        return self.leaving and not self.jobs and self.node.settled
 
     @property
     def is_full(self) -> bool:

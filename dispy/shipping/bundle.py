@@ -4,24 +4,15 @@ One pickle for everything (the computation, setup, cleanup, what it depends on),
 functions of one module share their globals on the node as they do at home.
 """
 
-import logging
-import os
 import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgpack
 
 from dispy.protocol.frames import Memory
 from dispy.shipping.payloads import unpack
-
-logger = logging.getLogger("dispy.client")
-
-_began = time.time()  # this module is imported with `dispy.JobCluster`
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +21,17 @@ class Bundle:
 
     `pickled` is a pickle of the table of its parts ("init", "depends", "computation", "setup",
     "cleanup", "classes"), good only for the `python` named; `source` is for other ones. A
-    computation that is a program is the bytes of its file. `modules` are files of the user's own
-    modules, by their place in the directory for them.
+    computation that is a program is the bytes of its file. `modules` is the directory in which
+    the user's own modules lie, among a computation's files; `sources` are modules of a single job,
+    by their place ("shapes/round.py").
     """
 
     pickled: bytes | None = None
     program: bytes | None = None
     source: bytes | None = None
     python: str = ""
-    modules: dict[str, bytes] = field(default_factory=dict)
+    modules: str = ""
+    sources: dict[str, bytes] = field(default_factory=dict)
 
     def packed(self) -> bytes:
         """Return the bytes that travel."""
@@ -51,43 +44,21 @@ class Bundle:
 
 
 def make_bundle(
-    name: str,
-    parts: Mapping[str, Any],
-    modules: Iterable[ModuleType] = (),
-    program: bytes | None = None,
-    besides: Collection[str] = (),
-) -> Bundle:
-    """Return the bundle of a computation's parts, without those that are None or empty.
+    name: str, parts: Mapping[str, Any], program: bytes | None = None
+) -> tuple[Bundle, set[str]]:
+    """Return the bundle of a computation's parts, and the names of all modules it imports.
 
-    The user's own modules that these import come along, except those whose files have a place
-    `besides` it already; and the `modules` named. `name` is the computation's in the error:
-    raises CannotPack.
+    Parts that are None or empty are left out. `name` is the computation's in the error: raises
+    CannotPack.
     """
     given = {key: part for key, part in parts.items() if part is not None and part != {}}
-    needed: set[str] = set()
-    pickled = None
-    if given:
-        # Late: a worker, which only reads bundles, needs none of it to start.
-        from dispy.shipping.code import pack_code
+    if not given:
+        return Bundle(program=program, python=this_python()), set()
+    # Late: a worker, which only reads bundles, needs none of it to start.
+    from dispy.shipping.code import pack_code
 
-        pickled, needed = pack_code(given, name)
-    contents = _contents(needed, modules, besides)
-    if contents:
-        logger.debug("modules that are sent along with %s: %s", name, ", ".join(contents))
-    return Bundle(pickled, program, None, this_python(), contents)
-
-
-def _contents(
-    needed: Collection[str], modules: Iterable[ModuleType], besides: Collection[str]
-) -> dict[str, bytes]:
-    from dispy.shipping.modules import files_of, own_modules
-
-    files = {file for module in modules for file in files_of(module)}
-    files.update(file for file in own_modules(needed) if file.place not in besides)
-    for file in files:
-        if os.stat(file.path).st_mtime > _began:
-            logger.info("%s has changed since this program began: nodes get it as it is", file.path)
-    return {file.place: Path(file.path).read_bytes() for file in sorted(files)}
+    pickled, imported = pack_code(given, name)
+    return Bundle(pickled, program, python=this_python()), imported
 
 
 def read_bundle(packed: Memory) -> Bundle:

@@ -122,6 +122,12 @@ def _pack(value: object) -> Payload:
     return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value)
 
 
+def pack_whole(value: object, what: str) -> bytes:
+    """Return the bytes of `value` in one piece, large buffers within. Raises CannotPack."""
+    payload = pack(value, what)
+    return payload if isinstance(payload, bytes) else _pack_whole(payload, value)
+
+
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
     try:
         return buffer.raw()

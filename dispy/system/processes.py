@@ -108,6 +108,14 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of a process's children, their children, and so on."""
+    found = children(pid)
+    for child in found:  # grows meanwhile
+        found += children(child)
+    return found
+
+
 def free_beyond(path: str, keep: int) -> None:
     """Free the memory of what a memory file holds after `keep` bytes; its size stays.
 

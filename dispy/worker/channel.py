@@ -43,12 +43,19 @@ class Channel:
         self._decoder = FrameDecoder(memory=blank)
         self._buffer = memoryview(bytearray(READ_SIZE))
 
-    def send(self, kind: int, body: object, buffers: Sequence[Buffer] = ()) -> None:
-        """Send one frame; raises EndOfChannel."""
+    def send(
+        self,
+        kind: int,
+        body: object,
+        buffers: Sequence[Buffer] = (),
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Send one frame; `descriptors` go with one without buffers. Raises EndOfChannel."""
         try:
             head = encode_head(kind, body, buffers)
             if not buffers:
-                self.sock.sendall(head)
+                sent = socket.send_fds(self.sock, [head], descriptors) if descriptors else 0
+                self.sock.sendall(memoryview(head)[sent:] if sent else head)
                 return
             shared = [b.source.descriptor for b in buffers if isinstance(b, Shared)]
             if shared:

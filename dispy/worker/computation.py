@@ -6,6 +6,7 @@ pickle of many items, each one call, whose results travel as one list (`JobClust
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any
 
 from dispy.protocol.messages import Payload
@@ -23,6 +24,22 @@ class Computation:
     is_program: bool = False
     setup: Callable[..., Any] | None = None
     cleanup: Callable[..., Any] | None = None
+
+
+def function_of(part: Any) -> FunctionType | None:
+    """Return the function within what can be called, None where it is not Python's."""
+    while not isinstance(part, FunctionType):
+        if isinstance(part, MethodType):
+            part = part.__func__
+        elif hasattr(part, "func"):  # functools.partial
+            part = part.func
+        elif isinstance(part, type):
+            return None
+        else:
+            part = getattr(type(part), "__call__", None)  # noqa: B004  # wanted itself
+            if not isinstance(part, FunctionType):
+                return None
+    return part
 
 
 def call_each(function: Callable[..., Any], packed: Payload) -> Payload:

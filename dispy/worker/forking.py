@@ -7,10 +7,10 @@ its result on the slip, and is gone with all that it has changed or started. Its
 end of that job and of nothing else.
 
 What does not fit on the slip comes over a socket pair, while the worker waits: interim results,
-large results. A SIGINT of the node's goes to the whole process group: in the child it is the job's
-KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either before
-a fork, or to both sides after it, and one that the interpreter has not handled yet at the
-fork is due in the child as well (`dispy.system.forking`).
+files, large results. A SIGINT of the node's goes to the whole process group: in the child it is
+the job's KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either
+before a fork, or to both sides after it, and one that the interpreter has not handled yet at
+the fork is due in the child as well (`dispy.system.forking`).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -118,6 +118,9 @@ class ForkingWorker(Worker):
         for frame in map(check, self._ours.receive_arrived()):
             if frame.kind == Kind.INTERIM:
                 self._send(frame.kind, frame.body, frame.buffers)
+            elif frame.kind == Kind.FILE:
+                came = [self._ours.descriptors.popleft() for _ in range(2)]
+                self._send(frame.kind, frame.body, descriptors=[c.descriptor for c in came])
             else:
                 self._heard = frame
 
@@ -183,10 +186,16 @@ class ForkingWorker(Worker):
             what = "its result could not be sent back:\n"
             self._slip.put(FAILED, _packed(failure(error, what)), seconds)
 
-    def _send(self, kind: int, body: list[Any], buffers: list[Buffer]) -> None:
+    def _send(
+        self,
+        kind: int,
+        body: list[Any],
+        buffers: Sequence[Buffer] = (),
+        descriptors: Sequence[int] = (),
+    ) -> None:
         if self._child == 0:
             self._slip.note_spoke()
-        super()._send(kind, body, buffers)
+        super()._send(kind, body, buffers, descriptors)
 
     # -- signals
 

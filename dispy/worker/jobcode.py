@@ -33,7 +33,7 @@ class JobCode:
         on_clean(self._forget)
         self._before = [dict(table) for table in self._tables]
         bundle = read_bundle(packed)
-        self._modules = _Memory(bundle.modules)
+        self._modules = _Memory(bundle.sources)
         # Before all others: a module of the job's hides one of the computation's.
         sys.meta_path.insert(0, self._modules)
         parts = bundle.parts()

@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Sequence
 from time import monotonic, time
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack
 
@@ -23,7 +24,7 @@ from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.failures import describe_failure
-from dispy.shipping.payloads import code_loader, is_items, pack, unpack
+from dispy.shipping.payloads import CannotPack, code_loader, is_items, pack, unpack
 from dispy.shipping.sharing import mapped, share, shared_buffers
 from dispy.system.processes import told_exit
 from dispy.system.segments import MappedSegments, SegmentPool
@@ -35,6 +36,7 @@ from dispy.worker.isolation import Isolation
 from dispy.worker.jobcode import JobCode
 from dispy.worker.journal import Journal
 from dispy.worker.output import Output
+from dispy.worker.sending import send_file
 
 Extra = dict[str, Any]
 FAILED = b""  # the result column of a job without one
@@ -53,16 +55,20 @@ class Worker:
         shares_memory: bool = False,
         by_lines: bool = False,
         log: int = 2,
+        max_result_size: int = 0,
     ) -> None:
         """shares_memory: results may go to the jobs' owner in memory files.
 
         by_lines: output is read while jobs run.
 
         log: descriptor of the node's own log.
+
+        max_result_size: bytes of one result; 0: any.
         """
         self._channel, self._journal, self._computation = channel, journal, computation
         self._segments = MappedSegments(released=lambda token: None)
         self._pool = SegmentPool() if shares_memory else None
+        self._max_result_size = max_result_size or sys.maxsize
         self._lent: dict[int, Shared] = {}  # results that their owner still looks at
         self._pid = os.getpid()
         # Received, not begun: number, payload, options.
@@ -84,6 +90,7 @@ class Worker:
 
         injected = {
             "dispy_provisional_result": self.send_interim,
+            "dispy_send_file": self.send_file,
             "dispynode_logger": node_logger(log),
         }
         NAMES.update(injected)
@@ -178,6 +185,8 @@ class Worker:
                 self._isolation.recover()
                 what = "its result could not be sent back:\n"
                 result = pack(value, "the result")
+            if len(result) > self._max_result_size:
+                self._refuse(result)
             if type(result) is not bytes:
                 result = self._share(result)
         except BaseException as error:  # SystemExit and KeyboardInterrupt end a job, not its worker
@@ -190,6 +199,13 @@ class Worker:
             reason = f"cancelled while it ran; the program {told_exit(value)}"
             return result, {"status": int(Status.Terminated), "exception": reason}
         return result, {}
+
+    def _refuse(self, result: Payload) -> NoReturn:
+        raise CannotPack(
+            f"it has {len(result):,} bytes, and a result may have {self._max_result_size:,} at "
+            f"most (max_result_size). Write it to a file and send that with dispy_send_file, "
+            f"return less, or set another max_result_size for the cluster"
+        )
 
     def _run_bulk(self, payload: Bulk) -> tuple[Payload, Extra]:
         """Run a job whose large arguments are mapped; say which of them it still holds."""
@@ -256,9 +272,15 @@ class Worker:
         if running is not None:
             self._journal.begin(running)  # a poke came in between: the job goes on
 
-    def _send(self, kind: int, body: list[Any], buffers: list[Buffer]) -> None:
-        with self._sending:  # a job's threads may send interim values
-            self._channel.send(kind, body, buffers)
+    def _send(
+        self,
+        kind: int,
+        body: list[Any],
+        buffers: Sequence[Buffer] = (),
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        with self._sending:  # a job's threads may send interim values and files
+            self._channel.send(kind, body, buffers, descriptors)
 
     def send_interim(self, result: object, relay: bool = False, timeout: float = 10) -> int:
         """`dispy_provisional_result`: send a value before the end; 0, or -1 without success."""
@@ -266,11 +288,26 @@ class Worker:
         if job is None or os.getpid() != self._pid:
             return -1  # a thread outlived its job, or a child that the job forked asks
         try:
-            column, buffers = split_payloads([pack(result, "the provisional result")])
+            packed = pack(result, "the provisional result")
+            if len(packed) > self._max_result_size:
+                self._refuse(packed)
+            column, buffers = split_payloads([packed])
             self._send(Kind.INTERIM, [job, column[0]], buffers)
         except Exception:  # foreign code, or the node has gone: upstream's answer to both
             return -1
         return 0
+
+    def send_file(
+        self, path: str | os.PathLike[str], relay: bool = False, timeout: float | None = 10
+    ) -> int:
+        """`dispy_send_file`: return 0 once the job's owner has the file; see `send_file`."""
+        job = self._running
+        if job is None or os.getpid() != self._pid:
+            return -1  # as above
+        return send_file(self._send_open_file, job, path, timeout)
+
+    def _send_open_file(self, body: list[Any], descriptors: Sequence[int]) -> None:
+        self._send(Kind.FILE, body, descriptors=descriptors)
 
     def _retire(self) -> None:
         """Say that this process cannot be cleaned; the node gives its jobs to another."""

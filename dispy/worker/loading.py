@@ -5,7 +5,6 @@ pickle by name in both directions. The user's own modules lie in a directory of 
 leads the path behind that of the jobs' files: what a job writes does not hide a module.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,11 +14,9 @@ from typing import Any
 from dispy.protocol.frames import Memory
 from dispy.shipping.bundle import Bundle, read_bundle
 from dispy.worker import inside
-from dispy.worker.computation import Computation
+from dispy.worker.computation import Computation, function_of
 from dispy.worker.names import mentioned_modules
 from dispy.worker.programs import load_program
-
-MODULES = ".dispy-modules"  # below the computation's directory
 
 _COROUTINE = 0x80  # of a code's flags, in every version
 
@@ -31,7 +28,7 @@ def load(name: str, content: Memory, settings: Mapping[str, Any]) -> Computation
     sys.modules["__main__"] = main = ModuleType("__main__")
     vars(main).update(provided)
     if bundle.modules:
-        _place(bundle.modules, os.path.join(directory, MODULES))
+        sys.path.insert(1, os.path.join(directory, bundle.modules))
     parts = _parts(bundle)
     if bundle.program is not None:
         computation = load_program(
@@ -65,23 +62,11 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
     return parts
 
 
-def _place(modules: Mapping[str, bytes], directory: str) -> None:
-    """Write the files of modules, and have them found by imports."""
-    for place, content in modules.items():
-        path = os.path.join(directory, *place.split("/"))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(content)
-    if directory not in sys.path:
-        sys.path.insert(1, directory)
-    importlib.invalidate_caches()
-
-
 # -- what can be called
 
 
 def _function(name: str, function: Any) -> Computation:
-    plain = _plain(function)
+    plain = function_of(function)
     call: Callable[..., Any] = function
     if plain is not None and plain.__code__.co_flags & _COROUTINE:
         call = _run_to_its_end(function)
@@ -120,27 +105,11 @@ def _bound(method: MethodType) -> Callable[..., Any]:
     return call
 
 
-def _plain(part: Any) -> FunctionType | None:
-    """Return the function within what can be called, None where it is not Python's."""
-    while not isinstance(part, FunctionType):
-        if isinstance(part, MethodType):
-            part = part.__func__
-        elif hasattr(part, "func"):  # functools.partial
-            part = part.func
-        elif isinstance(part, type):
-            return None
-        else:
-            part = getattr(type(part), "__call__", None)  # noqa: B004  # wanted itself
-            if not isinstance(part, FunctionType):
-                return None
-    return part
-
-
 def _globals_of(parts: Iterable[Any]) -> list[dict[str, Any]]:
     """Return the globals of everything that came; functions are put there by their names."""
     seen = [vars(sys.modules["__main__"])]
     for part in parts:
-        plain = _plain(part) if callable(part) else None
+        plain = function_of(part) if callable(part) else None
         while isinstance(plain, FunctionType):
             if part is plain:
                 plain.__globals__.setdefault(plain.__name__, plain)

@@ -28,6 +28,7 @@ from dispy.worker.isolation import reseed, watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
 from dispy.worker.loading import load
+from dispy.worker.preparing import Preparing, Told
 
 
 class Nursery:
@@ -36,10 +37,12 @@ class Nursery:
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
         self._computation: Computation | None = None
+        self._preparing: Preparing | None = None
         self._directory = ""
         self._shares_memory = False  # results may go to their owner in memory files
         self._by_lines = False  # output is read while jobs run
         self._make_worker: Callable[..., Worker] = Worker
+        self._max_result_size = 0  # bytes; 0: any
         self._workers: dict[int, int] = {}  # process -> worker
         self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
@@ -47,12 +50,10 @@ class Nursery:
 
     def run(self) -> int:
         """Return the exit status; runs in the process's only thread."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the node's to answer
         die_with_parent(os.getppid())
         adopt_orphans()
         watch()
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that the descriptor is written to
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._heed_signals()
         try:
             while True:
                 ready, _, _ = select.select([self._channel.sock, self._wake], [], [])
@@ -67,6 +68,12 @@ class Nursery:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             self._end_all()
+
+    def _heed_signals(self) -> None:
+        """Have signals as they should be; code of the user's may have changed them."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the node's to answer
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that the descriptor is written to
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def _end_all(self) -> None:
         """End every descendant; those whose parents end become our children, and end next."""
@@ -84,22 +91,30 @@ class Nursery:
             name, settings = frame.body
             code = frame.buffers[0]
             assert not isinstance(code, Shared), "checked"
-            self._channel.send(Kind.LOADED, [self._load(name, settings, code)])
+            self._channel.send(Kind.LOADED, [*self._load(name, settings, code)])
+            self._heed_signals()
+        elif frame.kind == Kind.CLEAN:
+            assert self._preparing is not None, "the node cleans only what is loaded"
+            self._channel.send(Kind.CLEANED, [*self._preparing.clean_up()])
+            self._heed_signals()
         elif frame.kind == Kind.FORK:
             self._fork(frame.body[0])
 
-    def _load(self, name: str, settings: dict[str, Any], content: Memory) -> str | None:
-        """Make the computation ready; return why it cannot be used."""
-        directory = settings["directory"]
+    def _load(
+        self, name: str, settings: dict[str, Any], content: Memory
+    ) -> tuple[str | None, Told]:
+        """Make the computation ready; return why it cannot be used, and what else to tell."""
+        directory, provided = settings["directory"], settings["names"]
         self._shares_memory = bool(settings.get("shares_memory"))
         if settings.get("isolation") == "job" and not settings.get("program"):
             from dispy.worker.forking import ForkingWorker  # 1 ms that others need not wait for
 
-            node_name = settings["names"].get("dispy_node_name", "")
+            node_name = provided.get("dispy_node_name", "")
             self._make_worker = functools.partial(ForkingWorker, node_name)
         self._by_lines = bool(settings.get("stream"))
+        self._max_result_size = int(settings.get("max_result_size") or 0)
         try:
-            NAMES.update(settings["names"])
+            NAMES.update(provided)
             os.chdir(directory)
             sys.path.insert(0, directory)
             for entry in settings.get("path", []):
@@ -107,13 +122,17 @@ class Nursery:
                     sys.path.append(entry)
             self._computation = load(name, content, settings)
             self._directory = directory
+            self._preparing = Preparing(
+                self._computation, settings.get("setup_args"), bool(settings.get("client_shutdown"))
+            )
+            why, told = self._preparing.set_up()
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to
             # end what the jobs have started.
             outlive_parent()
-            return None
+            return why, told
         except BaseException as error:  # foreign code: imports that the computation makes
-            return describe_failure(error).text
+            return describe_failure(error).text, {}
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"
@@ -152,7 +171,7 @@ class Nursery:
             reseed()
             self._make_worker(
                 channel, records, self._computation, self._directory, self._shares_memory,
-                self._by_lines, log,
+                self._by_lines, log, self._max_result_size,
             ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen

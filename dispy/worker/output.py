@@ -41,6 +41,12 @@ class Output:
         sys.stdout = self._stdout = _text(1, self._by_lines)
         sys.stderr = self._stderr = _text(2, self._by_lines)
 
+    def close(self) -> None:
+        """Free the files, after 0 to 2 have been pointed elsewhere."""
+        for descriptor in (self._nothing, *self._kept):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
     def take(self) -> tuple[bytes, bytes]:
         """Return what was written since the last call, and forget it; two system calls."""
         flush_c_streams()

@@ -1,8 +1,12 @@
 """Code runs on a node as it runs at home, whatever kind it is and whatever it depends on."""
 
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 FILES = {
     "shapes.py": """
@@ -32,12 +36,34 @@ def beside(directory: Path, files: dict[str, str]) -> None:
         path.write_text(textwrap.dedent(text))
 
 
-def result_of(run_program: Callable, source: str) -> str:
+Run = Callable[[str], str]
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, shared_node: object) -> Run:
+    """Run source text as a program and return its output; its `Cluster` uses a node that does
+    not find this machine's modules."""
+    node = f"nodes=[({shared_node.host!r}, {shared_node.port})]"
+    start = f"import functools, dispy\nCluster = functools.partial(dispy.JobCluster, {node})\n"
+
+    def run(source: str) -> str:
+        path = tmp_path / "program.py"
+        path.write_text(start + textwrap.dedent(source))
+        done = subprocess.run(
+            [sys.executable, str(path)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
+
+
+def result_of(run_program: Run, source: str) -> str:
     """Return what a program prints behind "result "."""
-    program = run_program("import dispy\n" + textwrap.dedent(source))
-    assert program.end() == 0, program.output
-    results = [line for line in program.output.splitlines() if line.startswith("result ")]
-    assert results, program.output
+    output = run_program(source)
+    results = [line for line in output.splitlines() if line.startswith("result ")]
+    assert results, output
     return results[-1].removeprefix("result ")
 
 
@@ -52,7 +78,7 @@ def test_modules_beside_the_program_come_along_with_all_they_import(run_program,
             return circle.area(), shapes.Circle(1).area(), all(
                 ".dispy-modules" in place for place in places)
         if __name__ == "__main__":
-            cluster = dispy.JobCluster(compute, loglevel=10)
+            cluster = Cluster(compute, loglevel=10)
             print("result", cluster.submit(shapes.Circle(2)).get(timeout=30))
         """,
     )
@@ -82,7 +108,7 @@ def test_a_function_of_a_module_runs_in_that_module(run_program, tmp_path) -> No
         """
         import work
         if __name__ == "__main__":
-            cluster = dispy.JobCluster(work.add)
+            cluster = Cluster(work.add)
             got = [cluster.submit(work.Point(n)).get(timeout=30) for n in (2, 3)]
             print("result", [type(point) is work.Point for point in got], got[1].x)
         """,
@@ -92,12 +118,11 @@ def test_a_function_of_a_module_runs_in_that_module(run_program, tmp_path) -> No
 
 def test_modules_that_come_along_are_named_in_the_debug_log(run_program, tmp_path) -> None:
     beside(tmp_path, FILES)
-    program = run_program(
-        "import dispy, shapes\ndef compute(): return shapes.where()\n"
-        "if __name__ == '__main__': dispy.JobCluster(compute, loglevel=10).submit().get()\n"
+    output = run_program(
+        "import shapes\ndef compute(): return shapes.where()\n"
+        "if __name__ == '__main__': Cluster(compute, loglevel=10).submit().get()\n"
     )
-    program.end()
-    assert "kit/__init__.py, kit/inner.py, late.py, shapes.py" in program.output
+    assert "kit/__init__.py, kit/inner.py, late.py, shapes.py" in output
 
 
 def test_classes_of_the_program_pickle_by_name_on_the_node(run_program) -> None:
@@ -114,7 +139,7 @@ def test_classes_of_the_program_pickle_by_name_on_the_node(run_program) -> None:
             main = sys.modules["__main__"]
             return __name__, type(copy) is Point is main.Point, Unmentioned, type(given)
         if __name__ == "__main__":
-            cluster = dispy.JobCluster(compute, depends=[Point, Unmentioned()])
+            cluster = Cluster(compute, depends=[Point, Unmentioned()])
             name, same, other, kind = cluster.submit(Point(1)).get(timeout=30)
             print("result", name, same, other is Unmentioned, kind is Point)
         """,
@@ -139,7 +164,7 @@ def test_depends_are_found_by_name_and_init_depends_is_called_first(run_program)
             return globals()[name](n)
         if __name__ == "__main__":
             depends = [init_depends, double, Adder(3), functools.partial(product, 3)]
-            cluster = dispy.JobCluster(dispatch, depends=depends)
+            cluster = Cluster(dispatch, depends=depends)
             print("result", cluster.submit("double", 4).get(timeout=30),
                 cluster.submit("Adder", 4).get().by, cluster.submit("product", 4).get())
         """,
@@ -165,7 +190,7 @@ def test_code_of_one_job_is_gone_after_it(run_program, tmp_path) -> None:
             def tool():
                 import tools
                 return tools.tool
-            cluster = dispy.JobCluster(dispatch, local_node=True)
+            cluster = Cluster(dispatch)
             one = cluster.submit("square", 5, dispy_job_depends=[square]).get(timeout=30)
             two = cluster.submit("tool", 5, dispy_job_depends=[tool()]).get(timeout=30)
             pairs = [cluster.submit("Point", n, dispy_job_depends=[Point]) for n in range(3)]
@@ -189,7 +214,7 @@ def test_a_whole_package_is_sent_with_its_data(run_program, tmp_path) -> None:
             with open(os.path.join(os.path.dirname(atlas.__file__), "data", "towns.txt")) as file:
                 return file.read()
         if __name__ == "__main__":
-            cluster = dispy.JobCluster(compute, depends=[atlas])
+            cluster = Cluster(compute, depends=[atlas])
             print("result", cluster.submit().get(timeout=30))
         """,
     )
@@ -249,10 +274,10 @@ def test_every_kind_of_callable_is_a_computation(run_program) -> None:
                 (Derived(), 1), (item.plus, 1), (Item.make, 1), (Item.half, 1), (decorated, 1),
                 (kind, 1), (kind, "x"), (odd, 3), (uses_generator, 3), (later, 4), (Item, 9),
             ]
-            jobs = [dispy.JobCluster(f).submit(n) for f, n in calls]
-            old = dispy.JobCluster(Item.plus).submit(item, 2)
-            bound = dispy.JobCluster(item.plus).submit(Item(1), 2)
-            color, got, pair, seven = dispy.JobCluster(returns).submit(2).get(timeout=60)
+            jobs = [Cluster(f).submit(n) for f, n in calls]
+            old = Cluster(Item.plus).submit(item, 2)
+            bound = Cluster(item.plus).submit(Item(1), 2)
+            color, got, pair, seven = Cluster(returns).submit(2).get(timeout=60)
             same = color is Color.RED, type(got) is Item, type(pair) is Pair, seven
             print("result", [job.get(timeout=60) for job in jobs], old.get(), bound.get(), same)
         """,
@@ -264,23 +289,19 @@ def test_every_kind_of_callable_is_a_computation(run_program) -> None:
 
 
 def test_functions_of_a_notebook_cell_are_computations(run_program) -> None:
+    cell = (
+        "import json\nfactor = 3\nclass Point: pass\n"
+        "def compute(n): return json.dumps(n * factor), Point()\n"
+    )
     told = result_of(
         run_program,
-        """
+        f"""
         import linecache, sys
-        CELL = '''
-        import json
-        factor = 3
-        class Point:
-            def __init__(self, x): self.x = x
-        def compute(n): return json.dumps(n * factor), Point(n)
-        '''
+        TEXT = {cell!r}
         if __name__ == "__main__":
-            import textwrap
-            text = textwrap.dedent(CELL)
-            linecache.cache["<cell 1>"] = (len(text), None, text.splitlines(True), "<cell 1>")
-            exec(compile(text, "<cell 1>", "exec"), vars(sys.modules["__main__"]))
-            got = dispy.JobCluster(compute).submit(2).get(timeout=30)
+            linecache.cache["<cell 1>"] = (len(TEXT), None, TEXT.splitlines(True), "<cell 1>")
+            exec(compile(TEXT, "<cell 1>", "exec"), vars(sys.modules["__main__"]))
+            got = Cluster(compute).submit(2).get(timeout=30)
             print("result", got[0], type(got[1]) is Point)
         """,
     )
@@ -289,9 +310,9 @@ def test_functions_of_a_notebook_cell_are_computations(run_program) -> None:
 
 def test_a_module_that_a_node_lacks_is_named_with_what_to_do(run_program, tmp_path) -> None:
     beside(tmp_path, {"plain.py": "", "hidden.py": "", "other/foreign.py": "import hidden\n"})
-    program = run_program(
+    output = run_program(
         textwrap.dedent("""
-        import dispy, importlib
+        import importlib
         def of_own():
             return importlib.import_module("hidden")
         def of_nobody():
@@ -301,11 +322,10 @@ def test_a_module_that_a_node_lacks_is_named_with_what_to_do(run_program, tmp_pa
             return job.exception.splitlines()[-1]
         if __name__ == "__main__":
             for function in (of_own, of_nobody):
-                print("result", told(dispy.JobCluster(function).submit()))
+                print("result", told(Cluster(function).submit()))
         """)
     )
-    assert program.end() == 0, program.output
-    own, nobody = [line for line in program.output.splitlines() if line.startswith("result")]
+    own, nobody = [line for line in output.splitlines() if line.startswith("result")]
     assert " has no module 'hidden'. Here it is " in own
     assert own.endswith("hidden.py: import it and pass it to the cluster, depends=[hidden]")
     assert nobody.endswith("has no module 'nowhere_at_all', and it is not found here either")
@@ -314,44 +334,38 @@ def test_a_module_that_a_node_lacks_is_named_with_what_to_do(run_program, tmp_pa
 def test_a_module_that_is_missing_as_a_computation_loads_is_told_with_its_node(
     run_program,
 ) -> None:
-    program = run_program(
+    output = run_program(
         textwrap.dedent("""
-        import dispy
         def init_depends():
             import installed_elsewhere
         def compute(): return 1
         if __name__ == "__main__":
-            cluster = dispy.JobCluster(compute, depends=[init_depends])
+            cluster = Cluster(compute, depends=[init_depends])
             job = cluster.submit()
             job.wait(3)
             print("result", job.why())
             cluster.close(timeout=0, terminate=True)
         """)
     )
-    program.end()
-    assert "has no module 'installed_elsewhere', and it is not found here either" in program.output
-    assert "loading.py" not in program.output, "frames of ours are nothing to a user"
+    assert "has no module 'installed_elsewhere', and it is not found here either" in output
+    assert "loading.py" not in output, "frames of ours are nothing to a user"
 
 
-def test_a_module_that_opens_a_cluster_as_it_is_imported_is_told_so(run_program, tmp_path) -> None:
-    beside(
-        tmp_path,
-        {
-            "eager.py": """
-                import dispy
-                def compute(n): return n
-                cluster = dispy.JobCluster(compute)
-            """
-        },
+def test_a_module_that_opens_a_cluster_as_it_is_imported_is_told_so(
+    run_program, tmp_path, shared_node
+) -> None:
+    text = (
+        "import dispy\ndef compute(n): return n\ncluster = dispy.JobCluster(compute, nodes=NODES)"
     )
-    program = run_program(
+    nodes = [(shared_node.host, shared_node.port)]
+    beside(tmp_path, {"eager.py": text.replace("NODES", repr(nodes))})
+    output = run_program(
         "import eager\n"
         "if __name__ == '__main__':\n"
         "    job = eager.cluster.submit(1)\n    job.wait(3)\n    print(job.why())\n"
         "    eager.cluster.close(timeout=0, terminate=True)\n"
     )
-    program.end()
-    assert "opens a cluster at once, on the node too. Open it below" in program.output
+    assert "opens a cluster at once, on the node too. Open it below" in output
 
 
 def test_what_is_no_code_and_what_cannot_be_sent_is_refused_at_once(run_program) -> None:
@@ -370,18 +384,18 @@ def test_what_is_no_code_and_what_cannot_be_sent_is_refused_at_once(run_program)
                 return str(error)
         if __name__ == "__main__":
             told = [
-                refusal(dispy.JobCluster, compute, depends=[5]),
-                refusal(dispy.JobCluster, compute, depends=compute),
-                refusal(dispy.JobCluster, compute, depends=[helper]),
-                refusal(dispy.JobCluster, numbers),
-                refusal(dispy.JobCluster(compute).submit, dispy_job_depends=[3]),
+                refusal(Cluster, compute, depends=[5]),
+                refusal(Cluster, compute, depends=compute),
+                refusal(Cluster, compute, depends=[helper]),
+                refusal(Cluster, numbers),
+                refusal(Cluster(compute).submit, dispy_job_depends=[3]),
             ]
             print("result", " | ".join(told))
         """,
     )
     none, callable_, lock, generator, of_job = told.split(" | ")
     assert none.startswith("depends: 5 is neither a file nor code")
-    assert callable_.startswith("depends is a list of files, modules, functions and classes")
+    assert callable_.startswith("depends is a list of files and of code, not")
     assert "cannot be sent to a node: helper with its global 'lock' is a lock" in lock
     assert generator.startswith("numbers is a generator function")
     assert of_job.startswith("dispy_job_depends: 3 is neither a file nor code")

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 from dispy.model.statuses import Status
-from dispy.scheduling.actions import Drop, GiveUp, Recall, Requeued
+from dispy.scheduling.actions import Drop, GiveUp, Leave, Recall, Requeued
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
@@ -23,6 +23,9 @@ class Seat:
     limit: int
     ready: bool = False
     refused: bool = False
+    leaving: bool = False  # its computation is to be closed there
+    told: bool = False  # the node was told so
+    stops: bool = False  # what runs there does not end by itself
     jobs: dict[int, None] = field(default_factory=dict)
     pinned: int = 0  # queued for this node alone
     idles: bool = False  # a job of the cluster would begin at once
@@ -130,7 +133,8 @@ class World:
         if cluster not in house.seats:
             self.core.cluster_allocated(name, cluster, 1)
             house.seats[cluster] = Seat(1)
-        house.seats[cluster].ready, house.seats[cluster].refused = True, False
+        if not house.seats[cluster].leaving:
+            house.seats[cluster].ready, house.seats[cluster].refused = True, False
         self.core.cluster_ready_on(name, cluster)
         self.touch(house)
         self.settle([])
@@ -141,6 +145,25 @@ class World:
             house.seats[cluster].refused = True
         self.touch(house)
         self.settle(self.core.cluster_refused_on(name, cluster, "its code cannot be loaded"))
+
+    def leave(self, name: str, cluster: int, terminate: bool, again: bool) -> None:
+        house = self.houses[name]
+        if cluster in house.seats:
+            seat = house.seats[cluster]
+            seat.leaving, seat.told, seat.ready = True, False, False
+            seat.refused = seat.refused or not again
+            seat.stops = seat.stops or terminate
+        self.touch(house)
+        why = None if again else "it was closed there"
+        self.settle(self.core.cluster_leaves(name, cluster, terminate, why))
+
+    def left(self, name: str, cluster: int) -> None:
+        """The node has closed it, if it was told to."""
+        seat = self.houses[name].seats.get(cluster)
+        if seat is not None and seat.told:
+            seat.leaving = seat.told = seat.stops = False
+            self.core.cluster_left(name, cluster)
+            self.settle([])
 
     def limit(self, name: str, cluster: int, limit: int) -> None:
         house = self.houses[name]
@@ -264,6 +287,14 @@ class World:
         for batch in self.core.place(self.now):
             house = self.houses[batch.node_id]
             seat = house.seats[batch.cluster_id]
+            if isinstance(batch, Leave):
+                assert seat.leaving, "a computation is closed that nobody wants closed"
+                assert house.settled, "a node without a link was told something"
+                assert not seat.jobs, "a node closes a computation that it has jobs of"
+                assert not seat.told, "a computation is closed twice"
+                seat.told = True
+                continue
+            assert not seat.leaving, "jobs were sent to where their computation is closed"
             assert house.settled, "a node without a link was sent jobs"
             assert seat.ready, "jobs were sent before their computation"
             assert not seat.refused, "a node that cannot run it was sent jobs"
@@ -298,6 +329,11 @@ class World:
                     house = lost or self.houses[self.pins[job]]
                     house.seats[action.cluster_id].pinned -= 1
                     self.touch(house)
+            elif action.status == Status.Terminated:
+                seat = self.houses[self.where[job]].seats[action.cluster_id]
+                assert seat.stops, "a job is stopped that should end by itself"
+                assert not self.groups[action.cluster_id].reentrant, "it could run again"
+                self.leave_node(job, lost)
             else:
                 assert lost is not None, "a job was given up though its node is there"
                 assert action.status == Status.Abandoned
@@ -339,6 +375,10 @@ class World:
     def check_all(self) -> None:
         """Compare the core with the model in everything; costs O(jobs)."""
         self.core.check_invariants()
+        for house in self.houses.values():
+            for seat in house.seats.values():
+                due = seat.leaving and not seat.jobs and house.settled
+                assert seat.told or not due, "a computation is not closed that could be"
         for number, cluster in self.core.clusters.items():
             for job in cluster.queued:
                 assert self.where[job] is QUEUED
@@ -390,9 +430,13 @@ class World:
         elif chance < 0.95:
             self.limit(name, cluster, rng.randint(0, 4))
         elif chance < 0.96:
+            self.left(name, cluster)
             self.ready(name, cluster)
-        elif chance < 0.965:
+        elif chance < 0.963:
             self.refuse(name, cluster)
+        elif chance < 0.965:
+            self.leave(name, cluster, rng.random() < 0.5, rng.random() < 0.5)
+            self.left(rng.choice(list(self.houses)), cluster)
         elif chance < 0.97:
             self.give_back(name, cluster, rng.randint(1, 5))
         elif chance < 0.98:

@@ -43,7 +43,9 @@ def test_a_million_events_over_thousands_of_nodes_keep_the_promises(part: int) -
 
 NAMES = st.sampled_from(["node0", "node1", "node2"])
 CLUSTERS = st.integers(0, 1)
-EVENTS = st.sampled_from(["ready", "refuse", "limit", "share", "answer", "give_back"])
+EVENTS = st.sampled_from(
+    ["ready", "refuse", "limit", "share", "answer", "give_back", "leave", "left"]
+)
 
 
 class SchedulingMachine(RuleBasedStateMachine):
@@ -85,8 +87,10 @@ class SchedulingMachine(RuleBasedStateMachine):
     def befall(self, data: st.DataObject, cluster: int, number: int, event: str) -> None:
         name = self.a_node(data)
         match event:
-            case "ready" | "refuse":
+            case "ready" | "refuse" | "left":
                 getattr(self.world, event)(name, cluster)
+            case "leave":
+                self.world.leave(name, cluster, terminate=number % 2 > 0, again=number > 1)
             case "share":
                 self.world.share(name, number)
             case "answer":

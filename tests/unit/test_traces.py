@@ -8,7 +8,7 @@ from typing import Any
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Feed, Report, StartWorker, Stop, TellShare
-from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Recall, Requeued, RunBatch
+from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Leave, Recall, Requeued, RunBatch
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
@@ -25,6 +25,8 @@ def tell(action: Any) -> str:
             return f"ask {node_id} to cancel {job}"
         case GiveUp(_, jobs, reason, status):
             return f"{list(jobs)} end {status.name}: {reason}"
+        case Leave(node_id, cluster):
+            return f"close {cluster} on {node_id}"
         case Requeued(_, jobs, reason):
             return f"{list(jobs)} wait again: {reason}"
         case StartWorker(key, worker):
@@ -231,6 +233,72 @@ def test_a_computation_cannot_be_loaded_on_one_node() -> None:
         cluster_allocated(b, 1, 2)
         cluster_ready_on(b, 1)
             run [1, 2] of 1 on b
+    """)
+
+
+def test_a_node_is_set_up_again_while_jobs_come() -> None:
+    trace = scheduling("a", reentrant=False)
+    trace("jobs_submitted", 1, [1, 2, 3])
+    trace("cluster_leaves", "a", 1, False, None)
+    trace("jobs_pinned", 1, [4], "a")
+    trace("jobs_finished", "a", 1, [1], 0.5)
+    trace("jobs_returned", "a", 1, [], None)
+    trace("jobs_finished", "a", 1, [2], 0.5)
+    trace("cluster_ready_on", "a", 1)
+    trace("cluster_left", "a", 1)
+    trace("cluster_allocated", "a", 1, 2)
+    trace("cluster_ready_on", "a", 1)
+    trace.expect("""
+        jobs_submitted(1, [1, 2, 3])
+            run [1, 2] of 1 on a
+        cluster_leaves(a, 1, False, None)
+            call [1, 2] back from a
+        jobs_pinned(1, [4], a)
+        jobs_finished(a, 1, [1], 0.5)
+            count [1]
+        jobs_returned(a, 1, [], None)
+        jobs_finished(a, 1, [2], 0.5)
+            count [2]
+            close 1 on a
+        cluster_ready_on(a, 1)
+        cluster_left(a, 1)
+        cluster_allocated(a, 1, 2)
+        cluster_ready_on(a, 1)
+            run [4] of 1 on a
+            run [3] of 1 on a
+    """)
+
+
+def test_a_computation_is_closed_on_one_node_by_force() -> None:
+    trace = scheduling("a", "b", reentrant=False)
+    trace("jobs_submitted", 1, [1, 2, 3, 4])
+    trace("jobs_finished", "b", 1, [3], 0.01)
+    trace("jobs_pinned", 1, [5, 6], "a")
+    trace("cluster_leaves", "a", 1, True, "closed there")
+    trace("jobs_returned", "a", 1, [2], None)
+    trace("jobs_returned", "a", 1, [], None)
+    trace("cluster_left", "a", 1)
+    trace("jobs_pinned", 1, [7], "a")
+    trace.expect("""
+        jobs_submitted(1, [1, 2, 3, 4])
+            run [1, 2] of 1 on a
+            run [3, 4] of 1 on b
+        jobs_finished(b, 1, [3], 0.01)
+            count [3]
+        jobs_pinned(1, [5, 6], a)
+            run [5, 6] of 1 on a
+        cluster_leaves(a, 1, True, closed there)
+            call [1, 2, 5, 6] back from a
+        jobs_returned(a, 1, [2], None)
+            [2] wait again: called back from a, which had not begun it
+            call [1, 5, 6] back from a
+            run [2] of 1 on b
+        jobs_returned(a, 1, [], None)
+            [1, 5, 6] end Terminated: stopped on a, where compute is closed
+            close 1 on a
+        cluster_left(a, 1)
+        jobs_pinned(1, [7], a)
+            [7] end Cancelled: cancelled: closed there
     """)
 
 

@@ -1,0 +1,104 @@
+"""A nursery as its node holds it: a plain Python process for one computation."""
+
+import contextlib
+import logging
+import os
+import signal
+from typing import Any
+
+import gevent
+from gevent import socket, subprocess
+
+from dispy.net.link import Link
+from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import Kind
+from dispy.system.interpreter import own_command, own_environment
+from dispy.system.processes import descendants, widen
+
+logger = logging.getLogger("dispy.node")
+
+END_SECONDS = 5.0  # that an idle nursery may take to end before it is killed
+BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
+
+
+class NurseryProcess:
+    """A nursery that was started before anybody needed it, and then got one computation."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            widen(sock)
+        self.link = Link(ours, shares_memory=True)
+        self._process: subprocess.Popen | None = None
+        self.busy = False  # it runs code of the user's itself, and hears nothing
+        # Starting a process waits a little, which a handler of frames must not.
+        self._starting = gevent.spawn(self._start, theirs)
+
+    def _start(self, theirs: socket.socket) -> None:
+        try:
+            self._process = subprocess.Popen(
+                own_command("worker", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=own_environment(),
+                start_new_session=True,  # a terminal's Ctrl-C is for the node alone
+            )
+        except OSError as error:
+            logger.error("cannot start a process: %s", error.strerror or error)
+        finally:
+            theirs.close()  # without a process our reader finds the end of the stream
+
+    def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
+        """Give it its computation; LOADED comes back on the link."""
+        self.busy = True
+        self.link.send(Kind.LOAD, [name, settings], [content])
+
+    def fork(self, worker_id: int, journal: int) -> Link:
+        """Have a worker forked; return the link to it. FORKED comes on the nursery's link."""
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            widen(sock)
+        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
+        theirs.close()
+        return Link(ours, shares_memory=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether somebody else has ended it."""
+        return self._process is not None and self._process.poll() is not None
+
+    def clean(self) -> None:
+        """Have it run the computation's cleanup; CLEANED comes back on the link."""
+        self.busy = True
+        self.link.send(Kind.CLEAN, [])
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the code that it runs; one that runs none ends."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """End it by force, with what its code has started."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        started = descendants(self._process.pid)
+        self._process.kill()
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """End it with all its workers; returns when the process is gone."""
+        busy = self.busy  # before its link, whose end it would be told as its own
+        self.link.close()
+        self._starting.join()
+        if self._process is None:
+            return
+        if busy:
+            self.interrupt()
+        try:
+            self._process.wait(timeout=BUSY_END_SECONDS if busy else END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()

@@ -1,0 +1,218 @@
+"""The files of one computation in its directory: those for all its jobs, and those of single jobs.
+
+`bring` fetches what a manifest names and puts it there. A file is there as long as somebody who
+brought it needs it, and is never two files at once: who wants another one under the same name
+waits until those who use it are done. One disk operation at a time, in threads.
+"""
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import gevent
+from gevent import get_hub
+from gevent.event import AsyncResult, Event
+from gevent.lock import BoundedSemaphore
+
+from dispy.model.errors import DispyError
+from dispy.node import placing
+from dispy.node.directories import Directories, WorkingDirectory
+from dispy.node.fetching import Fetching
+from dispy.node.store import Store
+from dispy.shipping.files import Entry
+
+logger = logging.getLogger("dispy.node")
+
+ALL_JOBS = "all jobs"  # who uses the files of the computation itself
+_OVER = "nobody needs it any more"
+
+
+@dataclass(slots=True)
+class _Use:
+    """A path that somebody uses, and with which content; `placed`: it lies there."""
+
+    digest: bytes
+    users: set[Hashable] = field(default_factory=set)
+    placed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Bringing:
+    """One call of `bring` on its way."""
+
+    user: Hashable
+    is_over: bool = False  # its user has left
+    fetched: "AsyncResult[str | None]" = field(default_factory=AsyncResult)
+    there: set[str] = field(default_factory=set)  # paths at which the right file lay already
+
+
+class WorkingFiles:
+    """Used on the node's loop; `bring` and `leave` return at once."""
+
+    def __init__(
+        self,
+        directory: WorkingDirectory,
+        directories: Directories,
+        fetching: Fetching,
+        store: Store,
+        node: str,
+    ) -> None:
+        self.directory = directory
+        self._directories, self._fetching, self._store = directories, fetching, store
+        self._node = node
+        self._uses: dict[str, _Use] = {}
+        self._paths: dict[Hashable, set[str]] = {}  # by user
+        self._made: set[str] = set()  # directories for files of single jobs
+        self._freed = Event()  # somebody uses a path no more
+        self._disk = BoundedSemaphore(1)
+        self._bringing: set[_Bringing] = set()
+        self._closed = False
+
+    def bring(
+        self, entries: Sequence[Entry], user: Hashable, done: Callable[[str | None], None]
+    ) -> None:
+        """Have these entries in the directory, then call `done(None)`, else `done(why)`."""
+        bringing = _Bringing(user)
+        self._bringing.add(bringing)
+        gevent.spawn(self._bring, bringing, entries, done)
+
+    def leave(self, user: Hashable) -> None:
+        """Remove what a user brought, unless others use it."""
+        for bringing in self._bringing:
+            if bringing.user == user:
+                self._stop(bringing)
+        freed = []
+        for path in self._paths.pop(user, ()):
+            use = self._uses[path]
+            use.users.discard(user)
+            if not use.users:
+                del self._uses[path]
+                freed.append(path)
+        self._freed.set()
+        if freed:
+            gevent.spawn(self._remove, freed)
+
+    def _stop(self, bringing: _Bringing) -> None:
+        bringing.is_over = True
+        bringing.fetched.set(_OVER)
+
+    def close(self) -> None:
+        """Bring nothing more."""
+        self._closed = True
+        for bringing in self._bringing:
+            self._stop(bringing)
+        self._freed.set()
+
+    def clear(self) -> None:
+        """Remove what goes with the computation, whose processes have ended; return then."""
+        self.close()
+        removal = self._directories.close(self.directory)
+        with self._disk:
+            get_hub().threadpool.apply(removal.carry_out)
+
+    # -- in a greenlet for each call of `bring`
+
+    def _bring(
+        self, bringing: _Bringing, entries: Sequence[Entry], done: Callable[[str | None], None]
+    ) -> None:
+        why: str | None = None
+        held = [entry.digest for entry in entries if entry.is_file]
+        for digest in held:
+            self._store.hold(digest, bringing)
+        try:
+            self._fetch(bringing, entries)
+            self._take_paths(bringing, entries)
+            with self._disk:
+                for entry in entries:
+                    self._place(bringing, entry)
+        except DispyError as error:
+            why = f"on node {self._node}: {error}"
+        finally:
+            for digest in held:
+                self._store.release(digest, bringing)
+            self._bringing.discard(bringing)
+        done(why)
+
+    def _fetch(self, bringing: _Bringing, entries: Sequence[Entry]) -> None:
+        """Wait until the store has all contents that are needed; raises DispyError."""
+        names = {entry.digest: f"file {entry.path!r}" for entry in entries if entry.is_file}
+        wanted = {entry.digest: entry.size for entry in entries if entry.is_file}
+        if not self.directory.is_fresh and bringing.user == ALL_JOBS:
+            for entry in entries:
+                # What an earlier computation left there need not come again.
+                if entry.is_file and self._is_there(entry):
+                    bringing.there.add(entry.path)
+                    wanted.pop(entry.digest, None)
+        request = self._fetching.fetch(list(wanted.items()), bringing.fetched.set, names)
+        try:
+            why = bringing.fetched.get()
+        finally:
+            self._fetching.cancel(request)
+        self._check_wanted(bringing)
+        if why is not None:
+            raise DispyError(why)
+
+    def _is_there(self, entry: Entry) -> bool:
+        with self._disk:
+            there: bool = get_hub().threadpool.apply(placing.has, (self.directory.path, entry))
+        return there
+
+    def _check_wanted(self, bringing: _Bringing) -> None:
+        if bringing.is_over:
+            raise DispyError(_OVER)
+
+    def _take_paths(self, bringing: _Bringing, entries: Sequence[Entry]) -> None:
+        """Wait until nobody uses other files under these names; then they are the user's."""
+        user = bringing.user
+        while others := self._others(user, entries):
+            for entry, use in others:
+                if ALL_JOBS in use.users:
+                    raise DispyError(
+                        f"file {entry.path!r} of this job is another than that of the same name "
+                        f"which all jobs use; give it another name"
+                    )
+            self._freed.clear()
+            self._freed.wait()
+            self._check_wanted(bringing)
+        for entry in entries:
+            use = self._uses.setdefault(entry.path, _Use(entry.digest))
+            if use.digest != entry.digest:
+                if entry.is_link:
+                    continue  # that name is taken; the file has its own
+                use.digest, use.placed = entry.digest, False  # nobody else uses it
+            use.users.add(user)
+            self._paths.setdefault(user, set()).add(entry.path)
+
+    def _others(self, user: Hashable, entries: Sequence[Entry]) -> list[tuple[Entry, _Use]]:
+        found = ((entry, self._uses.get(entry.path)) for entry in entries if not entry.is_link)
+        return [
+            (entry, use)
+            for entry, use in found
+            if use is not None and use.digest != entry.digest and use.users - {user}
+        ]
+
+    def _place(self, bringing: _Bringing, entry: Entry) -> None:
+        """Put an entry where it belongs, in a thread; raises DispyError."""
+        self._check_wanted(bringing)
+        use, apply = self._uses.get(entry.path), get_hub().threadpool.apply
+        if use is None or use.placed or use.digest != entry.digest:
+            return
+        source = self._store.path(entry.digest) if entry.is_file else None
+        was_there = entry.path in bringing.there
+        if not was_there:
+            if entry.is_file and source is None:
+                raise DispyError(f"file {entry.path!r} was removed while it was needed")
+            made = apply(placing.place, (self.directory.path, entry, source))
+            if bringing.user != ALL_JOBS:
+                self._made.update(made)
+        use.placed = True
+        if bringing.user == ALL_JOBS:
+            self._directories.brought(self.directory, entry, was_there)
+
+    def _remove(self, paths: list[str]) -> None:
+        with self._disk:
+            for path in paths:
+                if path not in self._uses and not self._closed:
+                    get_hub().threadpool.apply(
+                        placing.remove, (self.directory.path, path, frozenset(self._made))
+                    )
