@@ -35,6 +35,8 @@ setup(
             "hypothesis>=6.100",
             "ipykernel>=6.29",
             "jupyter_client>=8",
+            "numpy>=1.26",
+            "pandas>=2.1",
             "setuptools>=70.1",
         ],
         "docs": ["sphinx>=8.1,<10", "furo>=2024.8.6,<2026"],

@@ -15,6 +15,7 @@ _HOMES = {
     "DispyNodeAvailInfo": "dispy.client.nodes",
     "NodeAllocate": "dispy.client.nodes",
     "DispyError": "dispy.model.errors",
+    "JobTimeout": "dispy.model.errors",
 }
 __all__ = [*_HOMES, "config", "logger"]
 

@@ -32,8 +32,9 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 `dispy doctor` checks all of it.
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
-DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE and DISPY_BROADCAST, then from
-the table [node] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE and
+DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
@@ -94,9 +95,10 @@ def _serve_one(descriptor: int, cpus: int, settings: dict[str, Value]) -> int:
     """Be the private node of the program at the other end of a socket."""
     path = os.environ.pop(PATH_VARIABLE, "").split(os.pathsep)
     directory = Path(tempfile.mkdtemp(prefix="dispy-"))
-    store_size = settings["store_size"].value
     node = Node(
-        socket.gethostname(), cpus, directory, "127.0.0.1", path, store_size=store_size
+        socket.gethostname(), cpus, directory, "127.0.0.1", path,
+        store_size=settings["store_size"].value,
+        memory_reserve=settings["memory_reserve"].value,
     )  # fmt: skip
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
@@ -133,6 +135,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         shut_down=shut_down if settings["client_shutdown"].value else None,
         max_file_size=settings["max_file_size"].value,
         store_size=settings["store_size"].value,
+        memory_reserve=settings["memory_reserve"].value,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value)

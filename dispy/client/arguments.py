@@ -6,10 +6,8 @@ a line for those who debug, where it is only about how dispy 4 reached its nodes
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-from dispy.client.nodes import NodeAllocate
 from dispy.model import overrides
 from dispy.model.errors import DispyError
 
@@ -84,11 +82,8 @@ def refuse_what_comes_later(
     secret: Any,
     keyfile: Any,
     certfile: Any,
-    allocations: Sequence[NodeAllocate],
 ) -> None:
     """Raise DispyError for what must not be passed over in silence."""
-    if any(allocation.depends for allocation in allocations):
-        raise DispyError("NodeAllocate: this version ships no depends for single nodes yet")
     if secret or keyfile or certfile:
         raise DispyError(
             "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "

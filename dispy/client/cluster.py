@@ -2,8 +2,9 @@
 
 import logging
 import os
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, time
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 from dispy.client import arguments
 from dispy.client.completion import as_completed
 from dispy.client.computation import pack_for_job, prepare
-from dispy.client.depends import check_dest_path, take_depends
+from dispy.client.files import Files, check_dest_path, check_files, take_files
 from dispy.client.finding import find_nodes
+from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
+from dispy.client.limits import limits_of_cluster
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
 from dispy.client.preparing import check_functions
+from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
@@ -26,6 +30,8 @@ from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
+from dispy.protocol.messages import Bulk, Payload
+from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
 from dispy.worker import inside
@@ -84,6 +90,14 @@ class JobCluster(Steering):
         isolation: str | None = None,
         max_file_size: int | str | None = None,
         max_result_size: int | str | None = None,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+        memory: int | str | None = None,
+        grace: float | None = None,
+        env: Mapping[str, Any] | None = None,
+        nice: int | None = None,
+        jobs_per_worker: int | None = None,
+        worker_growth: int | str | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -118,10 +132,19 @@ class JobCluster(Steering):
             job and node (no). `job.stdout` and `job.stderr` have it all the same.
         max_file_size: bytes of a file that a job may send (0: any). max_result_size: bytes of a
             job's result (1 GiB; 0: any). "10M" means 10 MiB.
+        isolation: "worker": processes are used again, and cleaned between jobs; "job": each
+            job has a process of its own, with what `setup` left. None: "job" where there is
+            a `setup`, else "worker". Programs always run in processes of their own.
+        timeout, cpu_time: seconds that a job may run, or compute; it gets JobTimeout then, and
+            is killed `grace` seconds later (5).
+        memory: bytes, or text such as "2 GB", that a job may take.
+        env: environment variables for jobs. nice: steps by which they are less urgent.
+        jobs_per_worker, worker_growth: jobs after which, or bytes of growth beyond which, a
+            worker process is replaced.
 
-        loglevel, the intervals, node_port, insecure, local_node, stream and the sizes may also be
-        set by DISPY_LOGLEVEL, DISPY_PING_INTERVAL and so on, and by the table [client] of
-        ~/.config/dispy/config.toml and /etc/dispy/config.toml; an argument wins.
+        What has a default of None may also be set by DISPY_LOGLEVEL, DISPY_TIMEOUT and so on,
+        and by the table [client] of ~/.config/dispy/config.toml and /etc/dispy/config.toml, as
+        docs/settings.rst lists; an argument wins.
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
@@ -134,7 +157,9 @@ class JobCluster(Steering):
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
-            local_node=local_node, stream=stream, isolation=isolation,
+            local_node=local_node, stream=stream, isolation=isolation, timeout=timeout,
+            cpu_time=cpu_time, memory=memory, grace=grace, env=env, nice=nice,
+            jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
             setup_timeout=setup_timeout, max_file_size=max_file_size,
             max_result_size=max_result_size,
         )  # fmt: skip
@@ -142,8 +167,8 @@ class JobCluster(Steering):
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
-        named = take_depends(depends)
-        arguments.refuse_what_comes_later(secret, keyfile, certfile, self.allocations)
+        elements = check_files(depends)
+        arguments.refuse_what_comes_later(secret, keyfile, certfile)
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
@@ -160,24 +185,30 @@ class JobCluster(Steering):
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         setup, last = check_functions(setup, cleanup)
         self._has_setup, self._cleans_up = setup is not None, last is not None
-        prepared = prepare(computation, setup, last, named.code)
+        prepared = prepare(computation, setup, last, elements)
         self.name, self._is_program = prepared.name, prepared.is_program
         self._modules, settings = prepared.modules, prepared.settings
+        files = take_files(elements)
+        self._files = Files(files.entries + prepared.files, files.contents + prepared.contents)
         settings |= {
             "setup": self._has_setup, "cleans_up": self._cleans_up,
-            "setup_timeout": chosen["setup_timeout"], "files": named.files + prepared.files,
-            "dest_path": check_dest_path(dest_path), "cleanup": bool(cleanup),
+            "setup_timeout": chosen["setup_timeout"],
+            "files": self._files.entries, "dest_path": check_dest_path(dest_path),
+            "cleanup": bool(cleanup),
         }  # fmt: skip
         self._terminal = session.open_terminal() if chosen["stream"] else None
         settings["stream"] = chosen["stream"]
-        settings["isolation"] = chosen["isolation"] or ("worker" if setup is None else "job")
+        self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
+        settings["isolation"] = self._isolation.word
         settings["max_result_size"] = chosen["max_result_size"]
         self.max_file_size: int = chosen["max_file_size"]
         self.directory = os.getcwd()  # where files of its jobs go
+        settings["limits"] = limits_of_cluster(chosen)
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
         self._announced = False  # the hub knows that there are such
+        self._put: weakref.WeakSet[PutObject] = weakref.WeakSet()
         self._open = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
@@ -186,7 +217,7 @@ class JobCluster(Steering):
                 session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
                 chosen["local_node"], chosen["broadcast"], self.ping_interval,
             )  # fmt: skip
-        session.contents.hold_for(self, named.contents + prepared.contents)
+        session.contents.hold_for(self, self._files.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, settings, prepared.content)
 
@@ -235,21 +266,47 @@ class JobCluster(Steering):
             keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
-        depends = options.get("depends") if options else None
-        code = pack_for_job(self.name, depends.code, self._modules) if depends else None
+        depends = options.pop("depends", ()) if options else ()
+        files = take_files(depends, f"{PREFIX}depends") if depends else None
+        code = pack_for_job(self.name, depends, self._modules) if depends else None
+        number, large = next(self._session.numbers), self._session.large
         try:
-            payload = pack_call(self.name, args, keywords, code)
-            if type(payload) is not bytes and self._session.local_node is not None:
-                payload = share(payload, self._session.segments)
+            if large.in_use:
+                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords, code))
+                self._need(number, options, needed)
+            else:
+                payload = pack_call(self.name, args, keywords, code)
         except CannotPack as error:
             logger.error("%s", error)
             return None
-        job = DispyJob(args, kwargs, next(self._session.numbers))
+        if type(payload) is Bulk:
+            payload = self._lighten(payload, number, options)
+        job = DispyJob(args, kwargs, number)
         job._payload = payload
-        if options:
-            self._session.note_options(job._number, options)
-        self._queue(job, node_id)
+        if options or files:
+            self._session.note_options(number, options, files)
+        try:
+            self._queue(job, node_id)
+        except AttributeError:  # it is closed
+            self._session.forget([number])
+            raise
         return job
+
+    def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
+        """Return a call with large arguments as it costs least to send."""
+        if self._session.local_node is not None:
+            return share(payload, self._session.segments)
+        far = any(not node.ip_addr.startswith("127.") for node in list(self._nodes.values()))
+        lighter, needed = self._session.large.refer(payload, number, far)
+        self._need(number, options, needed)
+        return lighter
+
+    def _need(self, number: int, options: dict[str, Any], contents: Sequence[Content]) -> None:
+        """Have contents ready on the job's node before it starts."""
+        if contents:
+            self._session.contents.hold_for(number, contents)
+            wanted = [[content.digest, content.size] for content in contents]
+            options["needs"] = options.get("needs", []) + wanted
 
     def _queue(self, job: DispyJob, node_id: str | None = None) -> None:
         """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps.
@@ -307,6 +364,20 @@ class JobCluster(Steering):
     ) -> Iterator[DispyJob]:
         """Yield jobs as they end, those that have ended first; TimeoutError after `timeout` s."""
         return as_completed(jobs, timeout)
+
+    def put(self, value: object) -> PutObject:
+        """Return what stands for an object in the arguments of jobs: each node gets it once.
+
+        The object is copied. Jobs get it as it was then, all jobs of a worker the same one, with
+        memory that they cannot write to (NumPy's arrays, say) and share with all workers of
+        their node. It is kept until what this returns is not referred to any more, or the
+        cluster is closed. Raises DispyError for what cannot be pickled.
+        """
+        if not self._open:
+            raise self._closed_error()
+        made = self._session.large.put(value)
+        self._put.add(made)
+        return made
 
     # -- waiting and ending
 
@@ -377,6 +448,8 @@ class JobCluster(Steering):
         return True
 
     def _close(self) -> None:
+        for each in list(self._put):
+            each._release()
         left = self._unfinished()
         self._session.forget([job._number for job in left])
         by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from dispy.client.files import is_file
 from dispy.model.errors import DispyError
 
 INIT = "init_depends"  # the name of the function that is called before all other code is loaded
@@ -19,11 +20,13 @@ def sort_code(
 ) -> tuple[dict[str, Any], list[ModuleType]]:
     """Return the parts of a bundle that these make, and the modules among them.
 
-    Raises DispyError for an element that is no code.
+    Files are passed over. Raises DispyError for an element that is neither.
     """
     named: dict[str, Any] = {}
     modules: list[ModuleType] = []
     for element in depends:
+        if is_file(element):
+            continue
         if isinstance(element, ModuleType):
             modules.append(element)
             continue

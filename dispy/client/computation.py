@@ -41,7 +41,7 @@ def prepare(
 ) -> Computation:
     """Return a computation ready to be sent; raises DispyError for what cannot be one.
 
-    `depends`: functions, classes, instances and modules; no files.
+    `depends`: functions, classes, instances and modules; files are passed over.
     """
     code, named = sort_code(depends)
     parts = {**code, "setup": setup, "cleanup": cleanup}
@@ -95,9 +95,9 @@ def pack_for_job(name: str, depends: Sequence[Any], besides: frozenset[str]) -> 
     `besides`: places of modules that the computation has. Raises DispyError for what cannot be
     sent.
     """
-    if not depends:
-        return None
     code, named = sort_code(depends, "dispy_job_depends")
+    if not named and not any(code.values()):
+        return None
     bundle, imported = make_bundle(f"dispy_job_depends of {name}", code)
     sources = {}
     for place, path in module_files(imported, named, besides):

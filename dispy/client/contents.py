@@ -15,7 +15,7 @@ class Contents:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # two dictionary operations long; nobody waits inside
         self._held: dict[bytes, tuple[Content, int]] = {}
-        self._of_users: dict[Hashable, Sequence[bytes]] = {}
+        self._of_users: dict[Hashable, list[bytes]] = {}
 
     def hold(self, content: Content) -> None:
         """Have it ready from now on; once more for each call."""
@@ -41,8 +41,9 @@ class Contents:
         again for more."""
         for content in contents:
             self.hold(content)
-        digests = [content.digest for content in contents]
-        self._of_users[user] = [*self._of_users.get(user, ()), *digests]
+        with self._lock:
+            digests = self._of_users.setdefault(user, [])
+            digests.extend(content.digest for content in contents)
 
     def release_for(self, user: Hashable) -> None:
         """Release what was held for a job that is final, or for somebody else."""

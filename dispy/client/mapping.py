@@ -165,13 +165,24 @@ class _Chunks:
         """Make a chunk; items that cannot be sent are found by halving it, and fail alone."""
         job = ChunkJob(items, next(self._cluster._session.numbers))
         try:
-            job._payload = pack_items(self._cluster.name, items)
+            self._pack_items(job, items)
         except CannotPack as error:
             if len(items) > 1:
                 half = len(items) // 2
                 return self._pack(items[:half]) + self._pack(items[half:])
             job.status, job.refusal = Status.Cancelled, error
         return [job]
+
+    def _pack_items(self, job: ChunkJob, items: Sequence[Any]) -> None:
+        session, name = self._cluster._session, self._cluster.name
+        if not session.large.in_use:
+            job._payload = pack_items(name, items)
+            return
+        options: dict[str, Any] = {}
+        job._payload, needed = session.large.noting(lambda: pack_items(name, items))
+        self._cluster._need(job._number, options, needed)
+        if options:
+            session.options[job._number] = options
 
 
 class _Raise:

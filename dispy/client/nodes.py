@@ -1,6 +1,7 @@
 """Nodes as a user's program names and sees them."""
 
 import logging
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -63,7 +64,12 @@ class NodeAllocate:
             raise DispyError(f"a node's host is a name, an address or a pattern, not {host!r}")
         self.host = host
         self.port, self.cpus = _whole(port, "port"), _whole(cpus, "cpus") or 0
-        self.depends, self.setup_args = depends or [], setup_args
+        if depends is not None and not isinstance(depends, (list, tuple)):
+            raise DispyError(f"depends of a node is a list of files, not {depends!r}")
+        for path in depends or ():
+            if not (isinstance(path, (str, os.PathLike)) and os.path.exists(path)):
+                raise DispyError(f"depends of node {host}: there is no file {path!r}")
+        self.depends, self.setup_args = list(depends or ()), setup_args
         self.error: str | None = None  # why its name has no address
         self.ip_addr = host if "*" in host else self._resolve()
         self.ip_rex = re.escape(self.ip_addr or "").replace(r"\*", ".*")
@@ -111,7 +117,9 @@ class NodeAllocate:
     @property
     def is_default(self) -> bool:
         """Whether nothing of the user's is run for it, so that the hub itself may ask it."""
-        return type(self).allocate is NodeAllocate.allocate and not self.setup_args
+        return type(self).allocate is NodeAllocate.allocate and not (
+            self.setup_args or self.depends
+        )
 
 
 def parse_nodes(nodes: Any) -> list[NodeAllocate]:

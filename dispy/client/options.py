@@ -6,7 +6,8 @@ They do not reach the computation; its node and its worker read them.
 from collections.abc import Callable
 from typing import Any
 
-from dispy.client.depends import take_job_depends
+from dispy.client.files import check_files
+from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
 
 PREFIX = "dispy_job_"
@@ -22,8 +23,9 @@ def _check_stdin(value: Any) -> bytes:
 
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "depends": take_job_depends,
+    "depends": lambda value: check_files(value, PREFIX + "depends"),
     "stdin": _check_stdin,  # goes to a program with its arguments
+    **{name: check_of_job(name) for name in OF_JOB},
 }
 
 

@@ -10,6 +10,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import call_safely
+from dispy.client.files import Files, check_files, join_files, take_files
 from dispy.client.interim import InterimJob
 from dispy.client.job import DispyJob
 from dispy.client.nodes import DispyNode, NodeAllocate
@@ -36,6 +37,7 @@ class Reporting:
     name: str
     allocations: list[NodeAllocate]
     _search: "Search"
+    _files: Files  # that all its jobs need
     _has_setup: bool  # nodes run a function of the user's before the first job
     _cleans_up: bool  # and one after the last
 
@@ -195,14 +197,24 @@ class Reporting:
         """Decide how many processors of a node to use, and what it alone must know."""
         cpus, allocation = self._ask(node)
         own: dict[str, Any] = {}
-        if allocation is not None and (self._has_setup or self._cleans_up):
+        if allocation is not None:
             try:
-                own = own_settings(allocation, node.name)
+                if self._has_setup or self._cleans_up:
+                    own = own_settings(allocation, node.name)
+                if allocation.depends:
+                    own["files"] = self._files_for(allocation, node.name)
             except DispyError as error:
                 logger.error("%s; node %s is not used", error, node.name)
                 cpus = 0
         self._grant(node.node_id, cpus)
         return cpus, own
+
+    def _files_for(self, allocation: NodeAllocate, node: str) -> list[Any]:
+        """Return the manifest for a node that has files of its own; raises DispyError."""
+        elements = check_files(allocation.depends, f"depends of node {node}")
+        more = take_files(elements, f"depends of node {node}")
+        self._session.contents.hold_for(self, more.contents)
+        return join_files(self._files, more, f"node {node}").entries
 
     def _grant(self, node_id: str, cpus: int) -> None:
         self._granted[node_id] = cpus

@@ -25,8 +25,10 @@ from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
 from dispy.client.nodes import NodeAllocate
+from dispy.client.other_pythons import OtherPythons
 from dispy.client.patience import Patience, reasons
 from dispy.client.preparing import Preparations
+from dispy.client.putting import LargeArguments
 from dispy.client.receiving import Receiving
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
@@ -39,6 +41,7 @@ from dispy.system.segments import MappedSegments, SegmentPool
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
     from dispy.client.discovery import Discovery
+    from dispy.client.files import Files
     from dispy.client.streaming import Terminal
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
@@ -54,12 +57,14 @@ class Session:
     def __init__(self) -> None:
         self.callbacks = Callbacks()
         self.failures = Failures()
+        self.other_pythons = OtherPythons()
         self.terminal: Terminal | None = None  # for clusters that show output as it comes
         # Two threads that open clusters must not each start a local node. Not `make_lock`:
         # whoever holds this waits, in a patched program cooperatively.
         self.finding = threading.Lock()
         self.jobs: dict[int, DispyJob] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some, for their node
+        self.large = LargeArguments(self)
         self.contents = Contents()  # large things that nodes may ask for, by digest
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
@@ -162,6 +167,7 @@ class Session:
         self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
+        self.other_pythons.forget(cluster._number)
 
     def adopt(self, local: LocalNode) -> None:
         """Serve the local node; returns at once."""
@@ -251,6 +257,17 @@ class Session:
         """Return why a node cannot run a computation, with what we know about it."""
         return with_hint(text, node.name)
 
+    def opening_for(
+        self, node: "RemoteNode", cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return settings and code for a node with another Python; raises DispyError."""
+        return self.other_pythons.opening(node, cluster_id, settings, content)
+
+    def payloads_for(self, node: "RemoteNode", jobs: Sequence[int]) -> list[Payload]:
+        """Return the packed calls of jobs for a node with another Python."""
+        name = self.jobs[jobs[0]]._cluster.name
+        return [self.other_pythons.payload(name, node, each) for each in self.payloads(jobs)]
+
     def started(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int]) -> None:
         """Mark jobs that were given to a node as running there."""
         cluster, table, now, address = self.clusters[cluster_id], self.jobs, time(), node.ip_addr
@@ -285,6 +302,8 @@ class Session:
             zip(jobs, starts, ends, results, strict=True)
         ):
             job = take(number)
+            if type(result) is Bulk:  # first: whoever sees the status may look at once
+                result = self.map_result(result)
             job.start_time = start
             job.end_time = end
             job.stdout = job.stderr = ""
@@ -295,8 +314,6 @@ class Session:
             else:
                 job.status = Status.Finished
             job._payload = None
-            if type(result) is Bulk:
-                job._packed = self.map_result(result)
             if job._finish is not None:
                 waited.append(job._finish)
             done.append(job)
@@ -332,12 +349,11 @@ class Session:
         self.forget(jobs)
         cluster._end([self.jobs.pop(job) for job in jobs], status, reason, view)
 
-    def note_options(self, job: int, options: dict[str, Any]) -> None:
-        """Keep what was said of a job, in the thread that submits it."""
-        depends = options.pop("depends", None)
-        if depends is not None and depends.files:
-            self.contents.hold_for(job, depends.contents)
-            options["files"] = depends.files
+    def note_options(self, job: int, options: dict[str, Any], files: "Files | None") -> None:
+        """Keep what was said of a job and the files that it needs, in its submitter's thread."""
+        if files is not None and files.entries:
+            self.contents.hold_for(job, files.contents)
+            options["files"] = files.entries
         if options:
             self.options[job] = options
 
@@ -440,6 +456,8 @@ class Session:
         job.status = Status(extra.get("status", Status.Finished))
         if "held" in extra:
             give_back(job._payload, extra["held"], self.segments)
+        if "forking" in extra and job._cluster is not None:
+            job._cluster._isolation.took(extra["forking"])
 
     # -- the end
 

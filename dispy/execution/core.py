@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 
 from dispy.execution.invariants import check_invariants
+from dispy.execution.packets import packet_size, take_waiting
 from dispy.execution.records import (
+    NO_LIMIT,
     Action,
     Computation,
     Feed,
@@ -29,11 +31,6 @@ from dispy.execution.records import (
 from dispy.execution.shares import Shares
 from dispy.execution.turns import Turns
 
-PACKET_SECONDS = 0.004  # of work in one packet for a worker, by measured duration
-PACKET_JOBS = 256  # however short they are: what one packet may delay
-PACKETS_AHEAD = 2  # so that a worker never waits for the node
-ALONE_SECONDS = 0.02  # a job as long as this is worth a worker that waits 0.2 ms for the next
-SHORTEST = 5e-6  # seconds; what a job costs a worker at least
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 
 
@@ -43,6 +40,7 @@ class Execution:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.busy = 0  # workers with jobs
+        self.held_back = False  # nothing is given to any worker
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
@@ -76,6 +74,12 @@ class Execution:
         computation.limit = max(0, workers)
         self._wants_changed(computation)
         return self._fill()
+
+    def computation_bounded(self, key: Key, alone: bool, jobs_per_worker: int = NO_LIMIT) -> None:
+        """Give its workers one job at a time from now on; replace each after so many."""
+        bounded = self.computations[key]
+        bounded.alone |= alone
+        bounded.jobs_per_worker = max(1, min(bounded.jobs_per_worker, jobs_per_worker))
 
     def computation_unready(self, key: Key) -> None:
         """Hold its jobs back until it is ready again: its nursery was lost."""
@@ -138,7 +142,8 @@ class Execution:
         if self._turns.wanting:
             self._wants_changed(computation)
             return actions + self._fill()
-        while computation.wants and self.busy < self.slots:  # nobody else does: no turns to keep
+        # Nobody else wants anything: no turns to keep.
+        while computation.wants and self.busy < self.slots and not self.held_back:
             self._start(computation, actions)
         self._wants_changed(computation)
         return actions
@@ -244,7 +249,7 @@ class Execution:
         )
         actions = self._shares.note_active(computation.owner, now)
         if not fed:
-            self._rest(worker)
+            actions += self._rest(worker)
         elif computation.busy <= computation.limit and not self._is_somebody_short(computation):
             actions += self._feed(worker)
         return actions + self._fill() if self._turns.wanting else actions
@@ -257,10 +262,10 @@ class Execution:
         back = set(jobs)
         mine = [job for job in worker.jobs if job in back]
         worker.jobs = type(worker.jobs)(job for job in worker.jobs if job not in back)
+        worker.given -= len(mine)
         self._wait_again(worker.computation, mine)
-        if mine and not worker.jobs:
-            self._rest(worker)
-        return self._fill()
+        actions = self._rest(worker) if mine and not worker.jobs else []
+        return actions + self._fill()
 
     def worker_died(
         self, worker_id: WorkerId, done: int, began: bool, reason: str, cancelled: bool
@@ -289,6 +294,15 @@ class Execution:
         self._leave(worker, was_busy=bool(worker.jobs))
         return self._fill()
 
+    def hold_back(self) -> None:
+        """Give nothing to any worker until `go_on`; what they have goes on."""
+        self.held_back = True
+
+    def go_on(self) -> list[Action]:
+        """Take `hold_back` back."""
+        self.held_back = False
+        return self._fill()
+
     # -- shares
 
     def share_of(self, owner_id: OwnerId) -> int:
@@ -314,7 +328,11 @@ class Execution:
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
-        while self.busy < self.slots and (owner := self._turns.first()) is not None:
+        while (
+            self.busy < self.slots
+            and not self.held_back
+            and (owner := self._turns.first()) is not None
+        ):
             computation = owner.turns.first()
             assert computation is not None, "an owner wants what its computations want"
             self._start(computation, actions)
@@ -326,13 +344,17 @@ class Execution:
         if computation.idle:
             worker = computation.idle.popitem()[1]
         else:
-            worker = Worker(next(self._worker_ids), computation)
-            self.workers[worker.worker_id] = computation.workers[worker.worker_id] = worker
-            actions.append(StartWorker(computation.key, worker.worker_id))
+            worker = self._hire(computation, actions)
         self._turn += 1
         computation.owner.served = computation.served = self._turn
         self._add_busy(computation, 1)
         actions += self._feed(worker)
+
+    def _hire(self, computation: Computation, actions: list[Action]) -> Worker:
+        worker = Worker(next(self._worker_ids), computation)
+        self.workers[worker.worker_id] = computation.workers[worker.worker_id] = worker
+        actions.append(StartWorker(computation.key, worker.worker_id))
+        return worker
 
     def _is_somebody_short(self, computation: Computation) -> bool:
         """Say whether another waits that should have `computation`'s slot next."""
@@ -346,38 +368,23 @@ class Execution:
 
     def _feed(self, worker: Worker) -> list[Action]:
         """Send a worker its next packet; a single job while durations are unknown."""
-        computation, ahead = worker.computation, 1
-        duration = computation.duration
-        if duration is not None and duration < ALONE_SECONDS:
-            packet = int(PACKET_SECONDS / max(duration, SHORTEST))
-            ahead = max(1, min(PACKET_JOBS, packet)) * PACKETS_AHEAD
-        waits = computation.waiting_count
-        share = -(-waits // max(1, self.slots))  # leave some to the others
-        size = min(ahead - len(worker.jobs), max(share, 1), waits)
-        if size <= 0:
+        computation = worker.computation
+        waits, left = computation.waiting_count, computation.jobs_per_worker - worker.given
+        size = packet_size(worker, left, self.slots)
+        if size <= 0 or self.held_back:
             return []
-        jobs = self._take(computation, size)
+        jobs = take_waiting(computation, size)
         worker.jobs.extend(jobs)
+        worker.given += size
         computation.jobs.update(dict.fromkeys(jobs, worker))
         if size == waits and self._turns.wanting:
             self._wants_changed(computation)
-        return [Feed(worker.worker_id, tuple(jobs))]
-
-    def _take(self, computation: Computation, size: int) -> list[JobNumber]:
-        """Take the first `size` waiting jobs, passing over those that were taken back."""
-        waiting = computation.waiting
-        if len(waiting) == computation.waiting_count:
-            jobs = [waiting.popleft() for _ in range(size)]
-        else:
-            taken: dict[JobNumber, None] = {}
-            blocked = computation.blocked  # one may have waited here before it was called back
-            while len(taken) < size:
-                job = waiting.popleft()
-                if computation.jobs.get(job, computation) is None and job not in blocked:
-                    taken[job] = None  # once, though it may stand there twice
-            jobs = list(taken)
-        computation.waiting_count -= size
-        return jobs
+        actions: list[Action] = [Feed(worker.worker_id, tuple(jobs))]
+        if size == left and waits > size and not computation.idle:
+            # Its successor is forked while it runs its last jobs.
+            successor = self._hire(computation, actions)
+            computation.idle[successor.worker_id] = successor
+        return actions
 
     # -- counts
 
@@ -392,12 +399,16 @@ class Execution:
         computation.owner.busy += change
         self.busy += change
 
-    def _rest(self, worker: Worker) -> None:
-        """Take note that a worker has no job any more."""
+    def _rest(self, worker: Worker) -> list[Action]:
+        """Take note that a worker has no job any more; one that may have no other is ended."""
+        if worker.is_spent:
+            self._leave(worker, was_busy=True)
+            return [Stop(worker.worker_id, cancelled=False)]
         worker.computation.idle[worker.worker_id] = worker
         self._add_busy(worker.computation, -1)
         if self._turns.wanting or worker.computation.waiting_count:
             self._wants_changed(worker.computation)
+        return []
 
     def _leave(self, worker: Worker, was_busy: bool) -> None:
         """Take out a worker; the jobs that it still has wait again."""

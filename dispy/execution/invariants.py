@@ -33,7 +33,11 @@ def _check_computation(core: "Execution", computation: Computation) -> None:
     assert len(unfed) + len(with_workers) == len(computation.jobs), "a job is in two places"
     busy = sum(bool(worker.jobs) for worker in computation.workers.values())
     assert busy == computation.busy, "busy is miscounted"
-    assert not computation.wants or core.busy == core.slots, "a slot idles while jobs wait"
+    free = core.busy < core.slots and not core.held_back
+    assert not (computation.wants and free), "a slot idles while jobs wait"
+    for worker in computation.workers.values():
+        assert worker.given <= computation.jobs_per_worker, "a worker has more jobs than it may"
+        assert not (worker.is_spent and not worker.jobs), "a worker that is spent was kept"
 
 
 def _check_owner(owner: Owner) -> None:

@@ -10,7 +10,7 @@ JobNumber = int  # counted by its owner
 WorkerId = int  # counted by the node, never used again
 Key = tuple[OwnerId, int]  # a computation: its owner, and the owner's number for it
 
-NO_LIMIT = 1 << 30  # workers
+NO_LIMIT = 1 << 30  # workers, or jobs
 
 
 class Owner(Claimant):
@@ -42,14 +42,16 @@ class Owner(Claimant):
 class Computation(Claimant):
     """What all jobs of one cluster run, as it lives on this node; `busy` as with `Owner`."""
 
-    __slots__ = ("blocked", "duration", "idle", "jobs", "key", "limit", "owner", "ready",
-                 "waiting", "waiting_count", "workers")  # fmt: skip
+    __slots__ = ("alone", "blocked", "duration", "idle", "jobs", "jobs_per_worker", "key", "limit",
+                 "owner", "ready", "waiting", "waiting_count", "workers")  # fmt: skip
 
     def __init__(self, key: Key, owner: Owner) -> None:
         super().__init__()
         self.key, self.owner = key, owner
         self.ready = False  # its nursery has loaded it
         self.limit = NO_LIMIT  # workers that may have jobs at once
+        self.alone = False  # a worker gets one job at a time: the node watches over what it uses
+        self.jobs_per_worker = NO_LIMIT  # after which a worker is replaced
         self.jobs: dict[JobNumber, Worker | None] = {}  # all that are held; None: it waits
         self.waiting: deque[JobNumber] = deque()  # may hold numbers that do not wait any more
         self.waiting_count = 0  # those of `waiting` that count
@@ -71,6 +73,12 @@ class Worker:
     worker_id: WorkerId
     computation: Computation
     jobs: deque[JobNumber] = field(default_factory=deque)
+    given: int = 0  # jobs that it was fed so far, without those that it gave back
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has been given all the jobs that one worker may have."""
+        return self.given >= self.computation.jobs_per_worker
 
     @property
     def key(self) -> Key:

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy.model.errors import DispyError
+from dispy.model.limits import GRACE_SECONDS, NICE_MOST, check_environment
+from dispy.model.sizes import read_bytes
 
 _TRUTH = {
     "1": True, "yes": True, "true": True, "on": True,
     "0": False, "no": False, "false": False, "off": False,
 }  # fmt: skip
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "yes or no"}
+_KINDS = {
+    int: "a whole number", float: "a number", str: "a text", bool: "yes or no", dict: "a table",
+}  # fmt: skip
 _ANY = float("inf")
 
 
@@ -35,7 +39,7 @@ class Setting:
 
     room: str  # whose it is: "node" or "client"
     name: str  # the keyword argument, where there is one
-    kind: type[Any]  # int, float, str or bool
+    kind: type[Any]  # int, float, str, bool or dict
     help: str  # what an option's text says
     default: Any = None  # None: not said, which its reader understands
     unit: str = ""
@@ -75,7 +79,7 @@ class Setting:
         if word in self.words:
             return self.words[word]
         try:
-            value = _size(text) if self.unit == "bytes" else self.kind(text)
+            value = read_bytes(text) if self.unit == "bytes" else self.kind(text)
         except ValueError:
             raise self._refusal(text, source) from None
         return self.check(value, source)
@@ -86,6 +90,10 @@ class Setting:
             return self.words[value.lower()]
         if isinstance(value, str) and self.unit == "bytes":
             return self.read(value, source)
+        if self.unit == "bytes" and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if self.kind is dict:
+            return check_environment(value, source)
         if type(value) is int and (self.kind is float or (self.kind is bool and value in (0, 1))):
             value = self.kind(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
@@ -109,15 +117,8 @@ class Setting:
         return DispyError(f"{source}: {value!r} is not {kind}{others}")
 
 
-def _size(text: str) -> int:
-    """Return the bytes that a text means: "10M" is 10 MiB; raises ValueError."""
-    number = text.strip().lower().removesuffix("b").removesuffix("i")
-    power = "kmgt".find(number[-1:]) + 1 if number else 0
-    return int(number[:-1] if power else number) << 10 * power
-
-
 def _size_text(size: int) -> str:
-    """Return a number of bytes as `_size` reads it, in the largest unit that divides it."""
+    """Return a number of bytes as `read_bytes` reads it, in the largest unit that divides it."""
     power = 0
     while power < 4 and not size & 1023:
         size, power = size >> 10, power + 1
@@ -177,6 +178,12 @@ _TABLE = (
         help="be found by other machines of the network, where the address lets them in",
     ),
     Setting(
+        room="node", name="memory_reserve", kind=int, unit="bytes", low=0, high=2**62,
+        variable="DISPY_MEMORY_RESERVE",
+        help="memory that is kept free: with less of it no job is started until there is more; "
+        "a twentieth of the machine's, 1 GB at most, by default; 0: none",
+    ),
+    Setting(
         room="client", name="node_port", kind=int, low=1, high=65535,
         argument=True, variable="DISPY_NODE_PORT",
         help="port of nodes that are named without one, 51348 by default; a pattern then means "
@@ -199,7 +206,7 @@ _TABLE = (
     Setting(
         room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
         high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
-        help="that setup may take on a node before it is ended; 0: any time",
+        help="seconds that setup may take on a node before it is ended; 0: any time",
     ),
     Setting(
         room="client", name="stream", kind=bool, default=False,
@@ -240,6 +247,47 @@ _TABLE = (
         room="client", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         argument=True, variable="DISPY_PING_INTERVAL",
         help="seconds between searches for nodes, 1 to 1000",
+    ),
+    Setting(
+        room="client", name="timeout", kind=float, unit="seconds", low=0, high=1e9,
+        argument=True, variable="DISPY_TIMEOUT",
+        help="seconds that a job may run; 0: no limit",
+    ),
+    Setting(
+        room="client", name="cpu_time", kind=float, unit="seconds", low=0, high=1e9,
+        argument=True, variable="DISPY_CPU_TIME",
+        help="seconds of processor time that a job may take, with its child processes; 0: no limit",
+    ),
+    Setting(
+        room="client", name="memory", kind=int, unit="bytes", low=0, high=2**62,
+        argument=True, variable="DISPY_MEMORY",
+        help="memory that a job may take beyond what was there at its start, with its child "
+        "processes, such as 500000, 512 MiB or 2 GB; 0: no limit",
+    ),
+    Setting(
+        room="client", name="grace", kind=float, unit="seconds", default=GRACE_SECONDS,
+        low=0, high=86400, argument=True, variable="DISPY_GRACE",
+        help="seconds that a job which ran out of time may take to save before it is killed",
+    ),
+    Setting(
+        room="client", name="env", kind=dict, argument=True,
+        help="environment variables for jobs, by name",
+    ),
+    Setting(
+        room="client", name="nice", kind=int, unit="steps", low=0, high=NICE_MOST,
+        argument=True, variable="DISPY_NICE",
+        help="steps by which jobs are less urgent to their machine than its node, 0 to 19",
+    ),
+    Setting(
+        room="client", name="jobs_per_worker", kind=int, unit="jobs", low=0, high=2**62,
+        argument=True, variable="DISPY_JOBS_PER_WORKER",
+        help="jobs after which a worker process is replaced; 0: never",
+    ),
+    Setting(
+        room="client", name="worker_growth", kind=int, unit="bytes", low=0, high=2**62,
+        argument=True, variable="DISPY_WORKER_GROWTH",
+        help="memory by which a worker process may have grown between two jobs before it is "
+        "replaced, such as 512 MiB; 0: any",
     ),
 )  # fmt: skip
 SETTINGS = {setting.key: setting for setting in _TABLE}

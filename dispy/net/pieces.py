@@ -10,10 +10,10 @@ from collections.abc import Callable
 from time import monotonic
 
 import gevent
-from gevent import get_hub
 
 from dispy.model.errors import DispyError
 from dispy.net.link import Link
+from dispy.net.threads import in_thread
 from dispy.protocol.frames import FrameRefused
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import PIECE_SIZE, Content
@@ -64,7 +64,7 @@ class PieceSender:
             elif content.in_memory:
                 piece = content.read(offset, length)
             else:
-                piece = get_hub().threadpool.apply(content.read, (offset, length))
+                piece = in_thread(content.read, offset, length)
         except DispyError as error:
             why = str(error)
         self.sent_bytes += len(piece)

@@ -103,7 +103,8 @@ class Closings:
     def _finish(self, key: Key, closing: Closing, error: str | None, told: dict[str, Any]) -> None:
         del self._closing[key]
         if error is not None:
-            logger.warning("the cleanup of a computation failed: %s", error)
+            last = error.rstrip().rpartition("\n")[2]  # the whole is for its owner
+            logger.warning("the cleanup of a computation failed: %s", last)
         if closing.owner is not None:
             closing.owner.tell(Kind.CLOSED, [key[1], error, told])
         if self._stopping:

@@ -8,8 +8,9 @@ from typing import Any
 import gevent
 
 from dispy.execution.core import Execution
-from dispy.execution.records import Key
+from dispy.execution.records import NO_LIMIT, Key
 from dispy.model.errors import DispyError
+from dispy.model.limits import WATCHED, check_limits
 from dispy.node.closing import Closings
 from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
@@ -70,9 +71,10 @@ class Computations:
             opening = partial(self.open, owner, number, name, settings, content)
             self.closings.then_open(key, opening)
             return
-        refusal = why_not(self._name, name, settings)
+        refusal, limits = why_not(self._name, name, settings), {}
         if refusal is None:
             try:
+                limits = check_limits(settings.get("limits"))
                 entries = check(settings.get("files", []), self._size_limit)
                 place = self._directories.open(owner.owner_id, number, owner.address, settings)
             except DispyError as error:
@@ -100,7 +102,11 @@ class Computations:
             failed=lambda job, why: self._running.fail(key, job, why),
         )
         self._table[key] = processes
+        processes.limits, processes.is_program = limits, bool(settings.get("program"))
         self._core.computation_opened(key)
+        processes.watched = any(map(limits.get, WATCHED))
+        most = int(limits.get("jobs_per_worker") or NO_LIMIT)
+        self._core.computation_bounded(key, processes.watched, most)
         provided = {
             "dispy_node_name": self._name,
             "dispy_node_ip_addr": self._address,
@@ -115,9 +121,12 @@ class Computations:
             "shares_memory": shares,
             "isolation": settings.get("isolation"),
             "stream": processes.streams,
+            "store": str(self._store.directory),
             "setup_args": _bytes(settings.get("setup_args")),
             "client_shutdown": self._may_shut_down,
             "max_result_size": settings.get("max_result_size", 0),
+            "limits": limits,
+            "cpus": settings["cpus"] if type(settings.get("cpus")) is int else 1,
         }
 
         def load(why: str | None) -> None:

@@ -13,10 +13,10 @@ from itertools import count
 from typing import Any, Protocol
 
 import gevent
-from gevent import get_hub
 from gevent.event import Event
 
 from dispy.model.errors import DispyError
+from dispy.net.threads import in_thread
 from dispy.node.store import Arriving, Store
 from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind
@@ -209,14 +209,13 @@ class Fetching:
         self._start()
 
     def _write_all(self, transfer: _Transfer, arriving: Arriving) -> None:
-        threads = get_hub().threadpool
         while transfer.written < transfer.size and transfer.failed is None:
             if not transfer.pieces:
                 transfer.more.clear()
                 transfer.more.wait()
                 continue
             piece = transfer.pieces.popleft()
-            threads.apply(arriving.write, (piece,))
+            in_thread(arriving.write, piece)
             transfer.written += len(piece)
             self.fetched_bytes += len(piece)
             if self._active.get(transfer.digest) is transfer:

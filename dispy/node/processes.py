@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import AsyncResult, Event
@@ -21,8 +21,11 @@ from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.processes import free_beyond, memory_files
-from dispy.worker.journal import make_journal, read_journal
+from dispy.worker.journal import make_journal, read_journal, running_job
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
+
+if TYPE_CHECKING:
+    from dispy.node.limits import Allowance
 
 logger = logging.getLogger("dispy.node")
 
@@ -48,6 +51,8 @@ class WorkerProcess:
         self._journal = journal  # descriptor
         self.pid: int | None = None  # None until its nursery has forked it
         self.ended: str | None = None  # how, once the nursery has said so
+        self.most_memory = 0  # bytes that its process had at once, once that has ended
+        self.allowance: Allowance | None = None  # of a job that is watched
         self.has_ended = Event()
         self.cancelling: set[int] = set()  # jobs to cancel once it is known which one runs
         self.interrupted: float | None = None  # monotonic second of a cancel's SIGINT
@@ -63,6 +68,8 @@ class WorkerProcess:
         """Poke, press on with a cancel; call while it has jobs, `expected` seconds long."""
         if self.pid is None:
             return
+        if self.allowance is not None:
+            self.allowance.look(self, now)
         silent = now - self.last_heard
         late = silent > max(POKE_SECONDS, LATE_DURATIONS * expected)
         if (
@@ -105,6 +112,10 @@ class WorkerProcess:
             self.link.send(Kind.CANCEL, [0, [job]])  # it has one computation only
             self.signal_group(signal.SIGINT)
 
+    def running_job(self) -> int | None:
+        """Return the job that it says it runs."""
+        return running_job(self._journal)
+
     def last_words(self, fed: Collection[int]) -> tuple[int | None, Frame]:
         """Return the job that it ran when it died, and a DONE of the `fed` jobs that it had
         done and not told of."""
@@ -128,9 +139,9 @@ class WorkerProcess:
         self.link.close()
         os.close(self._journal)
 
-    def told_ended(self, how: str) -> None:
-        """Take the news that its process is gone."""
-        self.ended = self.ended or how
+    def told_ended(self, how: str, most_memory: int = 0) -> None:
+        """Take the news that its process is gone, which had so many bytes at once at most."""
+        self.ended, self.most_memory = self.ended or how, self.most_memory or most_memory
         self.has_ended.set()
         # What a job's own child still holds open must not keep us waiting for the last words.
         gevent.spawn_later(LAST_WORDS_SECONDS, self.link.close)
@@ -153,6 +164,12 @@ class WorkerProcess:
         if self.pid is not None and self.ended is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def nudge(self) -> None:
+        """Have all Python processes of the job look at the signals that they got."""
+        if self.pid is not None and self.ended is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGURG)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and what its job started."""
@@ -182,6 +199,9 @@ class ComputationProcesses:
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
+        self.limits: dict[str, Any] = {}  # of each of its jobs
+        self.watched = False  # some of these are for the node to watch over
+        self.is_program = False
         self.workers: dict[int, WorkerProcess] = {}
         self.streams = False  # output of jobs goes to their owner while they run
         self.was_ready = False  # its code has been loaded once
@@ -208,8 +228,7 @@ class ComputationProcesses:
         """Replace the nursery."""
         self._nursery = nursery
         nursery.load(*self._load)
-        late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
-        self._limit = Limit(nursery, late, self.setup_seconds)
+        self._limit = Limit(nursery, "its loading was interrupted", None)
         self._reader = gevent.spawn(self._read_nursery, nursery)
 
     def forget(self, jobs: Iterable[int]) -> None:
@@ -252,6 +271,9 @@ class ComputationProcesses:
             error = self._limit.over(frame.body[0])
             self._is_loaded = error is None
             self._loaded(error, frame.body[1])
+        elif frame.kind == Kind.BEGUN:
+            late = f"its setup did not finish in {self.setup_seconds} s (setup_timeout)"
+            self._limit = Limit(nursery, late, self.setup_seconds)
         elif frame.kind == Kind.CLEANED:
             nursery.busy = False
             self._cleaned.set(tuple(frame.body))
@@ -262,7 +284,7 @@ class ComputationProcesses:
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.told_ended(frame.body[1])
+                worker.told_ended(frame.body[1], frame.body[2])
 
     def _read_worker(self, worker: WorkerProcess) -> None:
         end = worker.link.read(lambda frame: self._handle(worker, frame))

@@ -20,13 +20,16 @@ from dispy.execution.records import (
     TellCrowded,
     TellShare,
 )
+from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.net.waking import Awake
 from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
+from dispy.node.limits import wants_watch, watch
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses, WorkerProcess
+from dispy.node.reserve import MemoryGuard
 from dispy.node.watching import Watch
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
@@ -44,6 +47,7 @@ class Running:
         owners: dict[str, Owner],
         computations: MutableMapping[Key, ComputationProcesses],
         offers: Offers,
+        memory_reserve: int | None = None,
     ) -> None:
         self._name, self._core = name, core
         self._owners, self._computations = owners, computations
@@ -52,7 +56,8 @@ class Running:
         self.lending = Lending()
         self._awake = Awake()
         self._farewell = Farewell(core, self.workers, owners)
-        self.watch = Watch(core, self.workers, owners, self.perform)
+        self.guard = MemoryGuard(core, owners, self.perform, memory_reserve)
+        self.watch = Watch(core, self.workers, owners, self.perform, self.guard.look)
         self.stopping = False
 
     # -- jobs
@@ -70,8 +75,14 @@ class Running:
         processes.payloads.update(zip(jobs, join_payloads(column, frame.buffers), strict=True))
         for at, options in extras:
             processes.options[jobs[at]] = options
+            if wants_watch(options):
+                self._core.computation_bounded(key, alone=True)
+        now = monotonic()
+        self.guard.look(now)
         lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
-        self.perform(self._core.jobs_received(key, jobs, monotonic(), lacking))
+        for job in lacking:
+            processes.options[job].pop("files", None)  # its worker finds them in the directory
+        self.perform(self._core.jobs_received(key, jobs, now, lacking))
         if lacking:
             processes.needs.fetch(lacking)
         if processes.broken is not None:
@@ -206,6 +217,9 @@ class Running:
         worker.interrupted = None
         worker.cancelling.difference_update(jobs)
         worker.dropped.clear()
+        if worker.allowance is not None:
+            worker.allowance.amend(frame.body, self._name)
+            worker.allowance = None
         self.lending.lend(worker.link, frame.buffers)
         owner.owe(key[1], frame.body, frame.buffers)
 
@@ -232,6 +246,11 @@ class Running:
         if interrupted:
             reason = f"cancelled; {reason}"
         reason = f"{reason}, while it ran this job on node {self._name}"
+        if worker.most_memory:
+            reason = f"{reason}; it had used {tell_bytes(worker.most_memory)} of memory at most"
+        limited = worker.allowance and worker.allowance.verdict(self._name)
+        if limited and left:
+            began, reason = True, limited
         self.perform(
             self._core.worker_died(worker.worker_id, len(done.body[0]), began, reason, interrupted)
         )
@@ -275,6 +294,9 @@ class Running:
             [[at, options[job]] for at, job in enumerate(action.jobs) if job in options]
             if options else []
         )  # fmt: skip
+        if processes.watched or extras:
+            (job, *_) = action.jobs
+            watch(worker, job, processes.limits, options.get(job, {}), processes.is_program)
         worker.last_heard = monotonic()
         worker.link.send(Kind.JOBS, [action.jobs, column, extras], buffers)
 

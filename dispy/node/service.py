@@ -49,11 +49,13 @@ class Node:
         max_file_size: int = 0,
         store_size: int | None = None,
         shut_down: Callable[[str], None] | None = None,
+        memory_reserve: int | None = None,
     ) -> None:
         """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
 
         store_size: bytes of contents that are kept in case they are needed again.
         shut_down: called with a reason when a client's cleanup ends the node; None: none may.
+        memory_reserve: bytes below which no job is started; 0: any; None: what suits the machine.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
@@ -61,7 +63,9 @@ class Node:
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}
         self._offers = Offers(max_file_size)
-        self._running = Running(name, self._core, self._owners, self._table, self._offers)
+        self._running = Running(
+            name, self._core, self._owners, self._table, self._offers, memory_reserve
+        )
         self._directories = Directories(directory)
         self._store = Store(directory / "store", store_size or default_quota(directory))
         self._computations = Computations(
@@ -102,6 +106,7 @@ class Node:
         self._offers.tell_again(owner)
         share = self._core.share_of(owner.owner_id)
         owner.tell(Kind.SHARE, [share, len(self._owners)])
+        self._running.guard.tell(owner)
         end = link.read(lambda frame: self._from_owner(owner, frame))
         if owner.link is link:
             owner.link, owner.gone_since = None, monotonic()

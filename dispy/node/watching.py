@@ -30,8 +30,10 @@ class Watch:
         workers: dict[int, WorkerProcess],
         owners: dict[str, Owner],
         perform: Callable[[Sequence[Action]], None],
+        look_at_memory: Callable[[float], None],
     ) -> None:
         self._core, self._workers, self._owners, self._perform = core, workers, owners, perform
+        self._look_at_memory = look_at_memory
         self._work = Event()
         self._sooner = Event()  # an owner wants signs of life sooner than the next one comes
         self._greenlets = [gevent.spawn(self._supervise), gevent.spawn(self._beat)]
@@ -70,6 +72,7 @@ class Watch:
                 output_at = now
             if now - share_at > OUTPUT_SECONDS:
                 share_at = now
+                self._look_at_memory(now)
                 self._perform(self._core.time_passed(now))
             if not busy and not self._core.active_owners:
                 self._work.clear()

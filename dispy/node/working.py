@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import gevent
-from gevent import get_hub
 from gevent.event import AsyncResult, Event
 from gevent.lock import BoundedSemaphore
 
 from dispy.model.errors import DispyError
+from dispy.net.threads import in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
 from dispy.node.fetching import Fetching
@@ -108,7 +108,7 @@ class WorkingFiles:
         self.close()
         removal = self._directories.close(self.directory)
         with self._disk:
-            get_hub().threadpool.apply(removal.carry_out)
+            in_thread(removal.carry_out)
 
     # -- in a greenlet for each call of `bring`
 
@@ -154,8 +154,7 @@ class WorkingFiles:
 
     def _is_there(self, entry: Entry) -> bool:
         with self._disk:
-            there: bool = get_hub().threadpool.apply(placing.has, (self.directory.path, entry))
-        return there
+            return in_thread(placing.has, self.directory.path, entry)
 
     def _check_wanted(self, bringing: _Bringing) -> None:
         if bringing.is_over:
@@ -194,7 +193,7 @@ class WorkingFiles:
     def _place(self, bringing: _Bringing, entry: Entry) -> None:
         """Put an entry where it belongs, in a thread; raises DispyError."""
         self._check_wanted(bringing)
-        use, apply = self._uses.get(entry.path), get_hub().threadpool.apply
+        use = self._uses.get(entry.path)
         if use is None or use.placed or use.digest != entry.digest:
             return
         source = self._store.path(entry.digest) if entry.is_file else None
@@ -202,7 +201,7 @@ class WorkingFiles:
         if not was_there:
             if entry.is_file and source is None:
                 raise DispyError(f"file {entry.path!r} was removed while it was needed")
-            made = apply(placing.place, (self.directory.path, entry, source))
+            made = in_thread(placing.place, self.directory.path, entry, source)
             if bringing.user != ALL_JOBS:
                 self._made.update(made)
         use.placed = True
@@ -213,6 +212,5 @@ class WorkingFiles:
         with self._disk:
             for path in paths:
                 if path not in self._uses and not self._closed:
-                    get_hub().threadpool.apply(
-                        placing.remove, (self.directory.path, path, frozenset(self._made))
-                    )
+                    made = frozenset(self._made)
+                    in_thread(placing.remove, self.directory.path, path, made)

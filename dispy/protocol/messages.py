@@ -60,6 +60,7 @@ class Kind(IntEnum):
     DIED = 54
     CLEAN = 55
     CLEANED = 56
+    BEGUN = 57
     # node to worker, and back
     JOBS = 60
     DONE = 61
@@ -118,7 +119,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
-    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (KiB)
+    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (bytes)
+    Kind.BEGUN: (),  # a nursery's setup runs from now on
     Kind.CLEAN: (),  # run the computation's cleanup
     Kind.CLEANED: (_OPTIONAL_TEXT, _TABLE),  # CLOSED without its first
     Kind.JOBS: (_NUMBERS, _PAYLOADS, _LISTS),  # RUN without its first

@@ -20,11 +20,18 @@ def send_jobs(
     first = size = 0
     for at, payload in enumerate(payloads):
         inline = len(payload) if len(payload) < INLINE_LIMIT else 0
-        if size + inline > BATCH_BYTES:
+        if options and jobs[at] in options:
+            inline += sum(map(_bytes_of, options[jobs[at]].get("files", ())))
+        if size + inline > BATCH_BYTES and at > first:
             _send(link, cluster_id, jobs[first:at], payloads[first:at], options)
             first, size = at, 0
         size += inline
     _send(link, cluster_id, jobs[first:], payloads[first:], options)
+
+
+def _bytes_of(entry: list[Any]) -> int:
+    """Return about how many bytes an entry of a manifest takes."""
+    return 64 + len(entry[0])
 
 
 def _send(

@@ -29,6 +29,7 @@ class RemoteNode:
     update_time: float = field(default_factory=time)  # seconds since the epoch
     opened: set[int] = field(default_factory=set)  # clusters that were sent to it
     ready: set[int] = field(default_factory=set)
+    translated: set[int] = field(default_factory=set)  # clusters that come from another Python
     refused: dict[int, str] = field(default_factory=dict)  # cluster -> why it cannot be used
     own: dict[int, dict[str, Any]] = field(default_factory=dict)  # settings for it alone
     # Clusters whose jobs are leaving it, and those that it is closing: whether it is set up again.
@@ -41,6 +42,11 @@ class RemoteNode:
         """Send a frame; nothing while the link is broken."""
         if self.link is not None:
             self.link.send(kind, body)
+
+    @property
+    def python(self) -> str:
+        """What it runs: "cpython 3.12"."""
+        return f"{self.hello.implementation} {self.hello.python}"
 
     def expect_pulse(self, seconds: float, now: float) -> None:
         """Expect signs of life as often as it is told now, if it was not told so before."""

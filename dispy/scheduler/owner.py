@@ -44,6 +44,14 @@ class JobsOwner(Protocol):
     def refusal(self, node: RemoteNode, text: str) -> str:
         """Return why a node cannot run a computation, with what the owner knows about it."""
 
+    def opening_for(
+        self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return settings and code for a node with another Python; raises DispyError."""
+
+    def payloads_for(self, node: RemoteNode, jobs: Sequence[int]) -> list[Payload]:
+        """Return the packed calls of jobs for a node with another Python."""
+
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""
 

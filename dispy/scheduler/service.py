@@ -14,6 +14,7 @@ import gevent
 from gevent import get_hub
 from gevent.socket import socket
 
+from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.net.waking import Awake
@@ -25,6 +26,7 @@ from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
+from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.actions import (
     Action,
@@ -112,10 +114,22 @@ class Scheduler:
 
     def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
         name, settings, content = self._opening[cluster_id]
+        own = {**settings, **node.own.get(cluster_id, {})}
+        if node.python != f"{own.get('implementation')} {own.get('python')}":
+            node.translated.add(cluster_id)
+            try:
+                own, content = self._owner.opening_for(node, cluster_id, own, content)
+            except DispyError as error:  # told once the core knows of the allocation
+                get_hub().loop.run_callback(self._refuse, node, cluster_id, str(error))
+                return
         if node.link is not None:
             node.expect_pulse(self._pulses.get(cluster_id, PULSE_SECONDS), monotonic())
-            own = {**settings, **node.own.get(cluster_id, {})}
             node.link.send(Kind.OPEN, [cluster_id, name, own], [content])
+
+    def _refuse(self, node: RemoteNode, cluster_id: int, why: str) -> None:
+        """Have it that a node cannot run a cluster's computation."""
+        if cluster_id in self._opening:
+            self.closing.ready(node, cluster_id, self._opening[cluster_id][0], why, {})
 
     def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
         if node.link is not None:
@@ -134,12 +148,6 @@ class Scheduler:
     def cancel(self, cluster_id: int, job: int) -> None:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
-
-    def _take_status(self, node: RemoteNode, status: dict[str, Any]) -> None:
-        crowded = status.get("crowded")
-        if isinstance(crowded, dict):
-            others = ", ".join(f"{str(who):.100} ({count})" for who, count in crowded.items())
-            self._core.node_crowded(node.node_id, others)
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
@@ -300,7 +308,7 @@ class Scheduler:
         elif frame.kind == Kind.PLACED:
             self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:
-            self._take_status(node, body[0])
+            take_status(self._core, node.node_id, body[0])
         elif frame.kind == Kind.GOODBYE:
             self._said_goodbye(node, *body)
         else:
@@ -421,6 +429,8 @@ class Scheduler:
     def _run(self, node: RemoteNode, batch: RunBatch) -> None:
         assert node.link is not None, "the core gives nothing to a node without a link"
         payloads, options = self._owner.payloads(batch.jobs), self._owner.options
+        if batch.cluster_id in node.translated:
+            payloads = self._owner.payloads_for(node, batch.jobs)
         send_jobs(node.link, batch.cluster_id, batch.jobs, payloads, options)
         self._owner.started(batch.cluster_id, node, batch.jobs)
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)

@@ -248,9 +248,13 @@ class Scheduling:
 
     def node_crowded(self, node_id: NodeId, others: str) -> None:
         """Take the node's word that our jobs there wait for those of `others`; "": not any more."""
-        node = self.nodes.get(node_id)
-        if node is not None:
+        if (node := self.nodes.get(node_id)) is not None:
             node.crowded = others
+
+    def node_held_back(self, node_id: NodeId, reason: str) -> None:
+        """Take the node's word that it begins no jobs now; "": it does again."""
+        if (node := self.nodes.get(node_id)) is not None:
+            node.held_back = reason
 
     def node_silent(self, node_id: NodeId) -> None:
         """Give a node nothing until `node_settled` or `node_lost`: its link is broken."""
@@ -264,7 +268,7 @@ class Scheduling:
         Jobs that never arrived wait again, at the head; strangers are dropped there.
         """
         node = self.nodes[node_id]
-        node.settled, node.crowded = True, ""
+        node.settled, node.crowded, node.held_back = True, "", ""
         strangers = set(held)
         actions: list[Action] = []
         for allocation in list(node.allocations.values()):

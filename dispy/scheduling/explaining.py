@@ -38,7 +38,7 @@ def explain(
 def is_stuck(cluster: Cluster) -> bool:
     """Say whether a cluster has jobs, and none of them runs or is on its way to a worker."""
     there = [a for a in cluster.allocations.values() if a.jobs]
-    if any(a.node.settled and not a.node.crowded for a in there):
+    if any(a.node.settled and not (a.node.crowded or a.node.held_back) for a in there):
         return False
     return bool(there or cluster.queued or cluster.pinned)
 
@@ -61,6 +61,8 @@ def _where(allocation: Allocation, job: JobNumber, now: float) -> str:
         return f"{sent}; the link to it is broken, and is being made again"
     if allocation.node.crowded:
         return f"{sent}; it waits there for other clients' jobs: {allocation.node.crowded}"
+    if allocation.node.held_back:
+        return f"{sent}; if it has not begun, it waits there: {allocation.node.held_back}"
     if place < allocation.fills:
         return f"{sent}; as far as known it runs"
     return f"{sent}; it waits there behind {place} jobs of {allocation.cluster.name}"
@@ -86,6 +88,8 @@ def _why_not(allocation: Allocation) -> str:
         return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
+    if node.held_back:
+        return f"it starts no jobs now: {node.held_back}"
     if not allocation.limit:
         return f"{name} may use none of its processors"
     if allocation.idle_room and not node.crowded:

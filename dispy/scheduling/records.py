@@ -54,6 +54,7 @@ class Node:
     settled: bool = True  # False from a broken link until both sides have compared what they hold
     owners: int = 1  # that share its processors
     crowded: str = ""  # who has all of them, when our jobs there wait for theirs
+    held_back: str = ""  # why it starts no jobs at all for now
     order: int = 0  # in which it joined; decides between equals
     results_seen: int = 0  # the sequence number of the last results that were taken
     allocations: "dict[ClusterId, Allocation]" = field(default_factory=dict)

@@ -6,13 +6,13 @@ functions of one module share their globals on the node as they do at home.
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import msgpack
 
 from dispy.protocol.frames import Memory
-from dispy.shipping.payloads import unpack
+from dispy.shipping.payloads import this_python, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Bundle:
     """The code of a computation as bytes.
 
     `pickled` is a pickle of the table of its parts ("init", "depends", "computation", "setup",
-    "cleanup", "classes"), good only for the `python` named; `source` is for other ones. A
-    computation that is a program is the bytes of its file. `modules` is the directory in which
-    the user's own modules lie, among a computation's files; `sources` are modules of a single job,
-    by their place ("shapes/round.py").
+    "cleanup", "classes"), good only for the `python` named; `source` is the same with source
+    texts, which others get instead. A computation that is a program is the bytes of its file.
+    `modules` is the directory in which the user's own modules lie, among a computation's files;
+    `sources` are modules of a single job, by their place ("shapes/round.py").
     """
 
     pickled: bytes | None = None
@@ -40,7 +40,18 @@ class Bundle:
 
     def parts(self) -> dict[str, Any]:
         """Rebuild the parts, in a worker; raises whatever their code raises."""
-        return dict(unpack(self.pickled)) if self.pickled else {}
+        pickled = self.source or self.pickled
+        return dict(unpack(pickled)) if pickled else {}
+
+    def translated(self) -> "Bundle":
+        """Return the bundle for a node with another Python; raises CannotTranslate."""
+        if self.pickled is None:
+            return self
+        from dispy.shipping.translating import translate
+
+        source = translate(self.pickled)
+        assert isinstance(source, bytes), "nothing lies beside a computation's code"
+        return replace(self, pickled=None, source=source)
 
 
 def make_bundle(
@@ -64,11 +75,6 @@ def make_bundle(
 def read_bundle(packed: Memory) -> Bundle:
     """Return the bundle that these bytes hold; raises ValueError for other bytes."""
     return Bundle(**msgpack.unpackb(packed))
-
-
-def this_python() -> str:
-    """Return what this process calls the Python that it runs on: "cpython 3.11"."""
-    return f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 # -- named in pickles

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import cloudpickle
 
 from dispy.shipping.bundle import call_now, main_names
+from dispy.shipping.byvalue import ByValuePickler
 from dispy.shipping.modules import has_file, imports_in, is_own
 from dispy.shipping.payloads import CannotPack, by_value_lock
 
@@ -95,35 +96,20 @@ def _why(parts: Mapping[str, Any], name: str, error: Exception) -> str:
     )
 
 
-_reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
-
-
-def _reduce_with_file(code: CodeType) -> tuple[Any, ...]:
-    """Keep the names of source files, which tracebacks shall show.
-
-    cloudpickle 3.1.3 replaces them, so that equal code gives equal bytes wherever it stands.
-    """
-    rebuild, fields = _reduce_code(code)
-    return rebuild, tuple(
-        code.co_filename if field == "<dynamic-code>" else field for field in fields
-    )
-
-
 def _reduce_weak(table: "WeakKeyDictionary[Any, Any]") -> tuple[Any, ...]:
     return WeakKeyDictionary, (dict(table),)
 
 
-class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, which notes what is needed beside the pickle. `close` it in the end."""
+class CodePickler(ByValuePickler):
+    """One which notes what is needed beside the pickle. `close` it in the end."""
 
     dispatch_table = ChainMap(
-        # The second is in every `functools.singledispatch`.
-        {CodeType: _reduce_with_file, WeakKeyDictionary: _reduce_weak},
-        cloudpickle.Pickler.dispatch_table,
+        {WeakKeyDictionary: _reduce_weak},  # it is in every `functools.singledispatch`
+        ByValuePickler.dispatch_table,
     )
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=5)
+        super().__init__(file)
         self.classes: Names = {}  # of `__main__`, by name
         self._main = vars(sys.modules["__main__"])
         self._has_main = False  # functions of it are in the pickle

@@ -62,6 +62,10 @@ class Content:
         """Whether reading it never waits for a disk."""
         return self._memory is not None
 
+    def is_of(self, owner: object) -> bool:
+        """Say whether this is memory of that very object."""
+        return self._memory is not None and self._memory.obj is owner
+
     def read(self, offset: int, length: int) -> bytes | memoryview:
         """Return `length` bytes from `offset`, or what there is; raises ContentLost."""
         if self._memory is not None:

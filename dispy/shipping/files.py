@@ -74,8 +74,8 @@ def manifest(
             files.append(place)
     _check_inside_files(found)
     entries = [[place, *one.entry] for place, one in found.items()]
-    entries += [[name, place.encode(), 0, LINK, 0] for name, place in _links(found, files)]
     _check_limits(entries)
+    entries += [[name, place.encode(), 0, LINK, 0] for name, place in _links(found, files)]
     return entries, [one.content for one in found.values() if one.content is not None]
 
 
@@ -192,13 +192,10 @@ def _links(found: dict[str, _Found], files: Iterable[str]) -> list[tuple[str, st
 def _check_limits(entries: Sequence[list[Any]]) -> None:
     size = 0
     for path, *_ in entries:
-        try:
-            why = why_not_inside(path)
-            size += len(path.encode())
-        except UnicodeEncodeError:
-            why = "its name is not text (UTF-8)"
+        why = why_not_inside(path)
         if why is not None:
             raise DispyError(f"{path!r} cannot be sent: {why}")
+        size += len(path.encode())
     if len(entries) > ENTRIES_LIMIT or size > PATHS_LIMIT:
         raise DispyError(
             f"these are {len(entries)} files; at most {ENTRIES_LIMIT} go along at once. "
@@ -258,6 +255,10 @@ def why_not_inside(path: str) -> str | None:
         return "it would leave the directory"
     if "\0" in path or "" in parts or "." in parts:
         return "it is no path of a file"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not text (UTF-8)"
     if len(path.encode()) > PATH_LIMIT or any(len(part.encode()) > NAME_LIMIT for part in parts):
         return "it is too long"
     return None

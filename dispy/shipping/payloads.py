@@ -6,6 +6,7 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 """
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,14 @@ from dispy.protocol.messages import INLINE_LIMIT, Bulk, Payload
 RAW_SIZE = 1024 * 1024  # bytes; a larger `bytes` is not copied into a pickle
 CHUNK = b"chunk:"  # before the pickle of many calls' items; no pickle begins so
 _MAIN = b"__main__"
+_other_python: str | None = None  # who reads what this process packs, if its Python is another
 # cloudpickle's registries are global and not thread-safe.
 by_value_lock = threading.Lock()
+
+
+def this_python() -> str:
+    """Return what this process calls the Python that it runs on: "cpython 3.11"."""
+    return f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 class CannotPack(DispyError):
@@ -26,13 +33,18 @@ class CannotPack(DispyError):
 
 
 class _Raw:
-    """Stands for a large `bytes` or `bytearray` while that is pickled: out of band."""
+    """Stands for memory of Python's own types while that is pickled: out of band."""
 
-    def __init__(self, data: bytes | bytearray) -> None:
+    def __init__(self, data: Memory) -> None:
         self._data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_raw, (type(self._data), pickle.PickleBuffer(self._data))
+        data = self._data
+        if not isinstance(data, memoryview):
+            return _from_raw, (type(data), pickle.PickleBuffer(data))
+        flat = data if data.c_contiguous else data.tobytes()
+        shape = data.shape if data.ndim > 1 else None
+        return _from_view, (pickle.PickleBuffer(flat), data.format, shape)
 
 
 def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | bytearray:
@@ -73,11 +85,23 @@ def _call_with_code(
     return arguments, keywords
 
 
-_RAW_TYPES = frozenset({bytes, bytearray})
+def _from_view(buffer: Memory, form: Any, shape: tuple[int, ...] | None) -> memoryview:
+    flat = memoryview(buffer).cast("B")
+    return flat.cast(form, shape) if shape is not None else flat.cast(form)
+
+
+_RAW_TYPES = frozenset({bytes, bytearray, memoryview})
+_VIEW_FORMATS = frozenset("bBhHiIlLqQnNfd?c")  # that `memoryview.cast` knows
 
 
 def _raw(value: Any) -> Any:
-    return _Raw(value) if type(value) in _RAW_TYPES and len(value) > RAW_SIZE else value
+    kind = type(value)
+    if kind not in _RAW_TYPES:
+        return value
+    if kind is memoryview:
+        plain = value.format in _VIEW_FORMATS and (value.nbytes or value.ndim == 1)
+        return _Raw(value) if plain else value
+    return _Raw(value) if len(value) > RAW_SIZE else value
 
 
 def pack(value: object, what: str) -> Payload:
@@ -87,9 +111,10 @@ def pack(value: object, what: str) -> Payload:
     and must not change until then. Raises CannotPack, which says what in it is at fault.
     """
     try:
-        return _pack(value)
+        payload = _pack(value)
     except _Refused as refusal:
         raise _cannot_pack(value, what, refusal) from refusal.__cause__
+    return payload if _other_python is None else _translated(payload, what)
 
 
 class _Refused(Exception):
@@ -97,10 +122,11 @@ class _Refused(Exception):
 
 
 def _cannot_pack(value: object, what: str, refusal: _Refused) -> CannotPack:
+    from dispy.shipping.byvalue import ByValuePickler
     from dispy.shipping.culprits import describe_culprit
 
     with by_value_lock:
-        culprit = describe_culprit(value)
+        culprit = describe_culprit(value, ByValuePickler)
     return CannotPack(
         f"{what} cannot be sent to another process: {culprit} ({refusal.__cause__}). Pass plain "
         f"data, or build it inside the job."
@@ -109,17 +135,41 @@ def _cannot_pack(value: object, what: str, refusal: _Refused) -> CannotPack:
 
 def _pack(value: object) -> Payload:
     beside: list[pickle.PickleBuffer] = []
+    value = _raw(value)
     try:
-        packed = pickle.dumps(_raw(value), protocol=5, buffer_callback=beside.append)
+        packed = pickle.dumps(value, protocol=5, buffer_callback=beside.append)
     except Exception:  # whatever a user's __reduce__ raises; cloudpickle may know better
         packed = _MAIN
     if _MAIN in packed:
         beside.clear()
         packed = _pack_by_value(value, beside)
-    if not beside:
-        return packed
-    payload = Bulk(packed, [_flat(buffer) for buffer in beside])
-    return payload if payload.size >= INLINE_LIMIT else _pack_whole(payload, value)
+    payload: Payload = packed
+    if beside:
+        payload = Bulk(packed, [_flat(buffer) for buffer in beside])
+        if payload.size < INLINE_LIMIT:
+            payload = _pack_whole(payload, value)
+    return payload
+
+
+def pack_for(python: str) -> None:
+    """Have `pack` give what that other Python ("cpython 3.13") can load, in this whole process."""
+    global _other_python
+    from dispy.shipping.translating import expect_others
+
+    _other_python = python
+    expect_others()
+
+
+def _translated(payload: Payload, what: str) -> Payload:
+    from dispy.shipping.translating import CannotTranslate, translate
+
+    try:
+        return translate(payload)
+    except CannotTranslate as error:
+        raise CannotPack(
+            f"{what} cannot be sent from {this_python()}, which runs here, to {_other_python}: "
+            f"{error}. Return plain data instead."
+        ) from None
 
 
 def pack_whole(value: object, what: str) -> bytes:
@@ -143,12 +193,11 @@ def _pack_whole(payload: Bulk, value: object) -> bytes:
 
 
 def _pack_by_value(value: object, beside: "list[pickle.PickleBuffer] | None") -> bytes:
-    import cloudpickle  # 16 ms that simple values do not need
+    from dispy.shipping.byvalue import dump  # 16 ms that simple values do not need
 
-    callback = None if beside is None else beside.append
     try:
         with by_value_lock:
-            packed: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
+            packed = dump(value, None if beside is None else beside.append)
     except Exception as error:  # foreign code: any object's __reduce__
         raise _Refused from error
     return packed

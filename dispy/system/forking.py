@@ -13,7 +13,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from _signal import SIG_DFL  # type: ignore[import-not-found]
+from _signal import signal as _set_handler
+from collections.abc import Callable, Iterable
+from functools import partial
+from os import close as _close  # as it is before `isolation.watch` notes each call
+from os import getppid
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -45,7 +50,12 @@ def note_hooks() -> None:
         _in_child.append(sys.modules["random"].seed)
 
 
-_c = ctypes.PyDLL(None, use_errno=True)
+_c = ctypes.PyDLL(None)  # called without releasing the interpreter's lock
+_fork = _c.fork
+_die_with_parent = None
+if sys.platform == "linux":
+    _c.prctl.argtypes = [ctypes.c_int] * 5
+    _die_with_parent = partial(_c.prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def fork_plainly() -> int:
@@ -53,30 +63,37 @@ def fork_plainly() -> int:
 
     Signal handlers that were due in the parent are due in the child too.
     """
-    for hook in reversed(_before):
-        _call(hook)
-    pid: int = _c.fork()
-    for hook in _in_parent if pid else _in_child:
-        _call(hook)
+    if _before:
+        _call(reversed(_before))
+    pid: int = _fork()
     if pid < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        return os.fork()  # which says why it cannot be done, or was asked a moment later
+    if pid and _in_parent:
+        _call(_in_parent)
+    if not pid and _in_child:
+        _call(_in_child)
     return pid
 
 
-def _call(hook: Callable[[], Any]) -> None:
-    try:
-        hook()
-    except Exception:  # foreign code; `os.fork` does the same
-        traceback.print_exc()
+def _call(hooks: Iterable[Callable[[], Any]]) -> None:
+    for hook in hooks:
+        try:
+            hook()
+        except Exception:  # foreign code; `os.fork` goes on too
+            traceback.print_exc()
 
 
 def die_with(parent: int) -> None:
     """Have this child, just forked, get SIGKILL when `parent` ends; where the system can do it."""
-    if sys.platform == "linux":
-        _c.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
+    if _die_with_parent is not None:
+        _die_with_parent()
+        if getppid() != parent:
             os._exit(1)
+
+
+def restore_default(number: int) -> None:
+    """Give a signal back its default action, without the conversions of `signal.signal`."""
+    _set_handler(number, SIG_DFL)
 
 
 def end_descriptor(pid: int) -> int | None:
@@ -87,3 +104,8 @@ def end_descriptor(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:  # a kernel before 5.3, or a sandbox that forbids it
         return None
+
+
+def release_end(descriptor: int) -> None:
+    """Close what `end_descriptor` returned."""
+    _close(descriptor)

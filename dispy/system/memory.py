@@ -47,3 +47,10 @@ def keep_freed_memory() -> None:
         if hasattr(libc, "mallopt"):  # not every C library has it
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def return_freed_memory() -> None:
+    """Give the system what the C library holds and nobody uses: a fork pays for each page."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # not every C library has it
+        trim(0)

@@ -73,6 +73,11 @@ def how_it_ended(status: int) -> str:
     return told_exit(os.waitstatus_to_exitcode(status))
 
 
+def most_memory(usage: Any) -> int:
+    """Return how many bytes a process had in memory at most, by the usage that `wait4` gives."""
+    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
 def told_exit(code: int) -> str:
     """Say in words what an exit code means, as `subprocess` gives it: negative is a signal."""
     if code >= 0:

@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 from dispy.protocol.frames import (
@@ -89,16 +89,17 @@ class Channel:
             attach_sources(frame, self.descriptors)
         return frame
 
-    def receive_arrived(self) -> list[Frame]:
-        """Return the frames that are here already; raises EndOfChannel."""
-        frames = []
+    def receive_arrived(self) -> Iterator[Frame]:
+        """Yield the frames that are here already; raises EndOfChannel.
+
+        Whoever takes descriptors that came with one does so before the next.
+        """
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._read(socket.MSG_DONTWAIT)
         while (frame := self._decoder.next_frame()) is not None:
             attach_sources(frame, self.descriptors)
-            frames.append(frame)
-        return frames
+            yield frame
 
     def _read(self, flags: int) -> None:
         space = self._decoder.space()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
+from dispy.model.errors import JobTimeout
 from dispy.protocol.messages import Payload
 from dispy.shipping.failures import describe_failure
 from dispy.shipping.payloads import CHUNK, CannotPack, pack, unpack
@@ -57,7 +58,7 @@ def call_each(function: Callable[..., Any], packed: Payload) -> Payload:
             results.extend(map(function, rest))
             if len(results) < len(items):  # only StopIteration ends it early and in silence
                 raise StopIteration
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, JobTimeout):
             raise
         except BaseException as error:  # foreign code
             results.append(describe_failure(error))

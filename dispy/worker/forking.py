@@ -7,10 +7,10 @@ its result on the slip, and is gone with all that it has changed or started. Its
 end of that job and of nothing else.
 
 What does not fit on the slip comes over a socket pair, while the worker waits: interim results,
-files, large results. A SIGINT of the node's goes to the whole process group: in the child it is
-the job's KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either
-before a fork, or to both sides after it, and one that the interpreter has not handled yet at
-the fork is due in the child as well (`dispy.system.forking`).
+files, large results. A SIGINT of the node's goes to the whole process group: in the child it is the
+job's KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either before
+a fork, or to both sides after it, and one that the interpreter has not handled yet at the
+fork is due in the child as well (`dispy.system.forking`).
 """
 
 import contextlib
@@ -20,23 +20,62 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from os import _exit, getpid, getppid
+from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
 import msgpack
 
+from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
-from dispy.system.forking import die_with, end_descriptor, fork_plainly
-from dispy.system.processes import children, how_it_ended, widen
+from dispy.shipping.payloads import pack_call
+from dispy.system.forking import (
+    die_with,
+    end_descriptor,
+    fork_plainly,
+    release_end,
+    restore_default,
+)
+from dispy.system.memory import return_freed_memory
+from dispy.system.processes import children, how_it_ended, most_memory, widen
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
+from dispy.worker.computation import Computation
 from dispy.worker.isolation import reseed
 from dispy.worker.jobs import CANCELLED, FAILED, Extra, Worker, failure
 from dispy.worker.slip import Slip
 
+_SIGTERM, _SIGXCPU = int(signal.SIGTERM), int(signal.SIGXCPU)
+REHEARSALS = 20  # from the eighth call on CPython 3.11 specialises a function's code
+TOLL_JOBS = 500  # with others behind them: until then it is nobody's loss
 UNWATCHED_MS = 5  # between looks at a child, where the system cannot tell of its end
+_Said = tuple[dict[str, Any], float] | None  # a job's limits, and the second of its beginning
 _Run = Callable[[Any], tuple[Payload, Extra]]
+
+
+class Toll:
+    """Finds out whether a process for each job is what limits their rate."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self._jobs, self._whole, self._own = 0, 0.0, 0.0
+
+    def paid(self, whole: float, own: float) -> tuple[float, float] | None:
+        """Count a job: its seconds in all, and those that it ran.
+
+        Once, when enough jobs have spent more on their processes than on themselves, return
+        the mean seconds that a job ran, and that its process cost.
+        """
+        self._jobs += 1
+        self._whole += whole
+        self._own += own
+        if self._jobs < TOLL_JOBS:
+            return None
+        mean, toll = self._own / self._jobs, (self._whole - self._own) / self._jobs
+        self._jobs, self._whole, self._own = 0, 0.0, 0.0
+        self.told = toll > mean
+        return (mean, toll) if self.told else None
 
 
 class ForkingWorker(Worker):
@@ -44,15 +83,32 @@ class ForkingWorker(Worker):
 
     def __init__(self, node_name: str, *arguments: Any, **keywords: Any) -> None:
         """`node_name` is for people; the rest as for Worker."""
+        # Sent to the group it is for the job; this process tells how that ended.
+        signal.signal(signal.SIGTERM, _go_on)
         super().__init__(*arguments, **keywords)
         self._node_name = node_name
         self._slip = Slip()
         self._child: int | None = None  # the process of the job that runs; 0: this is it
         self._heard: Frame | None = None  # what it said through the socket of its end
+        self._said: _Said = None
+        self._most_memory = 0  # bytes that the last child had at once
+        self._toll = Toll()
         self._connect()
-        # Sent to the group it is for the job; this process tells how that ended.
-        signal.signal(signal.SIGTERM, _go_on)
+        self._rehearse()
+        return_freed_memory()
         gc.freeze()  # so that no collection in a child writes to memory that it shares
+
+    def _rehearse(self) -> None:
+        """Walk a child's way here: what the interpreter learns of it would else be learnt, and
+        written to memory that is shared, in every child anew."""
+        ours, self._computation = self._computation, Computation("", abs, None)
+        call = pack_call("", (1,), {})
+        for _ in range(REHEARSALS):
+            getppid()
+            result, extra = super()._run(call)
+            self._output.flush()
+            self._leave(result, extra, 0.0)
+        self._computation = ours
 
     def _connect(self) -> None:
         """Make the socket pair through which children speak; each has both ends."""
@@ -74,9 +130,16 @@ class ForkingWorker(Worker):
 
     # -- in the worker
 
+    def _limit(self, options: dict[str, Any]) -> None:
+        """Note what holds for the next job: the process that runs it sets its own limits."""
+        self._said = options, monotonic()
+        self._limits.leave_to_children()
+
     def _run_apart(self, run: _Run, payload: Any) -> tuple[Payload, Extra]:
         if self._child == 0:
             return run(payload)  # a job with bulk, whose arguments are mapped now
+        begin = perf_counter()
+        said, self._said = self._said, None
         try:
             if self._interrupt_noted or self._dropped:
                 self._heed_interrupt()
@@ -89,11 +152,15 @@ class ForkingWorker(Worker):
         except OSError as error:
             return FAILED, failure(error, "the node could not start a process for it:\n")
         if not pid:
-            self._be_child(parent, run, payload)
+            self._be_child(parent, said, run, payload)
         status = self._await_end(pid)
         self._child = None
         _end_company()
-        return self._outcome(status)
+        result, extra = self._outcome(status)
+        if self._queue and not self._toll.told:  # others wait for this one
+            toll = self._toll.paid(perf_counter() - begin, self._slip.seconds)
+            return result, extra if toll is None else {**extra, "forking": toll}
+        return result, extra
 
     def _await_end(self, pid: int) -> int:
         """Pass on what the child says, until it has ended; return its wait status."""
@@ -104,15 +171,16 @@ class ForkingWorker(Worker):
         try:
             while True:
                 self._poll.poll(patience)
-                ended, status = os.waitpid(pid, os.WNOHANG)
+                ended, status, usage = os.wait4(pid, os.WNOHANG)
                 if self._slip.spoke:
                     self._hear()
                 if ended:
+                    self._most_memory = most_memory(usage)
                     return status
         finally:
             if watched is not None:
                 self._poll.unregister(watched)
-                os.close(watched)
+                release_end(watched)
 
     def _hear(self) -> None:
         for frame in map(check, self._ours.receive_arrived()):
@@ -128,7 +196,7 @@ class ForkingWorker(Worker):
         """Return what a child has left, or how it ended without."""
         left = self._slip.take()
         if left is not None:
-            result, extra, _ = left
+            result, extra = left
             return result, msgpack.unpackb(extra) if extra else {}
         if self._heard is not None:
             return self._claim(self._heard)
@@ -138,6 +206,7 @@ class ForkingWorker(Worker):
         if self._was_interrupted():
             reason = f"cancelled; {reason}"
         reason = f"{reason}, while it ran this job on node {self._node_name}"
+        reason = f"{reason}; it had used {tell_bytes(self._most_memory)} of memory at most"
         return FAILED, {"status": int(Status.Terminated), "exception": reason}
 
     def _claim(self, frame: Frame) -> tuple[Payload, Extra]:
@@ -158,21 +227,23 @@ class ForkingWorker(Worker):
 
     # -- in the child
 
-    def _be_child(self, parent: int, run: _Run, payload: Any) -> NoReturn:
+    def _be_child(self, parent: int, said: _Said, run: _Run, payload: Any) -> NoReturn:
         """Run the job and end. A bug of ours goes up to where the worker's would be told."""
         die_with(parent)
-        self._pid, self._channel = os.getpid(), self._theirs
-        self._dropped.clear()  # the worker's business
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._pid = getpid()
+        restore_default(_SIGTERM)
+        if said is not None:
+            restore_default(_SIGXCPU)
+            self._limits.begin(*said)
         reseed()
         begin = perf_counter()
         result, extra = run(payload)
         seconds = perf_counter() - begin
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             self._end_fork()
         self._output.flush()
         self._leave(result, extra, seconds)
-        os._exit(0)
+        _exit(0)
 
     def _leave(self, result: Payload, extra: Extra, seconds: float) -> None:
         extra.pop("held", None)  # nobody looks at its arguments any more
@@ -193,9 +264,12 @@ class ForkingWorker(Worker):
         buffers: Sequence[Buffer] = (),
         descriptors: Sequence[int] = (),
     ) -> None:
-        if self._child == 0:
-            self._slip.note_spoke()
-        super()._send(kind, body, buffers, descriptors)
+        if self._child != 0:
+            super()._send(kind, body, buffers, descriptors)
+            return
+        self._slip.note_spoke()
+        with self._sending:
+            self._theirs.send(kind, body, buffers, descriptors)
 
     # -- signals
 
@@ -203,9 +277,10 @@ class ForkingWorker(Worker):
         if self._child != 0:
             super()._heed_interrupt()
             return
-        self._interrupt_noted = False  # it came after the fork: it is for this job
-        self._interrupted_job = self._running
-        raise KeyboardInterrupt
+        if self._interrupt_noted:  # it came after the fork: it is for this job
+            self._interrupt_noted = False
+            self._interrupted_job = self._running
+            raise KeyboardInterrupt
 
     def _interrupted(self, number: int, frame: Any) -> None:
         if self._child == 0:

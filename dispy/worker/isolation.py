@@ -66,7 +66,7 @@ def watch() -> None:
     for name in ("close", "dup2"):
         _note_calls(os, name, _DESCRIPTORS)
     _note_calls(os, "closerange", _IDENTITY)  # may have closed what is ours
-    for name in ("umask", "nice", "setsid", "setpgid", "setuid", "setgid", "chroot"):
+    for name in ("umask", "nice", "setpriority", "setsid", "setpgid", "setuid", "setgid", "chroot"):
         _note_calls(os, name, _IDENTITY)
 
 

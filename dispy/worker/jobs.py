@@ -35,6 +35,7 @@ from dispy.worker.inside import NAMES, node_logger
 from dispy.worker.isolation import Isolation
 from dispy.worker.jobcode import JobCode
 from dispy.worker.journal import Journal
+from dispy.worker.limits import JobLimits
 from dispy.worker.output import Output
 from dispy.worker.sending import send_file
 
@@ -52,6 +53,7 @@ class Worker:
         journal: Journal,
         computation: Computation,
         directory: str,
+        limits: JobLimits,
         shares_memory: bool = False,
         by_lines: bool = False,
         log: int = 2,
@@ -98,6 +100,8 @@ class Worker:
             computation.names.update(injected)
         code_loader[:] = [JobCode(computation.names).load]
         self._isolation = Isolation(computation.names, directory, self._output)
+        self._limits = limits
+        limits.started(lambda: self._in_user_code)
 
     def serve(self) -> None:
         """Run jobs until the node closes the channel, or a job leaves what cannot be cleaned."""
@@ -112,6 +116,8 @@ class Worker:
                     if not self._queue:
                         self._send_answer()  # nobody has to wait for the cleaning
                     clean = self._isolation.clean()
+                    if self._limits.may_wear and self._limits.is_worn():
+                        clean = False
             self._retire()
 
     def _take(self, frame: Frame) -> None:
@@ -130,7 +136,10 @@ class Worker:
         )
 
     def _run_next(self) -> None:
-        number, payload, _ = self._queue.popleft()
+        number, payload, options = self._queue.popleft()
+        limited = options is not None or self._limits.for_all
+        if limited:  # before the node can see that it runs, whose clock is about to start
+            self._limit(options or {})
         self._journal.begin(number)
         self._running = number
         start = time()
@@ -140,6 +149,8 @@ class Worker:
             result, extra = self._run(payload)
         end = time()
         self._running = None
+        if limited:
+            self._limits.end()
         if os.getpid() != self._pid:
             self._end_fork()
         stdout, stderr = self._output.take()
@@ -155,6 +166,10 @@ class Worker:
         self._results.append(result)
         if not self._journal.add(number, start, end, result, packed_extra):
             self._send_answer(recorded=False)
+
+    def _limit(self, options: dict[str, Any]) -> None:
+        """Set what the next job may use."""
+        self._limits.begin(options, monotonic())
 
     def _end_fork(self) -> None:
         """End a child that the job forked and that came back from the job's code."""
@@ -194,6 +209,8 @@ class Worker:
             self._isolation.recover()
             if isinstance(error, KeyboardInterrupt) and self._was_interrupted():
                 what = CANCELLED
+            elif isinstance(error, MemoryError) and self._limits.memory:
+                what = self._limits.tell_memory()
             return FAILED, failure(error, what)
         if self._computation.is_program and self._was_interrupted():
             reason = f"cancelled while it ran; the program {told_exit(value)}"

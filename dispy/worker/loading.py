@@ -13,6 +13,7 @@ from typing import Any
 
 from dispy.protocol.frames import Memory
 from dispy.shipping.bundle import Bundle, read_bundle
+from dispy.shipping.payloads import pack_for, this_python
 from dispy.worker import inside
 from dispy.worker.computation import Computation, function_of
 from dispy.worker.names import mentioned_modules
@@ -25,6 +26,8 @@ def load(name: str, content: Memory, settings: Mapping[str, Any]) -> Computation
     """Return a computation ready to be called; raises whatever its code raises."""
     directory, provided = settings["directory"], settings["names"]
     bundle = read_bundle(content)
+    if bundle.python != this_python():
+        pack_for(bundle.python)
     sys.modules["__main__"] = main = ModuleType("__main__")
     vars(main).update(provided)
     if bundle.modules:

@@ -14,11 +14,13 @@ from typing import Any, NoReturn
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
 from dispy.shipping.failures import describe_failure
+from dispy.shipping.stored import use_store
 from dispy.system.processes import (
     adopt_orphans,
     children,
     die_with_parent,
     how_it_ended,
+    most_memory,
     outlive_parent,
 )
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
@@ -27,6 +29,7 @@ from dispy.worker.inside import NAMES
 from dispy.worker.isolation import reseed, watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
+from dispy.worker.limits import JobLimits
 from dispy.worker.loading import load
 from dispy.worker.preparing import Preparing, Told
 
@@ -43,6 +46,7 @@ class Nursery:
         self._by_lines = False  # output is read while jobs run
         self._make_worker: Callable[..., Worker] = Worker
         self._max_result_size = 0  # bytes; 0: any
+        self._limits = JobLimits({})
         self._workers: dict[int, int] = {}  # process -> worker
         self._own: set[int] = set()  # processes that loading the computation has started
         self._wake, self._waker = socket.socketpair()
@@ -115,8 +119,11 @@ class Nursery:
         self._max_result_size = int(settings.get("max_result_size") or 0)
         try:
             NAMES.update(provided)
+            use_store(settings.get("store"))
             os.chdir(directory)
             sys.path.insert(0, directory)
+            self._limits = JobLimits(settings.get("limits", {}), settings.get("cpus", 1))
+            self._limits.surround()
             for entry in settings.get("path", []):
                 if entry not in sys.path:
                     sys.path.append(entry)
@@ -125,6 +132,8 @@ class Nursery:
             self._preparing = Preparing(
                 self._computation, settings.get("setup_args"), bool(settings.get("client_shutdown"))
             )
+            if self._computation.setup is not None:
+                self._channel.send(Kind.BEGUN, [])
             why, told = self._preparing.set_up()
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to
@@ -151,6 +160,9 @@ class Nursery:
         for descriptor in descriptors:
             os.close(descriptor)
         if pid is not None:
+            # It does so too. But whoever is told of it may signal its group at once.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.setpgid(pid, pid)
             self._workers[pid] = worker_id
             self._channel.send(Kind.FORKED, [worker_id, pid])
 
@@ -170,8 +182,8 @@ class Nursery:
             os.close(journal)
             reseed()
             self._make_worker(
-                channel, records, self._computation, self._directory, self._shares_memory,
-                self._by_lines, log, self._max_result_size,
+                channel, records, self._computation, self._directory, self._limits,
+                self._shares_memory, self._by_lines, log, self._max_result_size,
             ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen
@@ -191,7 +203,7 @@ class Nursery:
             worker_id = self._workers.pop(pid, None)
             if worker_id is not None:
                 _kill_group(pid)
-                self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), usage.ru_maxrss])
+                self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), most_memory(usage)])
             # What is left of a worker's jobs is ours now; so is what those leave in turn.
             for orphan in set(children(os.getpid())) - self._workers.keys() - self._own:
                 _kill(orphan)

@@ -75,10 +75,12 @@ class Output:
     def _flush(self) -> bool:
         """Write out what Python's streams hold; False where the job has changed them."""
         if sys.stdout is self._stdout and sys.stderr is self._stderr:
-            with contextlib.suppress(OSError, ValueError):  # the job closed one
+            try:
                 self._stdout.flush()
                 self._stderr.flush()
                 return True
+            except (OSError, ValueError):
+                pass  # the job closed one
         for stream in (self._stdout, self._stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

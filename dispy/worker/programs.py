@@ -12,6 +12,7 @@ from dispy.model.errors import DispyError
 from dispy.system.interpreter import is_frozen, own_environment
 from dispy.system.processes import memory_file
 from dispy.worker.computation import Computation
+from dispy.worker.limits import job_environment
 
 
 class CannotStart(DispyError):
@@ -27,9 +28,13 @@ def load_program(
     and `directory` leads its PATH.
     """
     path = os.path.join(directory, os.path.basename(name))
-    with open(path, "wb") as file:
+    # Beside it first: a program that runs, for another cluster with this `dest_path`, cannot be
+    # written to, and a link of that name leads to a file of the user's.
+    growing = f"{path}.{os.getpid()}.new"
+    with open(growing, "wb") as file:
         file.write(content)
-    os.chmod(path, 0o700)
+    os.chmod(growing, 0o700)
+    os.replace(growing, path)
     command = [path]
     if path.endswith(".py"):
         command = [sys.executable, *(["worker", "--script"] if is_frozen() else []), path]
@@ -46,7 +51,9 @@ def _runner(command: list[str], environment: dict[str, str]) -> Callable[..., in
         try:
             # It inherits descriptors 1 and 2, and with them the capture of output.
             with _readable(stdin) as source:
-                process = subprocess.Popen([*command, *arguments], stdin=source, env=environment)
+                process = subprocess.Popen(
+                    [*command, *arguments], stdin=source, env={**environment, **job_environment}
+                )
         except (OSError, ValueError) as error:
             raise CannotStart(_why(command, error)) from None
         return process.wait()

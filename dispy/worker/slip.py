@@ -42,10 +42,16 @@ class Slip:
         _HEAD.pack_into(self._map, 0, True, self._spoke, len(result), len(extra), seconds)
         return True
 
-    def take(self) -> tuple[bytes, bytes, float] | None:
-        """Return result, extra and seconds; None where nothing was left, or no sense."""
-        left, _, size, extra_size, seconds = _HEAD.unpack_from(self._map)
+    @property
+    def seconds(self) -> float:
+        """How long the job ran; 0 where no result lies here."""
+        seconds: float = _HEAD.unpack_from(self._map)[-1]
+        return seconds
+
+    def take(self) -> tuple[bytes, bytes] | None:
+        """Return result and extra; None where nothing was left, or no sense."""
+        left, _, size, extra_size, _ = _HEAD.unpack_from(self._map)
         at, end = _HEAD.size + size, _HEAD.size + size + extra_size
         if not left or end > SLIP_BYTES:
             return None
-        return self._map[_HEAD.size : at], self._map[at:end], seconds
+        return self._map[_HEAD.size : at], self._map[at:end]

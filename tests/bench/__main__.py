@@ -8,7 +8,9 @@ Options:
   --quick        fewer jobs: does it work at all
   --only=<rows>  only these rows, with commas between them
 
-A ratio above 1 says that dispy is so many times better. Run it where nothing else runs.
+A ratio above 1 says that dispy is so many times better. "fork" is not a pool but what limits one:
+os.fork, exit and wait in a loop, in a bare interpreter on each processor. Run it where nothing
+else runs.
 """
 
 import os
@@ -46,9 +48,11 @@ Measure = Callable[[Contender], float]
 
 
 @contextmanager
-def dispy_cluster(function: Callable[..., Any], processors: int) -> Iterator[Contender]:
+def dispy_cluster(
+    function: Callable[..., Any], processors: int, isolation: str = "worker"
+) -> Iterator[Contender]:
     """Offer a cluster on a node of our own."""
-    with JobCluster(function, loglevel=30) as cluster:
+    with JobCluster(function, loglevel=30, isolation=isolation) as cluster:
         yield measurements.contender_of(cluster)
 
 
@@ -81,6 +85,10 @@ class Rows:
         rows = {
             "jobs": ("jobs one by one", "jobs/s", True, self._of(
                 lambda c: measurements.jobs_per_second(c, count(20_000)))),
+            "forks": ("a process for each job", "jobs/s", True, {
+                "dispy": lambda: measurements.jobs_per_second(self._apart(), count(5_000)),
+                "fork": lambda: others.forks_per_second(self._processors, count(2_500)),
+            }),
             "map": ("map over a range", "calls/s", True, self._of(
                 lambda c: measurements.calls_per_second(c, count(1_000_000)))),
             "trip": ("round trip, median", "ms", False, self._of(
@@ -110,6 +118,13 @@ class Rows:
         rows["numpy"] = ("the same, NumPy", "MB/s", True, self._of(
             lambda c: measurements.bytes_per_second(c, array, array.nbytes) / 1e6))  # fmt: skip
         return rows
+
+    def _apart(self) -> Contender:
+        key = ("isolation", "job")
+        if key not in self._opened:
+            made = dispy_cluster(give_back, self._processors, isolation="job")
+            self._opened[key] = self._stack.enter_context(made)
+        return self._opened[key]
 
     def _count(self, full: int) -> int:
         return full // self._scale
@@ -145,7 +160,9 @@ def main() -> None:
     print("\n".join(table(HEADER, lines, left=(0, 1, 2))))
 
 
-HEADER = ("row", "what", "unit", "dispy", "executor", "ratio", "Pool", "ratio")
+HEADER = (
+    "row", "what", "unit", "dispy", "executor", "ratio", "Pool", "ratio", "fork", "ratio",
+)  # fmt: skip
 
 
 def _line(
@@ -153,7 +170,7 @@ def _line(
 ) -> tuple[str, ...]:
     ours = medians["dispy"]
     cells = [_short(ours)]
-    for name in ("executor", "pool"):
+    for name in ("executor", "pool", "fork"):
         if name in medians:
             theirs = medians[name]
             cells += [_short(theirs), f"{ours / theirs if more else theirs / ours:.2f}"]

@@ -1,6 +1,7 @@
 """The standard library's pools, as contenders of `dispy.cli.measurements`."""
 
 import multiprocessing
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -62,3 +63,24 @@ def executor_queued_bytes(processors: int, count: int) -> float:
     for child in this.children(recursive=True):
         child.kill()
     return taken - sys.getsizeof((0.0,)) - 8  # the arguments and our list, as there
+
+
+FORKS = """
+import os, sys, time
+begin, count = time.perf_counter(), int(sys.argv[1])
+for _ in range(count):
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(count / (time.perf_counter() - begin))
+"""
+
+
+def forks_per_second(processors: int, count: int) -> float:
+    """Return how many times a second bare interpreters, one a processor, fork, exit and wait."""
+    command = [sys.executable, "-I", "-S", "-c", FORKS, str(count)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processors)
+    ]
+    return sum(float(each.communicate()[0]) for each in running)

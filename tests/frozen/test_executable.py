@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from frozen.conftest import wait_until
+from frozen.conftest import ROOT, wait_until
+from other_pythons import OWN, interpreter, others
 from system.conftest import DEADLINE
 from system.test_canonical_program import BRIEF, check
 
@@ -19,6 +20,42 @@ job = cluster.submit(*sys.argv[2:])
 job()
 print(job.status == dispy.DispyJob.Finished, job.result, job.stdout, job.stderr, job.exception)
 cluster.close()
+"""
+
+OF_ALL_SORTS = """
+import dataclasses, dispy, enum, sys
+
+@dataclasses.dataclass(order=True)
+class Point:
+    x: int
+    tags: list = dataclasses.field(default_factory=list)
+    def moved(self, by): return dataclasses.replace(self, x=self.x + by)
+
+class Color(enum.Enum):
+    RED = 1
+
+def scaled(n):
+    def scale(point, function):
+        return sys.version_info[1], helper(point.moved(n)), function(n), Color(1)
+    return scale
+
+def helper(point):
+    \'\'\'Use a name of another version's bytecode: none is loaded.\'\'\'
+    match point:
+        case Point(x=x): return Point(x * base)
+
+base = 10
+if __name__ == "__main__":
+    cluster = dispy.JobCluster(scaled(2))
+    for n in range(3):
+        minor, point, given, color = cluster.submit(Point(n), lambda x: x + base).get()
+        print(point == Point((n + 2) * 10), given, color is Color.RED, minor - sys.version_info[1])
+    names = {}
+    exec("def made(): pass", names)
+    try:
+        cluster.submit(Point(1), names["made"]).get()
+    except dispy.DispyError as error:
+        print(error)
 """
 
 BUSY = """
@@ -86,6 +123,19 @@ if __name__ == "__main__":
 """)
     assert program.end() == 0, program.output
     assert "(1024, '/opt/of-the-user', 'CERT_REQUIRED')" in program.output
+
+
+@pytest.mark.parametrize("version", others())
+def test_a_client_with_another_python_runs_its_code_in_the_executable(
+    run_program, start_frozen, version: str
+) -> None:
+    start_frozen()
+    program = run_program(OF_ALL_SORTS, PYTHONPATH=str(ROOT), python=interpreter(version))
+    assert program.end() == 0, program.output
+    apart = sys.version_info[1] - int(version.partition(".")[2])
+    assert program.output.count(f"True 12 True {apart}\n") == 3, program.output
+    assert "'made' has no source text" in program.output
+    assert f"runs cpython {OWN}, this program cpython {version}" in program.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -53,9 +53,11 @@ def nothing_left() -> Iterator[None]:
 class Program:
     """A user's program in a process of its own; `output` has both its streams."""
 
-    def __init__(self, path: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, path: Path, *arguments: str, python: str = sys.executable, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(path), *arguments],
+            [python, str(path), *arguments],
             cwd=path.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -108,18 +110,27 @@ def run_program(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Pr
 
 
 class RunningNode:
-    """A `dispy node` process."""
+    """A `dispy node` process, run by this or another `python`."""
 
-    def __init__(self, directory: Path, host: str, port: int, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        host: str,
+        port: int,
+        *options: str,
+        python: str = sys.executable,
+        **environment: str,
+    ) -> None:
         self.host, self.port, self.directory = host, port, directory
+        _, *command = own_command(
+            "node", f"--host={host}", f"--port={port}", f"--dest_path_prefix={directory}", *options
+        )
         self.process = subprocess.Popen(
-            own_command(
-                "node", f"--host={host}", f"--port={port}",
-                f"--dest_path_prefix={directory}", *options,
-            ),
+            [python, *command],
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+            env={**os.environ, **environment},
+        )
         assert self.process.stderr is not None
         self.said = ""
         while "serves" not in self.said:

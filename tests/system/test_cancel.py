@@ -18,9 +18,9 @@ def act(source: str) -> object:
     return names.get("result")
 
 
-@pytest.fixture(scope="module")
-def cluster(shared_node: Any) -> Iterator[JobCluster]:
-    opened = JobCluster(act, nodes=[shared_node.host])
+@pytest.fixture(scope="module", params=["worker", "job"])
+def cluster(shared_node: Any, request: pytest.FixtureRequest) -> Iterator[JobCluster]:
+    opened = JobCluster(act, nodes=[shared_node.host], isolation=request.param)
     for job in [opened.submit("result = 1") for _ in range(200)]:
         assert job.wait(DEADLINE)
     yield opened

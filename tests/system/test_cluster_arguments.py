@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dispy
-from dispy import DispyError, DispyJob, JobCluster, NodeAllocate
+from dispy import DispyError, DispyJob, JobCluster
 
 Open = Callable[..., JobCluster]
 
@@ -45,7 +45,7 @@ def test_the_first_five_arguments_have_the_order_of_dispy_4(open_cluster: Open) 
         {"ip_addr": "127.0.0.1", "port": 51347, "node_port": 51348, "ext_ip_addr": "10.0.0.1"},
         {"host": ["127.0.0.1"], "dispy_port": 51347, "ext_host": "10.0.0.1"},
         {"ipv4_udp_multicast": True, "poll_interval": 5, "recover_file": "recover"},
-        {"dest_path": "somewhere", "cleanup": False, "ping_interval": 1, "pulse_interval": 0.1},
+        {"dest_path": "somewhere", "cleanup": True, "ping_interval": 1, "pulse_interval": 0.1},
         {"loglevel": logging.DEBUG, "reentrant": True, "secret": "", "keyfile": None},
         {"depends": [], "setup": None, "cleanup": True, "certfile": None, "poll_interval": None},
     ],
@@ -66,20 +66,16 @@ def test_the_newer_name_of_an_argument_wins_with_a_warning(
 def test_what_has_no_effect_is_told_to_those_who_debug(
     open_cluster: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_cluster(double, dest_path="there", recover_file="r", loglevel=dispy.logger.DEBUG)
-    assert "without effect in this version: dest_path, recover_file" in caplog.text
+    open_cluster(double, recover_file="r", loglevel=dispy.logger.DEBUG)
+    assert "without effect in this version: recover_file" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"depends": [double]}, "depends: .* travel with it"),
-        ({"setup": one}, "setup: .* no setup"),
-        ({"cleanup": one}, "cleanup: .* True or False"),
         ({"secret": "xyzzy"}, "does not encrypt yet"),
         ({"certfile": "a.pem", "keyfile": "b.pem"}, "does not encrypt yet"),
-        ({"nodes": [NodeAllocate("*", depends=["f"])]}, "depends:"),
-        ({"nodes": [NodeAllocate("*", setup_args=(1,))]}, "setup:"),
         ({"nodes": 7}, '"nodes" argument is invalid'),
         ({"nodes": [7]}, "7 is not a host"),
         ({"nodes": ["no.such.host.invalid"]}, "none of .* can be resolved"),

@@ -21,6 +21,16 @@ SAYS = {
     "obj_instances.py": (r"order 1 costs 7; the node printed: pricing order 1\n", []),
     "parameter_search.py": (r"best 1\.414, 2 refused", []),
     "word_count.py": (r"quick 4\ndog 3\nthe 3\na 2\n", []),
+    "node_setup.py": (r"three is number 3 of the words on \S+\nfive is number 5", []),
+    "shared_counter.py": (r"counted 800 of 800 on 1 nodes", ["100"]),
+    "replace_data.py": (r"five apples cost 15\nfive apples cost 35 now", []),
+    "send_files.py": (r"table1.txt: 10 lines\ntable2.txt: 10 lines", ["2"]),
+    "run_script.py": (
+        r"numbers0.txt exit status 1 the sum is 0\nnumbers1.txt exit status 0 the sum is 45",
+        [],
+    ),
+    "choose_nodes.py": (r"(ran on \S+; \d+ processors to use\n){5}", []),
+    "ssh_tunnel.py": (r"squares from \S+ \[1, 4, 9, 16, 25\]", []),
     "map_and_await.py": (
         r"1 8 27 64 \(five is right out\) 216\b(?s:.*)awaited: \[0, 1, 8",
         ["7"],

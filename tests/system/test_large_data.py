@@ -73,6 +73,27 @@ def test_what_a_job_keeps_of_its_arguments_never_changes(run_program) -> None:
     assert "all right" in program.output
 
 
+HOLD = """
+import sys
+import dispy
+
+def give(size):
+    return bytearray(size)
+
+with dispy.JobCluster(give) as cluster:
+    kept = [cluster.submit(3_000_000).get(30) for _ in range(5)]
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_program_that_holds_results_leaves_no_process(run_program) -> None:
+    program = run_program(HOLD)
+    while "ready" not in program.line():
+        assert program.process.poll() is None, program.output
+    program.process.kill()
+
+
 def test_shared_segments_are_bounded_and_used_again() -> None:
     from dispy.system.segments import POOL_BYTES, POOL_SEGMENTS, SHARED_SIZE, SegmentPool
 

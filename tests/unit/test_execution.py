@@ -5,7 +5,14 @@ import sys
 
 from dispy.execution.core import Execution
 from dispy.execution.ledger import Ledger
-from dispy.execution.records import Feed, Report, StartWorker, TellCrowded, TellShare
+from dispy.execution.records import (
+    Feed,
+    Report,
+    StartWorker,
+    Stop,
+    TellCrowded,
+    TellShare,
+)
 from dispy.execution.shares import ACTIVE_SECONDS, CROWDED_SECONDS
 
 
@@ -15,8 +22,15 @@ def test_any_order_of_events_keeps_the_promises() -> None:
         core, now, given, final = Execution(chance.randint(1, 4)), 0.0, {}, set()
         gone = set()  # given back, or dropped because nobody wants them
         keys = [(owner, number) for owner in "abc" for number in (1, 2)]
-        for key in keys:
+
+        def open_one(key, core=core, chance=chance) -> None:
             core.computation_opened(key)
+            core.computation_bounded(
+                key, chance.random() < 0.2, chance.choice((1, 3, 100, 1 << 30))
+            )
+
+        for key in keys:
+            open_one(key)
             given[key] = []
 
         def take(actions, final=final) -> None:
@@ -30,7 +44,12 @@ def test_any_order_of_events_keeps_the_promises() -> None:
             now += chance.random()
             key = chance.choice(keys)
             busy = [w for w in core.workers.values() if w.jobs]
-            match chance.randrange(10):
+            match chance.randrange(11):
+                case 10:
+                    if core.held_back:
+                        take(core.go_on())
+                    else:
+                        core.hold_back()
                 case 0 | 1:
                     jobs = range(len(given[key]), len(given[key]) + chance.choice((1, 7, 90)))
                     given[key].extend(jobs)
@@ -70,7 +89,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                     take(actions)
                     gone.update((key, job) for job in back)
                     if key not in core.computations:
-                        core.computation_opened(key)
+                        open_one(key)
                 case 9 if given[key]:
                     numbers = chance.sample(given[key], min(3, len(given[key])))
                     # Numbers of one owner: a job of its other computation may have the same.
@@ -163,6 +182,39 @@ def test_a_dropped_job_is_not_reported_and_can_come_again() -> None:
     assert not [action for action in actions if isinstance(action, Report)]
     core.jobs_received(("a", 1), [1], 0.0)
     assert core.held("a") == {("a", 1): [1]}
+
+
+def test_a_worker_gets_its_successor_before_its_last_jobs_are_done() -> None:
+    core = two_owners(slots=1)
+    core.computation_bounded(("a", 1), alone=False, jobs_per_worker=3)
+    core.jobs_received(("a", 1), range(9), 0.0)
+    told = core.jobs_done(1, [0], 1e-6, 0.0)
+    assert told == [Feed(1, (1, 2)), StartWorker(("a", 1), 2)]
+    assert core.jobs_done(1, [1], 1e-6, 0.0) == []
+    assert core.jobs_done(1, [2], 1e-6, 0.0) == [
+        Stop(1, cancelled=False), Feed(2, (3, 4, 5)), StartWorker(("a", 1), 3),
+    ]  # fmt: skip
+    core.check_invariants()
+
+
+def test_a_worker_whose_jobs_are_watched_gets_them_one_by_one() -> None:
+    core = two_owners(slots=1)
+    core.jobs_received(("a", 1), range(9), 0.0)
+    core.computation_bounded(("a", 1), alone=True)
+    assert core.jobs_done(1, [0], 1e-6, 0.0) == [Feed(1, (1,))]
+    assert core.jobs_done(1, [1], 1e-6, 0.0) == [Feed(1, (2,))]
+
+
+def test_a_node_that_is_held_back_begins_nothing_and_then_all() -> None:
+    core = two_owners(slots=2)
+    core.jobs_received(("a", 1), range(1), 0.0)
+    core.hold_back()
+    core.jobs_received(("a", 1), range(1, 5), 0.0)
+    assert core.jobs_done(1, [0], 1e-6, 0.0) == []
+    core.check_invariants()
+    fed = [action for action in core.go_on() if isinstance(action, Feed)]
+    assert [feed.jobs[0] for feed in fed] == [1, 3]
+    core.check_invariants()
 
 
 def test_cancel_recall_and_results_cost_the_same_however_much_waits() -> None:

@@ -11,7 +11,8 @@ import struct
 import tracemalloc
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -19,6 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dispy.model.errors import DispyError
+from dispy.net.pieces import PieceSender
+from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
+from dispy.node.store import Store
 from dispy.protocol.frames import (
     BULK_LIMIT,
     CHUNK,
@@ -34,6 +39,8 @@ from dispy.protocol.frames import (
 )
 from dispy.protocol.handshake import HELLO_LIMIT, Hello, accept_hello, hello_decoder
 from dispy.protocol.messages import SHAPES, Kind, check, join_payloads
+from dispy.shipping.contents import PIECE_SIZE
+from dispy.shipping.files import check as check_manifest
 from dispy.system.memory import blank
 from dispy.worker.channel import Channel, EndOfChannel
 
@@ -72,7 +79,7 @@ def some_frame(rng: random.Random, kind: int) -> list[bytes | memoryview]:
             body.append(VALUES[rng.choice(part)](rng))
     if rng.random() < 0.3:
         buffers = [rng.choice([b"", b"bulk", b"x" * 5000]) for _ in range(rng.choice([1, 2]))]
-    if kind in (Kind.OPEN, Kind.LOAD):
+    if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE):
         buffers = [b"code"]
     return encode_frame(kind, body, buffers)
 
@@ -234,6 +241,70 @@ def test_a_worker_s_channel_ends_by_its_own_exceptions(seed: int) -> None:
                 use(channel.receive())
         except (FrameRefused, EndOfChannel):
             return
+
+
+@settings(max_examples=300)
+@given(
+    entry=st.tuples(st.text() | ANY, st.sampled_from([b"", b"d" * 32]) | ANY,
+                    st.integers() | ANY, st.integers() | ANY, st.integers() | ANY),
+    other=ANY,
+)  # fmt: skip
+def test_any_manifest_of_a_peer_is_refused_with_a_sentence_or_lies_inside(
+    entry: tuple[Any, ...], other: Any
+) -> None:
+    is_wanted(other)
+    for entries in (other, [list(entry)], [list(entry), other]):
+        try:
+            checked = check_manifest(entries)
+        except DispyError as refusal:
+            sentence = str(refusal)
+        else:
+            assert all(".." not in entry.path.split("/") for entry in checked)
+            continue
+        assert 0 < len(sentence) < 2000
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 100))
+def test_any_pieces_from_a_peer_are_refused_or_passed_over(seed: int, tmp_path: Path) -> None:
+    """A node that wants something gets PIECEs of all kinds; memory stays that of a few."""
+    rng, asked = random.Random(seed), list[list[Any]]()
+
+    class Owner:
+        link, name = object(), "a peer"
+
+        def tell(self, kind: int, body: list[Any]) -> None:
+            asked.append(body)
+
+    fetching = Fetching(Owner(), Store(tmp_path / "store", 1 << 20))
+    keys = [bytes([n]) * 32 for n in range(3)]
+    fetching.fetch([(key, rng.choice([0, 1, 5000, 3 << 20])) for key in keys], lambda why: None)
+    for _ in range(50):
+        key, offset = rng.choice([*keys, b"", b"other"]), rng.choice([0, 1, -1, 1 << 20, 2**63])
+        if asked and rng.random() < 0.5:
+            key, offset, _ = rng.choice(asked)
+        why = rng.choice([None, None, None, "no", "x" * 5000])
+        piece = rng.choice([b"", b"x", bytes(5000), bytes(1 << 20), Shared(1, 5)])
+        with suppress(FrameRefused):
+            fetching.piece(Frame(int(Kind.PIECE), [key, offset, why], [piece]))
+        assert 0 <= fetching._ahead <= AHEAD_BYTES
+    fetching.close()
+    assert fetching._ahead == 0
+
+
+@settings(max_examples=200)
+@given(key=st.binary(), offset=st.integers(-(2**63), 2**64 - 1),
+       length=st.integers(-(2**63), 2**64 - 1))  # fmt: skip
+def test_any_fetch_from_a_peer_is_refused_or_kept_short(
+    key: bytes, offset: int, length: int
+) -> None:
+    sender = PieceSender(None, {}.get, "a peer")  # type: ignore[arg-type]  # nothing is sent here
+    sender._sending = True
+    try:
+        sender.fetch(key, offset, length)
+    except FrameRefused:
+        return
+    assert 0 < length <= PIECE_SIZE
+    assert offset >= 0
 
 
 # -- memory
