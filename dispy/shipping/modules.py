@@ -13,9 +13,7 @@ import functools
 import importlib.util
 import logging
 import os
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
@@ -71,20 +69,17 @@ def _file_of(spec: ModuleSpec) -> str | None:
 
 
 @functools.cache
-def _installed_places() -> tuple[str, ...]:
-    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
-    places = {sysconfig.get_path(kind) for kind in kinds} | {getattr(site, "USER_SITE", None)}
-    frozen = getattr(sys, "_MEIPASS", None)
-    return tuple(os.path.join(os.path.realpath(p), "") for p in {*places, frozen} if p)
+def _library_places() -> tuple[str, ...]:
+    # `sysconfig` would say the same, and read all that Python was built with: 4 ms.
+    places = os.path.dirname(os.__file__), getattr(sys, "_MEIPASS", None)
+    return tuple(os.path.join(os.path.realpath(place), "") for place in places if place)
 
 
 @functools.lru_cache(maxsize=10_000)
 def _is_installed(directory: str) -> bool:
     """Say whether what lies in a directory is the standard library's or was installed."""
     real = os.path.join(os.path.realpath(directory), "")
-    return real.startswith(_installed_places()) or not _INSTALLED_NAMES.isdisjoint(
-        real.split(os.sep)
-    )
+    return real.startswith(_library_places()) or not _INSTALLED_NAMES.isdisjoint(real.split(os.sep))
 
 
 # -- what is imported
