@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from dispy.client import arguments
 from dispy.client.completion import as_completed
-from dispy.client.computation import prepare
-from dispy.client.files import check_dest_path, check_files, take_files
+from dispy.client.computation import pack_for_job, prepare
+from dispy.client.files import Files, check_dest_path, check_files, take_files
 from dispy.client.finding import find_nodes
 from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
@@ -34,6 +34,7 @@ from dispy.protocol.messages import Bulk, Payload
 from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
 from dispy.shipping.sharing import share
+from dispy.worker import inside
 
 logger = logging.getLogger("dispy.client")
 
@@ -111,8 +112,9 @@ class JobCluster(Steering):
             and nodes that start later announce themselves.
         pulse_interval: seconds between signs of life (0.1 to 1000); a node that misses five
             is lost.
-        depends: files and directories that all jobs need; they lie in the directory where jobs
-            run, at their path relative to the current directory, or by their base name.
+        depends: what all jobs need. Files and directories lie in the directory where jobs run, at
+            their path relative to the current directory, or by their base name. Functions and
+            classes (also of instances) are globals there, modules can be imported.
         dest_path: where on the nodes jobs run, below a directory of this machine's; clusters may
             share it. None: in a new directory for each cluster.
         cleanup: whether what was brought there, and what jobs have written, is removed in the end.
@@ -150,10 +152,11 @@ class JobCluster(Steering):
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
         ipv4_udp_multicast, poll_interval. Not done by this version yet: recover_file
-        (without effect); code in depends, secret, keyfile, certfile (refused).
+        (without effect); secret, keyfile, certfile (refused).
 
         Raises DispyError for arguments that cannot be used.
         """
+        inside.refuse_to_open()
         chosen = client_settings(
             loglevel=loglevel, ping_interval=ping_interval, pulse_interval=pulse_interval,
             node_port=arguments.choose_port(node_port, dispy_port), insecure=insecure,
@@ -167,7 +170,7 @@ class JobCluster(Steering):
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
-        self._files = take_files(check_files(depends))
+        elements = check_files(depends)
         arguments.refuse_what_comes_later(secret, keyfile, certfile)
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
@@ -185,7 +188,11 @@ class JobCluster(Steering):
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         setup, last = check_functions(setup, cleanup)
         self._has_setup, self._cleans_up = setup is not None, last is not None
-        self.name, settings, content, self._is_program = prepare(computation, setup, last)
+        prepared = prepare(computation, setup, last, elements)
+        self.name, self._is_program = prepared.name, prepared.is_program
+        self._modules, settings = prepared.modules, prepared.settings
+        files = take_files(elements)
+        self._files = Files(files.entries + prepared.files, files.contents + prepared.contents)
         settings |= {
             "setup": self._has_setup, "cleans_up": self._cleans_up,
             "setup_timeout": chosen["setup_timeout"],
@@ -216,7 +223,7 @@ class JobCluster(Steering):
             )  # fmt: skip
         session.contents.hold_for(self, self._files.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
-        session.hub.call(session.open, self, settings, content)
+        session.hub.call(session.open, self, settings, prepared.content)
 
     # -- submitting
 
@@ -265,13 +272,14 @@ class JobCluster(Steering):
             raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
         depends = options.pop("depends", ()) if options else ()
         files = take_files(depends, f"{PREFIX}depends") if depends else None
+        code = pack_for_job(self.name, depends, self._modules) if depends else None
         number, large = next(self._session.numbers), self._session.large
         try:
             if large.in_use:
-                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords))
+                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords, code))
                 self._need(number, options, needed)
             else:
-                payload = pack_call(self.name, args, keywords)
+                payload = pack_call(self.name, args, keywords, code)
         except CannotPack as error:
             logger.error("%s", error)
             return None

@@ -1,6 +1,6 @@
 """What a cluster or a job depends on: files and directories, checked and hashed at once.
 
-Code that `depends` names is for others to take.
+Code that it names is taken by `dispy.client.code`.
 """
 
 import logging
@@ -32,15 +32,8 @@ def check_files(given: Any, name: str = "depends") -> list[Any]:
     if is_file(given):
         return [given]
     if given is not None and not isinstance(given, Iterable):
-        raise DispyError(f"{name} is a list of files, not {given!r}")
-    elements = list(given or ())
-    for element in elements:
-        if not is_file(element):
-            raise DispyError(
-                f"{name}: this version takes files and directories, not {element!r}. Functions "
-                f"and classes that the computation refers to travel with it"
-            )
-    return elements
+        raise DispyError(f"{name} is a list of files and of code, not {given!r}")
+    return list(given or ())
 
 
 def take_files(elements: Iterable[Any], name: str = "depends") -> Files:

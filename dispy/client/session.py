@@ -20,6 +20,7 @@ from dispy.client.callbacks import Callbacks
 from dispy.client.contents import Contents
 from dispy.client.ending import die_of_interrupt, ends_at_once, undisturbed, wait_for_all
 from dispy.client.failures import Failures
+from dispy.client.hints import with_hint
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
 from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
@@ -257,6 +258,10 @@ class Session:
         """Return what is ready under this digest."""
         return self.contents.get(digest)
 
+    def refusal(self, node: "RemoteNode", text: str) -> str:
+        """Return why a node cannot run a computation, with what we know about it."""
+        return with_hint(text, node.name)
+
     def opening_for(
         self, node: "RemoteNode", cluster_id: int, settings: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:
@@ -310,7 +315,7 @@ class Session:
             job._value = None
             job._packed = result or None
             if at in extras:
-                self._take_extra(job, extras[at])
+                self._take_extra(job, extras[at], node.name)
             else:
                 job.status = Status.Finished
             job._payload = None
@@ -449,13 +454,13 @@ class Session:
                 if node.link is not None and node.link.shares_memory:
                     self._scheduler.release(node, tokens)
 
-    def _take_extra(self, job: DispyJob, extra: dict[str, Any]) -> None:
+    def _take_extra(self, job: DispyJob, extra: dict[str, Any], node: str) -> None:
         """Take what is not the plain case of a result: failure, output, held segments."""
         job.stdout = extra.get("stdout", job.stdout)
         job.stderr = extra.get("stderr", job.stderr)
         exception = extra.get("exception")
         if isinstance(exception, str):
-            job.exception = exception
+            job.exception = with_hint(exception, node)
         error = extra.get("error")
         if isinstance(error, bytes):
             job._error = error

@@ -45,6 +45,7 @@ class Closing:
             return  # they crossed
         _log_output(f"setup of {name} on node {node.name}", error, told)
         if error is not None:
+            error = self._owner.refusal(node, error)
             node.opened.discard(cluster_id)
             node.refused[cluster_id] = error
             logger.error("node %s cannot run %r: %s", node.name, name, error)

@@ -41,6 +41,9 @@ class JobsOwner(Protocol):
     def content(self, digest: bytes) -> Content | None:
         """Return what nodes may ask for under this digest, if it is (still) needed."""
 
+    def refusal(self, node: RemoteNode, text: str) -> str:
+        """Return why a node cannot run a computation, with what the owner knows about it."""
+
     def opening_for(
         self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:

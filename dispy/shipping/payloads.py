@@ -8,6 +8,7 @@ refuses. Called in the thread of whoever submits or asks; holds no state.
 import pickle
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from dispy.model.errors import DispyError
@@ -50,6 +51,40 @@ def _from_raw(kind: type[bytes] | type[bytearray], buffer: Memory) -> bytes | by
     return buffer if isinstance(buffer, kind) else kind(buffer)
 
 
+class _CallWithCode:
+    """Stands for a call in a pickle whose code is to be loaded before its arguments are."""
+
+    def __init__(self, code: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._parts = _Code(code), arguments, keywords
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _call_with_code, self._parts
+
+
+class _Code:
+    """A bundle that is loaded where the pickle is."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_code, (self._code,)
+
+
+# What loads the code of a job; whoever runs jobs puts it here.
+code_loader: list[Callable[[bytes], None]] = []
+
+
+def _load_code(code: bytes) -> None:
+    code_loader[-1](code)
+
+
+def _call_with_code(
+    loaded: None, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return arguments, keywords
+
+
 def _from_view(buffer: Memory, form: Any, shape: tuple[int, ...] | None) -> memoryview:
     flat = memoryview(buffer).cast("B")
     return flat.cast(form, shape) if shape is not None else flat.cast(form)
@@ -73,8 +108,32 @@ def pack(value: object, what: str) -> Payload:
     """Return the bytes of `value`; `what` names it in the error ("argument 2 of compute").
 
     Large buffers in it (NumPy's arrays, say) are not copied: they travel beside the pickle
-    and must not change until then. Raises CannotPack.
+    and must not change until then. Raises CannotPack, which says what in it is at fault.
     """
+    try:
+        payload = _pack(value)
+    except _Refused as refusal:
+        raise _cannot_pack(value, what, refusal) from refusal.__cause__
+    return payload if _other_python is None else _translated(payload, what)
+
+
+class _Refused(Exception):
+    """Neither pickle nor cloudpickle takes a value; the cause says why."""
+
+
+def _cannot_pack(value: object, what: str, refusal: _Refused) -> CannotPack:
+    from dispy.shipping.byvalue import ByValuePickler
+    from dispy.shipping.culprits import describe_culprit
+
+    with by_value_lock:
+        culprit = describe_culprit(value, ByValuePickler)
+    return CannotPack(
+        f"{what} cannot be sent to another process: {culprit} ({refusal.__cause__}). Pass plain "
+        f"data, or build it inside the job."
+    )
+
+
+def _pack(value: object) -> Payload:
     beside: list[pickle.PickleBuffer] = []
     value = _raw(value)
     try:
@@ -83,13 +142,13 @@ def pack(value: object, what: str) -> Payload:
         packed = _MAIN
     if _MAIN in packed:
         beside.clear()
-        packed = _pack_by_value(value, what, beside)
+        packed = _pack_by_value(value, beside)
     payload: Payload = packed
     if beside:
         payload = Bulk(packed, [_flat(buffer) for buffer in beside])
         if payload.size < INLINE_LIMIT:
-            payload = _pack_whole(payload, value, what)
-    return payload if _other_python is None else _translated(payload, what)
+            payload = _pack_whole(payload, value)
+    return payload
 
 
 def pack_for(python: str) -> None:
@@ -116,7 +175,7 @@ def _translated(payload: Payload, what: str) -> Payload:
 def pack_whole(value: object, what: str) -> bytes:
     """Return the bytes of `value` in one piece, large buffers within. Raises CannotPack."""
     payload = pack(value, what)
-    return payload if isinstance(payload, bytes) else _pack_whole(payload, value, what)
+    return payload if isinstance(payload, bytes) else _pack_whole(payload, value)
 
 
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
@@ -126,46 +185,49 @@ def _flat(buffer: pickle.PickleBuffer) -> memoryview:
         return memoryview(bytes(memoryview(buffer)))
 
 
-def _pack_whole(payload: Bulk, value: object, what: str) -> bytes:
+def _pack_whole(payload: Bulk, value: object) -> bytes:
     """Return small buffers within the pickle: one piece costs less than several."""
     if _MAIN in bytes(payload.pickled):
-        return _pack_by_value(value, what, None)
+        return _pack_by_value(value, None)
     return pickle.dumps(value, protocol=5)
 
 
-def _pack_by_value(value: object, what: str, beside: "list[pickle.PickleBuffer] | None") -> bytes:
+def _pack_by_value(value: object, beside: "list[pickle.PickleBuffer] | None") -> bytes:
     from dispy.shipping.byvalue import dump  # 16 ms that simple values do not need
 
     try:
         with by_value_lock:
             packed = dump(value, None if beside is None else beside.append)
     except Exception as error:  # foreign code: any object's __reduce__
-        raise CannotPack(
-            f"{what} cannot be sent to another process: {error}. Pass plain data, or build "
-            f"it inside the job."
-        ) from error
+        raise _Refused from error
     return packed
 
 
-def pack_call(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Payload:
+def pack_call(
+    name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], code: bytes | None = None
+) -> Payload:
     """Return the bytes of one call of the computation `name`; raises CannotPack that names
-    the argument at fault."""
+    the argument at fault.
+
+    `code`: a packed bundle that is loaded for this call alone.
+    """
     beside: list[pickle.PickleBuffer] = []
     try:  # what nearly every call is, without a step too many
-        if _RAW_TYPES.isdisjoint(map(type, arguments)):
+        if code is None and _RAW_TYPES.isdisjoint(map(type, arguments)):
             packed = pickle.dumps((arguments, keywords), 5, buffer_callback=beside.append)
             if not beside and _MAIN not in packed:
                 return packed
     except Exception:  # see `pack`
         beside.clear()
+    call = tuple(map(_raw, arguments)), keywords
     try:
-        return pack((tuple(map(_raw, arguments)), keywords), f"a call of {name}")
-    except CannotPack:
+        return _pack(call if code is None else _CallWithCode(code, *call))
+    except _Refused as refusal:
         for position, value in enumerate(arguments, 1):
             pack(value, f"argument {position} of {name}")
         for keyword, value in keywords.items():
             pack(value, f"argument {keyword!r} of {name}")
-        raise
+        raise _cannot_pack(call, f"a call of {name}", refusal) from refusal.__cause__
 
 
 def pack_items(name: str, items: Any) -> Payload:

@@ -13,7 +13,6 @@ from dispy.model.errors import JobTimeout
 from dispy.protocol.messages import Payload
 from dispy.shipping.failures import describe_failure
 from dispy.shipping.payloads import CHUNK, CannotPack, pack, unpack
-from dispy.worker.names import mentioned_modules
 
 
 @dataclass(slots=True)
@@ -28,39 +27,20 @@ class Computation:
     cleanup: Callable[..., Any] | None = None
 
 
-def load_function(name: str, parts: dict[str, Any], provided: dict[str, Any]) -> Computation:
-    """Return the function among the `parts` of a bundle, with the `provided` names."""
-    function = parts["computation"]
-    names = None
-    for part in parts.values():
-        found = provide(part, provided)
-        if part is function:
-            names = found
-    return Computation(
-        name, function, names, setup=parts.get("setup"), cleanup=parts.get("cleanup")
-    )
-
-
-def provide(part: Any, provided: dict[str, Any]) -> dict[str, Any] | None:
-    """Give a function the `provided` names; return its globals, None where it has none."""
-    plain = function_of(part)
-    if plain is None:
-        return None
-    for key, value in {**provided, **mentioned_modules(plain)}.items():
-        plain.__globals__.setdefault(key, value)
-    return plain.__globals__
-
-
-def function_of(function: Any) -> FunctionType | None:
-    """Return the function within a method or a partial, None where it is not Python's."""
-    while not isinstance(function, FunctionType):
-        if isinstance(function, MethodType):
-            function = function.__func__
-        elif hasattr(function, "func"):  # functools.partial
-            function = function.func
-        else:
+def function_of(part: Any) -> FunctionType | None:
+    """Return the function within what can be called, None where it is not Python's."""
+    while not isinstance(part, FunctionType):
+        if isinstance(part, MethodType):
+            part = part.__func__
+        elif hasattr(part, "func"):  # functools.partial
+            part = part.func
+        elif isinstance(part, type):
             return None
-    return function
+        else:
+            part = getattr(type(part), "__call__", None)  # noqa: B004  # wanted itself
+            if not isinstance(part, FunctionType):
+                return None
+    return part
 
 
 def call_each(function: Callable[..., Any], packed: Payload) -> Payload:

@@ -3,7 +3,19 @@
 import logging
 from typing import Any
 
+from dispy.model.errors import DispyError
+
 NAMES: dict[str, Any] = {}
+loading = False  # a computation is being rebuilt, which must not open clusters
+
+
+def refuse_to_open() -> None:
+    """Raise DispyError where a module opens a cluster as a node imports it: for ever, else."""
+    if loading:
+        raise DispyError(
+            "a module that this computation imports opens a cluster at once, on the node too. "
+            "Open it below `if __name__ == '__main__':`, or in a function"
+        )
 
 
 def node_logger(descriptor: int) -> logging.Logger:

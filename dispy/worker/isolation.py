@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from dispy.system.forking import note_hooks
@@ -35,6 +36,12 @@ _SIGNALS, _IDENTITY, _DESCRIPTORS = "signals", "identity", "descriptors"
 _NOTED = _MOVED | _ENVIRONMENT | _STARTED | _LASTING
 
 _noted: set[str] = set()  # of the job that runs
+_to_undo: list[Callable[[], None]] = []  # what it brought along
+
+
+def on_clean(undo: Callable[[], None]) -> None:
+    """Have this called once, when the job that runs now has ended and is cleaned up after."""
+    _to_undo.append(undo)
 
 
 def watch() -> None:
@@ -118,6 +125,8 @@ class Isolation:
 
     def clean(self) -> bool:
         """Undo what the last job left behind; False: this process must not run another."""
+        while _to_undo:
+            _to_undo.pop()()
         names = self._names
         if names is not None and (
             len(names) != len(self._before)

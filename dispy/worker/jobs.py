@@ -24,7 +24,7 @@ from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.failures import describe_failure
-from dispy.shipping.payloads import CannotPack, is_items, pack, unpack
+from dispy.shipping.payloads import CannotPack, code_loader, is_items, pack, unpack
 from dispy.shipping.sharing import mapped, share, shared_buffers
 from dispy.system.processes import told_exit
 from dispy.system.segments import MappedSegments, SegmentPool
@@ -33,6 +33,7 @@ from dispy.worker.channel import Channel, EndOfChannel
 from dispy.worker.computation import Computation, call_each
 from dispy.worker.inside import NAMES, node_logger
 from dispy.worker.isolation import Isolation
+from dispy.worker.jobcode import JobCode
 from dispy.worker.journal import Journal
 from dispy.worker.limits import JobLimits
 from dispy.worker.output import Output
@@ -97,6 +98,7 @@ class Worker:
         NAMES.update(injected)
         if computation.names is not None:
             computation.names.update(injected)
+        code_loader[:] = [JobCode(computation.names).load]
         self._isolation = Isolation(computation.names, directory, self._output)
         self._limits = limits
         limits.started(lambda: self._in_user_code)

@@ -18,13 +18,13 @@ _MODULES = {
 }  # fmt: skip
 
 
-def mentioned_modules(function: FunctionType) -> dict[str, Any]:
-    """Return the modules that a function, or one that came with it, mentions and has not."""
-    names = function.__globals__
-    mentioned = set(_mentioned(function.__code__))
+def mentioned_modules(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the modules that functions with these globals mention and do not find in them."""
+    mentioned: set[str] = set()
     for value in names.values():
-        if isinstance(value, FunctionType) and value.__globals__ is names:
-            mentioned.update(_mentioned(value.__code__))
+        for function in [value, *(vars(value).values() if isinstance(value, type) else ())]:
+            if isinstance(function, FunctionType) and function.__globals__ is names:
+                mentioned.update(_mentioned(function.__code__))
     found = {}
     for name in (mentioned & _MODULES) - names.keys():
         with contextlib.suppress(ImportError):  # psutil need not be there

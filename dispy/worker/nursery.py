@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 from dispy.protocol.frames import Memory, Shared
 from dispy.protocol.messages import Kind, check
-from dispy.shipping.bundle import read_bundle
-from dispy.shipping.payloads import pack_for, this_python
+from dispy.shipping.failures import describe_failure
 from dispy.shipping.stored import use_store
 from dispy.system.processes import (
     adopt_orphans,
@@ -25,14 +24,14 @@ from dispy.system.processes import (
     outlive_parent,
 )
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
-from dispy.worker.computation import Computation, load_function, provide
+from dispy.worker.computation import Computation
 from dispy.worker.inside import NAMES
 from dispy.worker.isolation import reseed, watch
 from dispy.worker.jobs import Worker
 from dispy.worker.journal import Journal
 from dispy.worker.limits import JobLimits
+from dispy.worker.loading import load
 from dispy.worker.preparing import Preparing, Told
-from dispy.worker.programs import load_program
 
 
 class Nursery:
@@ -128,34 +127,21 @@ class Nursery:
             for entry in settings.get("path", []):
                 if entry not in sys.path:
                     sys.path.append(entry)
-            bundle = read_bundle(content)
-            if bundle.python != this_python():
-                pack_for(bundle.python)
-            parts = bundle.parts()
-            if bundle.program is not None:
-                self._computation = load_program(
-                    name, bundle.program, directory, provided, str(settings.get("java"))
-                )
-                self._computation.setup = parts.get("setup")
-                self._computation.cleanup = parts.get("cleanup")
-                for part in parts.values():
-                    provide(part, provided)
-            else:
-                self._computation = load_function(name, parts, provided)
+            self._computation = load(name, content, settings)
             self._directory = directory
             self._preparing = Preparing(
                 self._computation, settings.get("setup_args"), bool(settings.get("client_shutdown"))
             )
             if self._computation.setup is not None:
                 self._channel.send(Kind.BEGUN, [])
-            error, told = self._preparing.set_up()
+            why, told = self._preparing.set_up()
             self._own = set(children(os.getpid()))
             # From here on the end of the channel says that the node has ended: we must live to
             # end what the jobs have started.
             outlive_parent()
-            return error, told
-        except BaseException:  # foreign code: imports that the computation makes
-            return traceback.format_exc(), {}
+            return why, told
+        except BaseException as error:  # foreign code: imports that the computation makes
+            return describe_failure(error).text, {}
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"

@@ -35,7 +35,7 @@ class Nursery:
 
     def load(self, function: Callable) -> str | None:
         settings = {"directory": tempfile.gettempdir(), "names": {}}
-        content = make_bundle("compute", {"computation": function}).packed()
+        content = make_bundle("compute", {"computation": function})[0].packed()
         self.channel.send(Kind.LOAD, ["compute", settings], [content])
         frame = self.channel.receive()
         assert frame.kind == Kind.LOADED

@@ -14,7 +14,7 @@ def compute():
 
 
 def rebuilt(parts: dict) -> dict:
-    return read_bundle(make_bundle("compute", parts).packed()).parts()
+    return read_bundle(make_bundle("compute", parts)[0].packed()).parts()
 
 
 def test_functions_of_a_program_share_its_globals() -> None:
@@ -27,5 +27,7 @@ def test_functions_of_a_program_share_its_globals() -> None:
 
 
 def test_a_bundle_says_which_python_made_it() -> None:
-    bundle = read_bundle(make_bundle("prog", {"setup": None}, program=b"#!/bin/sh\n").packed())
+    made, modules = make_bundle("prog", {"setup": None}, program=b"#!/bin/sh\n")
+    bundle = read_bundle(made.packed())
+    assert not modules
     assert (bundle.python, bundle.program, bundle.parts()) == (this_python(), b"#!/bin/sh\n", {})

@@ -151,7 +151,7 @@ def test_a_bundle_is_translated_as_a_whole(be_other) -> None:
     def setup():
         return 1
 
-    packed = make_bundle("f", {"computation": lambda: 2, "setup": setup}).translated().packed()
+    packed = make_bundle("f", {"computation": lambda: 2, "setup": setup})[0].translated().packed()
     be_other()
     parts = read_bundle(packed).parts()
     assert (parts["computation"](), parts["setup"]()) == (2, 1)
