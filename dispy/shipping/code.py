@@ -160,13 +160,17 @@ class CodePickler(ByValuePickler):
         if self._has_main:
             names.update(_modules_of(self._main))
         # A program that wants a module's code by value has said so to cloudpickle.
-        by_value: set[str] = cloudpickle.list_registry_pickle_by_value()
-        return names - by_value
+        by_value = cloudpickle.list_registry_pickle_by_value()
+        return {name for name in names if not any(_is_within(name, one) for one in by_value)}
 
     def close(self) -> None:
         """Undo what was registered meanwhile."""
         for module in self._by_value:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
 
 
 def _modules_of(names: Names) -> Iterator[str]:

@@ -78,7 +78,8 @@ def _function(name: str, function: Any) -> Computation:
         call = _run_to_its_end(function)
     elif isinstance(function, MethodType) and not isinstance(function.__self__, type):
         call = _bound(function)
-    return Computation(name, call, None if plain is None else plain.__globals__)
+    names = vars(sys.modules["__main__"]) if plain is None else plain.__globals__
+    return Computation(name, call, names)
 
 
 def _run_to_its_end(function: Callable[..., Any]) -> Callable[..., Any]:

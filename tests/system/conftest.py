@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
 
+import cloudpickle
 import psutil
 import pytest
 
@@ -17,6 +18,14 @@ from dispy import JobCluster
 from dispy.system.interpreter import own_command
 
 DEADLINE = 30.0  # seconds; for machines that are busy with something else
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Send what tests define by value: else each node would import pytest before its first job."""
+    modules = {item.module for item in items if isinstance(item, pytest.Function)}
+    shared = (sys.modules.get(name) for name in ("conftest", "system", "system.conftest"))
+    for module in {*modules, *shared} - {None}:
+        cloudpickle.register_pickle_by_value(module)
 
 
 MARK = "DISPY_TEST_RUN"  # inherited by every process that a test starts, however indirectly
