@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 from system.conftest import DEADLINE, Gate, RunningNode
 
@@ -14,6 +16,9 @@ from dispy import DispyError, DispyJob, JobCluster, NodeAllocate
 from dispy.client import session as sessions
 
 Open = Callable[..., JobCluster]
+
+# Else this module would go along, and what it imports is not for a node.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def act(what: str, path: str = ".", other: str = "") -> Any:
