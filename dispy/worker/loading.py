@@ -115,7 +115,7 @@ def _globals_of(parts: Iterable[Any]) -> list[dict[str, Any]]:
     for part in parts:
         plain = function_of(part) if callable(part) else None
         while isinstance(plain, FunctionType):
-            if part is plain:
+            if not isinstance(part, MethodType) and plain.__name__ != "__call__":
                 plain.__globals__.setdefault(plain.__name__, plain)
             if not any(plain.__globals__ is names for names in seen):
                 seen.append(plain.__globals__)
