@@ -15,6 +15,7 @@ Invariant: a job that this node holds is blocked, waiting, or with exactly one w
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 
+from dispy.execution.dealing import Dealing
 from dispy.execution.invariants import check_invariants
 from dispy.execution.packets import packet_size, take_alike, take_waiting
 from dispy.execution.records import (
@@ -33,7 +34,6 @@ from dispy.execution.records import (
     WorkerId,
 )
 from dispy.execution.shares import Shares
-from dispy.execution.turns import Turns
 
 NONE_DIFFERS: Mapping[JobNumber, int] = {}
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
@@ -49,11 +49,15 @@ class Execution:
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
-        self._turns: Turns[Owner] = Turns()
+        self._dealing = Dealing()
         self._shares = Shares(slots)
         self._worker_ids = count(1)
         self._turn = 0
-        self.reserved: Computation | None = None  # whose next job all free slots are kept for
+
+    @property
+    def reserved(self) -> Computation | None:
+        """The computation whose next job all free slots are kept for."""
+        return self._dealing.reserved
 
     # -- computations and jobs
 
@@ -69,7 +73,7 @@ class Execution:
         if computation is None:
             return []  # closed while it was loading
         computation.ready = True
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
         return self._fill()
 
     def computation_limited(self, key: Key, workers: int) -> list[Action]:
@@ -78,7 +82,7 @@ class Execution:
         if computation is None:
             return []  # it was refused, or closed
         computation.limit = max(0, workers)
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
         return self._fill()
 
     def computation_bounded(self, key: Key, alone: bool, jobs_per_worker: int = NO_LIMIT) -> None:
@@ -91,7 +95,7 @@ class Execution:
         """Hold its jobs back until it is ready again: its nursery was lost."""
         computation = self.computations[key]
         computation.ready = False
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
 
     def computation_closed(self, key: Key) -> list[Action]:
         """Forget a computation; its workers are stopped and nobody wants their results."""
@@ -100,7 +104,7 @@ class Execution:
             return []  # its owner closed it and then went away
         owner = computation.owner
         computation.ready = False
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
         del owner.computations[key]
         owner.jobs -= len(computation.jobs)
         owner.busy -= computation.busy
@@ -108,7 +112,7 @@ class Execution:
         stops: list[Action] = [Stop(worker, cancelled=False) for worker in computation.workers]
         for worker_id in computation.workers:
             del self.workers[worker_id]
-        self._turns.update(owner, owner.turns.wanting > 0)
+        self._dealing.owner_changed(owner)
         if not owner.computations and not owner.active:
             del self.owners[owner.owner_id]
         return stops + self._fill()
@@ -154,13 +158,13 @@ class Execution:
         computation.waiting.extend(new)
         computation.waiting_count += len(new)
         actions = self._shares.note_active(computation.owner, now)
-        if self._turns.wanting or computation.width > 1 or computation.widths:
-            self._wants_changed(computation)
+        if self._dealing.is_wanted or computation.width > 1 or computation.widths:
+            self._dealing.wants_changed(computation)
             return actions + self._fill()
         # Nobody else wants anything: no turns to keep.
         while computation.wants and self.busy < self.slots and not self.held_back:
             self._start(computation, actions)
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
         return actions
 
     def jobs_unblocked(self, key: Key, jobs: Sequence[JobNumber]) -> list[Action]:
@@ -172,7 +176,7 @@ class Execution:
         computation.blocked.difference_update(free)
         computation.waiting.extend(free)
         computation.waiting_count += len(free)
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
         return self._fill()
 
     def jobs_recalled(self, key: Key, jobs: Sequence[JobNumber]) -> list[JobNumber]:
@@ -275,9 +279,11 @@ class Execution:
         actions = self._shares.note_active(computation.owner, now)
         if not fed:
             actions += self._rest(worker)
-        elif computation.busy <= computation.limit and not self._is_somebody_short(computation):
+        elif computation.busy <= computation.limit and not self._dealing.is_somebody_short(
+            computation
+        ):
             actions += self._feed(worker)
-        return actions + self._fill() if self._turns.wanting else actions
+        return actions + self._fill() if self._dealing.is_wanted else actions
 
     def jobs_given_back(self, worker_id: WorkerId, jobs: Sequence[JobNumber]) -> list[Action]:
         """Take back jobs that a poked worker had not begun; they go to the head."""
@@ -355,28 +361,14 @@ class Execution:
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
-        while (
-            self.busy < self.slots
-            and not self.held_back
-            and (computation := self._next()) is not None
-        ):
-            if computation.width > 1 or computation.widths:
-                if min(computation.head_width, self.slots) > self.slots - self.busy:
-                    self.reserved = computation
-                    break
-                self.reserved = None
+        deal = self._dealing
+        while self.busy < self.slots and not self.held_back:
+            computation = deal.next(self.slots - self.busy, self.slots)
+            if computation is None:
+                break
             self._start(computation, actions)
-            self._wants_changed(computation)
+            self._dealing.wants_changed(computation)
         return actions
-
-    def _next(self) -> Computation | None:
-        """Return the computation whose job begins next, as soon as it fits."""
-        if self.reserved is not None:
-            if self.reserved.wants:
-                return self.reserved
-            self.reserved = None
-        owner = self._turns.first()
-        return None if owner is None else owner.turns.first()
 
     def _start(self, computation: Computation, actions: list[Action]) -> None:
         """Give a free slot to a computation with waiting jobs."""
@@ -396,18 +388,6 @@ class Execution:
         actions.append(StartWorker(computation.key, worker.worker_id))
         return worker
 
-    def _is_somebody_short(self, computation: Computation) -> bool:
-        """Say whether another waits that should have `computation`'s slot next."""
-        if self.reserved is not None:
-            return True
-        first = self._turns.first() if self._turns.wanting else None
-        if first is None:
-            return False
-        if first is not computation.owner:
-            return first.busy < computation.owner.busy
-        other = first.turns.first()
-        return other is not None and other.busy < computation.busy
-
     def _feed(self, worker: Worker) -> list[Action]:
         """Send a worker its next packet; a single job while durations are unknown."""
         computation = worker.computation
@@ -417,7 +397,7 @@ class Execution:
             return []
         if computation.widths:
             jobs = take_alike(computation, worker, size, self.slots)
-            self._wants_changed(computation)
+            self._dealing.wants_changed(computation)
         else:
             jobs = take_waiting(computation, size)
             computation.jobs.update(dict.fromkeys(jobs, worker))
@@ -425,8 +405,8 @@ class Execution:
             return []  # the next one fills another number of slots
         worker.jobs.extend(jobs)
         worker.given += len(jobs)
-        if len(jobs) == waits and self._turns.wanting:
-            self._wants_changed(computation)
+        if len(jobs) == waits and self._dealing.is_wanted:
+            self._dealing.wants_changed(computation)
         actions: list[Action] = [Feed(worker.worker_id, tuple(jobs))]
         if len(jobs) == left and waits > left and not computation.idle:
             # Its successor is forked while it runs its last jobs.
@@ -435,12 +415,6 @@ class Execution:
         return actions
 
     # -- counts
-
-    def _wants_changed(self, computation: Computation) -> None:
-        """Bring its place in its owner's turns up to date, and its owner's in the node's."""
-        owner = computation.owner
-        owner.turns.update(computation, computation.wants)
-        self._turns.update(owner, owner.turns.wanting > 0)
 
     def _add_busy(self, computation: Computation, change: int) -> None:
         computation.busy += change
@@ -454,8 +428,8 @@ class Execution:
             return [Stop(worker.worker_id, cancelled=False)]
         worker.computation.idle[worker.worker_id] = worker
         self._add_busy(worker.computation, -worker.width)
-        if self._turns.wanting or worker.computation.waiting_count:
-            self._wants_changed(worker.computation)
+        if self._dealing.is_wanted or worker.computation.waiting_count:
+            self._dealing.wants_changed(worker.computation)
         return []
 
     def _leave(self, worker: Worker, was_busy: bool) -> None:
@@ -466,14 +440,14 @@ class Execution:
         self._wait_again(computation, worker.jobs)
         if was_busy:
             self._add_busy(computation, -worker.width)
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
 
     def _wait_again(self, computation: Computation, jobs: Iterable[JobNumber]) -> None:
         jobs = list(jobs)
         computation.jobs.update(dict.fromkeys(jobs))
         computation.waiting.extendleft(reversed(jobs))
         computation.waiting_count += len(jobs)
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
 
     def _drop(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
         """Hold these jobs no longer."""
@@ -491,7 +465,7 @@ class Execution:
             waited -= len(computation.blocked.intersection(jobs))
             computation.blocked.difference_update(jobs)
         computation.waiting_count -= waited
-        self._wants_changed(computation)
+        self._dealing.wants_changed(computation)
 
     # -- for tests
 

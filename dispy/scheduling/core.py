@@ -25,21 +25,26 @@ from dispy.scheduling.actions import (
 from dispy.scheduling.departures import Departures
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.invariants import check_invariants
+from dispy.scheduling.lanes import (
+    NONE_DIFFERS,
+    enqueue,
+    enqueue_first,
+    note_widths,
+    take_from_node,
+)
 from dispy.scheduling.placement import Placement
-from dispy.scheduling.recalls import Recalls, recall
+from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import (
     Allocation,
     Cluster,
     ClusterId,
     JobNumber,
-    Lane,
     Node,
     NodeId,
 )
 from dispy.scheduling.stories import forget, remember
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
-NONE_DIFFERS: Mapping[JobNumber, int] = {}
 
 
 class Scheduling:
@@ -87,11 +92,9 @@ class Scheduling:
         widths: slots that a job needs, for those that differ from their cluster in it.
         """
         cluster = self.clusters[cluster_id]
-        if widths:
-            self._note_widths(cluster, widths)
-        for lane, mine in _by_lane(cluster, jobs):
-            lane.queue.extend(mine)
-            lane.queued.update(mine)
+        if widths and note_widths(cluster, widths):
+            self._placement.lane_added(cluster)
+        enqueue(cluster, jobs)
         self._placement.queue_grew(cluster)
 
     def jobs_pinned(
@@ -104,8 +107,8 @@ class Scheduling:
         """Queue new jobs for that node alone, before what is queued for any."""
         cluster = self.clusters[cluster_id]
         allocation = cluster.allocations.get(node_id)
-        if widths:
-            self._note_widths(cluster, widths)
+        if widths and note_widths(cluster, widths):
+            self._placement.lane_added(cluster)
         widest = max(map(cluster.width_of, jobs), default=0)
         why = why_never_pinned(allocation, widest)
         if allocation is None or why:
@@ -215,25 +218,23 @@ class Scheduling:
             return []
         allocation.limit, allocation.pinned_only = limit, False
         self._placement.reshaped(allocation)
-        return self._empty(allocation)
+        return call_all_back(allocation)
 
     def cluster_deallocated(self, node_id: NodeId, cluster_id: ClusterId) -> list[Action]:
         """Give a node no more jobs of a cluster but those pinned to it, until `cluster_allocated`.
 
         What is there and has not begun is called back, if it may run elsewhere.
         """
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
+        allocation = self._allocation(node_id, cluster_id)
         if allocation is None:
             return []  # the node was lost, or the cluster closed
         allocation.pinned_only = True
         self._placement.reshaped(allocation)
-        return self._empty(allocation)
+        return call_all_back(allocation)
 
     def cluster_ready_on(self, node_id: NodeId, cluster_id: ClusterId) -> None:
         """Place a cluster's jobs on a node on which its computation is set up."""
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
+        allocation = self._allocation(node_id, cluster_id)
         if allocation is None or allocation.leaving:
             return  # the node was lost, or the cluster closed, while it was being set up
         allocation.ready, allocation.refusal = True, None
@@ -246,8 +247,7 @@ class Scheduling:
 
         Jobs that are there are the node's still, until it has returned or finished them.
         """
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
+        allocation = self._allocation(node_id, cluster_id)
         return [] if allocation is None else self._refuse(allocation, reason)
 
     def cluster_leaves(
@@ -259,19 +259,17 @@ class Scheduling:
         it waits again where the cluster is reentrant, else it ends Terminated. `refusal`: why the
         cluster gets nothing more there; None: it is set up again, and its pinned jobs wait.
         """
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
+        allocation = self._allocation(node_id, cluster_id)
         if allocation is None:
             return []  # lost, or closed, meanwhile
         self._departures.begin(allocation, terminate)
         actions = self._refuse(allocation, refusal) if refusal is not None else []
         self._placement.reshaped(allocation)
-        return actions + self._empty(allocation)
+        return actions + call_all_back(allocation)
 
     def cluster_left(self, node_id: NodeId, cluster_id: ClusterId) -> None:
         """Take the node's word that it has closed a computation, as Leave ordered."""
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
+        allocation = self._allocation(node_id, cluster_id)
         if allocation is not None:
             self._departures.forget(allocation)
 
@@ -322,7 +320,7 @@ class Scheduling:
             strangers.difference_update(allocation.jobs)
             actions += self._requeue(allocation, missing, f"it never reached {node.name}", now)
             self._placement.changed(allocation)
-            actions += self._empty(allocation)
+            actions += call_all_back(allocation)
         if strangers:
             actions.append(Drop(node_id, tuple(sorted(strangers))))
         return actions
@@ -339,11 +337,10 @@ class Scheduling:
 
         A node that gives back unasked gets nothing more of this cluster, else both would spin.
         """
-        node = self.nodes.get(node_id)
-        allocation = node.allocations.get(cluster_id) if node is not None else None
-        if node is None or allocation is None:
+        allocation = self._allocation(node_id, cluster_id)
+        if allocation is None:
             return []
-        actions: list[Action] = []
+        node, actions = allocation.node, list[Action]()
         why = f"called back from {node.name}, which had not begun it"
         if reason is not None or not allocation.recalling:
             reason = reason or "it gave back jobs that it was not asked for"
@@ -356,7 +353,7 @@ class Scheduling:
         allocation.sent_ahead = allocation.demand > allocation.cap
         if allocation.leaving and not allocation.recalling:
             # It is asked for so many at once; and only what it keeps has begun.
-            actions += self._empty(allocation) if back else self._stop(allocation, now)
+            actions += call_all_back(allocation) if back else self._stop(allocation, now)
         self._placement.changed(allocation)
         return actions
 
@@ -376,10 +373,7 @@ class Scheduling:
                 stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
                 actions += self._requeue(allocation, moved, why, now)
             remember(cluster, stay, why, now)
-            for job in stay:
-                del cluster.placed[job], allocation.jobs[job]
-            if cluster.widths:
-                allocation.note_widths(stay, -1)
+            take_from_node(allocation, stay)
             if stay:
                 actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
             actions += self._cancel_pinned(allocation, why)
@@ -424,18 +418,9 @@ class Scheduling:
 
     # -- what events have in common
 
-    def _empty(self, allocation: Allocation) -> list[Action]:
-        """Call everything back from an allocation that may not run anything any more."""
-        if allocation.limit and not allocation.leaving and not allocation.pinned_only:
-            return []
-        if not allocation.jobs or not allocation.node.settled:
-            return []
-        if not allocation.limit or allocation.leaving:
-            return [recall(allocation, len(allocation.jobs))]
-        pinned = allocation.cluster.pinned
-        if allocation.pinned_only and any(job not in pinned for job in allocation.jobs):
-            return [recall(allocation, len(allocation.jobs), pinned)]
-        return []
+    def _allocation(self, node_id: NodeId, cluster_id: ClusterId) -> Allocation | None:
+        cluster = self.clusters.get(cluster_id)
+        return cluster.allocations.get(node_id) if cluster is not None else None
 
     def _stop(self, allocation: Allocation, now: float) -> list[Action]:
         """Take away the jobs that run where their computation is closed by force."""
@@ -445,10 +430,7 @@ class Scheduling:
         why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
         if cluster.reentrant:
             return self._requeue(allocation, jobs, why, now)
-        for job in jobs:
-            del cluster.placed[job], allocation.jobs[job]
-        if cluster.widths:
-            allocation.note_widths(jobs, -1)
+        take_from_node(allocation, jobs)
         return [self._give_up(cluster, jobs, why, Status.Terminated)]
 
     def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
@@ -481,10 +463,7 @@ class Scheduling:
         if not jobs:
             return []
         cluster = allocation.cluster
-        for job in jobs:
-            del cluster.placed[job], allocation.jobs[job]
-        if cluster.widths:
-            allocation.note_widths(jobs, -1)
+        take_from_node(allocation, jobs)
         remember(cluster, jobs, reason, now)
         actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
         pinned = [job for job in jobs if job in cluster.pinned]
@@ -494,31 +473,12 @@ class Scheduling:
             allocation.pinned_waiting += len(pinned)
             if allocation.refusal is not None:
                 actions += self._cancel_pinned(allocation, allocation.refusal)
-        for lane, mine in _by_lane(cluster, jobs):
-            lane.queue.extendleft(reversed(mine))
-            lane.queued.update(mine)
+        enqueue_first(cluster, jobs)
         self._placement.queue_grew(cluster)
         return actions
-
-    def _note_widths(self, cluster: Cluster, widths: Mapping[JobNumber, int]) -> None:
-        """Take note of jobs that differ from their cluster; a new width gets a lane."""
-        cluster.widths.update({j: w for j, w in widths.items() if w != cluster.width})
-        for width in set(widths.values()) - cluster.lanes.keys():
-            cluster.add_lane(width)
-            self._placement.lane_added(cluster)
 
     # -- for tests
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the state contradicts itself; valid after `place`."""
         check_invariants(self.clusters.values(), self.nodes.values())
-
-
-def _by_lane(cluster: Cluster, jobs: Sequence[JobNumber]) -> list[tuple[Lane, Sequence[JobNumber]]]:
-    """Return jobs by the lane that they belong to, in order."""
-    if not cluster.widths:
-        return [(cluster.lanes[cluster.width], jobs)]
-    lanes: dict[int, list[JobNumber]] = {}
-    for job in jobs:
-        lanes.setdefault(cluster.width_of(job), []).append(job)
-    return [(cluster.lanes[width], mine) for width, mine in lanes.items()]

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Container
 from itertools import count, islice
 
-from dispy.scheduling.actions import Recall
+from dispy.scheduling.actions import Action, Recall
 from dispy.scheduling.records import (
     PREFETCH_JOBS,
     PREFETCH_SECONDS,
@@ -102,6 +102,20 @@ def recall(allocation: Allocation, excess: int, keep: Container[JobNumber] = fro
     jobs = (job for job in reversed(allocation.jobs) if job not in keep)
     newest = tuple(islice(jobs, min(excess, PREFETCH_JOBS)))
     return Recall(allocation.node.node_id, allocation.cluster.cluster_id, newest[::-1])
+
+
+def call_all_back(allocation: Allocation) -> list[Action]:
+    """Call everything back from an allocation that may not run it any more."""
+    if allocation.limit and not allocation.leaving and not allocation.pinned_only:
+        return []
+    if not allocation.jobs or not allocation.node.settled:
+        return []
+    if not allocation.limit or allocation.leaving:
+        return [recall(allocation, len(allocation.jobs))]
+    pinned = allocation.cluster.pinned
+    if all(job in pinned for job in allocation.jobs):
+        return []
+    return [recall(allocation, len(allocation.jobs), pinned)]
 
 
 def _has_some_waiting(allocation: Allocation) -> bool:

@@ -47,10 +47,13 @@ def load(name: str, content: Memory, settings: Mapping[str, Any]) -> Computation
 def provide(provided: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
     """Give all functions that came the names that they may use without defining them."""
     depends = parts.get("depends", {})
-    for names in _globals_of([*parts.values(), *depends.values()]):
-        for key, value in {**provided, **depends}.items():
-            names.setdefault(key, value)
-        for key, value in mentioned_modules(names).items():
+    came = _functions_of([*parts.values(), *depends.values()])
+    everywhere = [vars(sys.modules["__main__"])]
+    for function in came:
+        if not any(function.__globals__ is names for names in everywhere):
+            everywhere.append(function.__globals__)
+    for names in everywhere:
+        for key, value in {**provided, **depends, **mentioned_modules(names, came)}.items():
             names.setdefault(key, value)
 
 
@@ -109,15 +112,17 @@ def _bound(method: MethodType) -> Callable[..., Any]:
     return call
 
 
-def _globals_of(parts: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return the globals of everything that came; functions are put there by their names."""
-    seen = [vars(sys.modules["__main__"])]
+def _functions_of(parts: Iterable[Any]) -> list[FunctionType]:
+    """Return the functions that came, with those that they decorate.
+
+    One that came by itself is among its globals by its name, as where it was defined.
+    """
+    found = []
     for part in parts:
         plain = function_of(part) if callable(part) else None
         while isinstance(plain, FunctionType):
             if not isinstance(part, MethodType) and plain.__name__ != "__call__":
                 plain.__globals__.setdefault(plain.__name__, plain)
-            if not any(plain.__globals__ is names for names in seen):
-                seen.append(plain.__globals__)
+            found.append(plain)
             plain = getattr(plain, "__wrapped__", None)  # what it decorates
-    return seen
+    return found

@@ -6,7 +6,7 @@ others cost nothing.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from types import CodeType, FunctionType
 from typing import Any
@@ -18,10 +18,13 @@ _MODULES = {
 }  # fmt: skip
 
 
-def mentioned_modules(names: dict[str, Any]) -> dict[str, Any]:
-    """Return the modules that functions with these globals mention and do not find in them."""
+def mentioned_modules(names: dict[str, Any], functions: Sequence[Any]) -> dict[str, Any]:
+    """Return the modules that functions with these globals mention and do not find in them.
+
+    `functions` are those that need not be among the globals themselves.
+    """
     mentioned: set[str] = set()
-    for value in names.values():
+    for value in (*functions, *names.values()):
         for function in [value, *(vars(value).values() if isinstance(value, type) else ())]:
             if isinstance(function, FunctionType) and function.__globals__ is names:
                 mentioned.update(_mentioned(function.__code__))

@@ -212,10 +212,10 @@ def test_each_job_draws_random_numbers_of_its_own(forking: JobCluster) -> None:
 
 
 def test_each_job_draws_numpys_random_numbers_of_its_own(one_processor: Any) -> None:
-    numpy = pytest.importorskip("numpy")
+    numpy_random = pytest.importorskip("numpy").random
 
     def draw() -> float:
-        return float(numpy.random.random())  # loaded, and its state made, before the forks
+        return float(numpy_random.random())  # loaded, and its state made, before the forks
 
     with JobCluster(draw, nodes=[one_processor.host], isolation="job") as opened:
         assert len({opened.submit().get(DEADLINE) for _ in range(4)}) == 4

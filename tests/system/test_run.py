@@ -54,6 +54,14 @@ def test_arguments_come_from_lines_and_each_run_gets_its_input(
     assert (done.returncode, done.stdout) == (0, "1:1\nread\n1:2\nread\n"), done.stderr
 
 
+def test_files_that_the_program_needs_lie_beside_it(shared_node: Any, tmp_path: Path) -> None:
+    for name in ("one.txt", "two.txt"):
+        (tmp_path / name).write_text(f"{name} came\n")
+    needs = [f"--depends={tmp_path / name}" for name in ("one.txt", "two.txt")]
+    done = dispy_run(shared_node, "--quiet", *needs, "-a", "one.txt two.txt", "cat")
+    assert (done.returncode, done.stdout) == (0, "one.txt came\ntwo.txt came\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
