@@ -121,7 +121,7 @@ def _functions_of(parts: Iterable[Any]) -> list[FunctionType]:
     for part in parts:
         plain = function_of(part) if callable(part) else None
         while isinstance(plain, FunctionType):
-            if part is plain:
+            if not isinstance(part, MethodType) and plain.__name__ != "__call__":
                 plain.__globals__.setdefault(plain.__name__, plain)
             found.append(plain)
             plain = getattr(plain, "__wrapped__", None)  # what it decorates

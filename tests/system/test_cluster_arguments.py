@@ -73,6 +73,7 @@ def test_what_has_no_effect_is_told_to_those_who_debug(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"depends": [7]}, "depends: 7 is neither a file nor code"),
         ({"secret": "xyzzy"}, "does not encrypt yet"),
         ({"certfile": "a.pem", "keyfile": "b.pem"}, "does not encrypt yet"),
         ({"nodes": 7}, '"nodes" argument is invalid'),
