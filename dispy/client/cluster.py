@@ -20,6 +20,7 @@ from dispy.client.limits import limits_of_cluster
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
 from dispy.client.options import PREFIX, take_options
+from dispy.client.patience import why
 from dispy.client.preparing import check_functions
 from dispy.client.putting import PutObject
 from dispy.client.report import print_table
@@ -33,7 +34,6 @@ from dispy.model.statuses import FINAL, Status
 from dispy.protocol.messages import Bulk, Payload
 from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
-from dispy.shipping.sharing import share
 from dispy.worker import inside
 
 logger = logging.getLogger("dispy.client")
@@ -298,8 +298,8 @@ class JobCluster(Steering):
 
     def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
         """Return a call with large arguments as it costs least to send."""
-        if self._session.local_node is not None:
-            return share(payload, self._session.segments)
+        if self._session.local.node is not None:
+            return self._session.memory.share(payload)
         far = any(not node.ip_addr.startswith("127.") for node in list(self._nodes.values()))
         lighter, needed = self._session.large.refer(payload, number, far)
         self._need(number, options, needed)
@@ -498,4 +498,4 @@ class JobCluster(Steering):
     stats = print_status
 
     def _why(self, job: DispyJob) -> str:
-        return self._session.hub.call(self._session.why, self, job)
+        return self._session.hub.call(why, self._session, self, job)
