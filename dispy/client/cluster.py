@@ -5,22 +5,21 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from time import monotonic, time
+from time import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from dispy.client import arguments
+from dispy.client.calling import Calls
+from dispy.client.closing import close
 from dispy.client.completion import as_completed
-from dispy.client.computation import pack_for_job, prepare
-from dispy.client.files import Files, check_dest_path, check_files, take_files
+from dispy.client.files import check_files
 from dispy.client.finding import find_nodes
-from dispy.client.isolation import ClusterIsolation
 from dispy.client.job import DispyJob
-from dispy.client.limits import limits_of_cluster
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
-from dispy.client.options import PREFIX, take_options
-from dispy.client.preparing import check_functions
+from dispy.client.opening import make_opening
+from dispy.client.patience import why
 from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
@@ -28,17 +27,10 @@ from dispy.client.session import get_session
 from dispy.client.settings import client_settings
 from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
-from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
-from dispy.protocol.messages import Bulk, Payload
-from dispy.shipping.contents import Content
-from dispy.shipping.payloads import CannotPack, pack_call
-from dispy.shipping.sharing import share
 from dispy.worker import inside
 
 logger = logging.getLogger("dispy.client")
-
-GRACE_SECONDS = 5.0  # for the callbacks of jobs that `close` has ended
 
 
 class ClusterStatus(NamedTuple):
@@ -186,28 +178,14 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
-        setup, last = check_functions(setup, cleanup)
-        self._has_setup, self._cleans_up = setup is not None, last is not None
-        prepared = prepare(computation, setup, last, elements)
-        self.name, self._is_program = prepared.name, prepared.is_program
-        self._modules, settings = prepared.modules, prepared.settings
-        files = take_files(elements)
-        self._files = Files(files.entries + prepared.files, files.contents + prepared.contents)
-        settings |= {
-            "setup": self._has_setup, "cleans_up": self._cleans_up,
-            "setup_timeout": chosen["setup_timeout"],
-            "files": self._files.entries, "dest_path": check_dest_path(dest_path),
-            "cleanup": bool(cleanup),
-        }  # fmt: skip
+        opening = make_opening(computation, elements, setup, cleanup, dest_path, chosen)
+        self.name, self._is_program = opening.name, opening.is_program
+        self._has_setup, self._cleans_up = opening.has_setup, opening.cleans_up
+        self._isolation, self._files = opening.isolation, opening.files
+        self._calls = Calls(session, self.name, self._is_program, opening.modules, self._nodes)
         self._terminal = session.open_terminal() if chosen["stream"] else None
-        settings["stream"] = chosen["stream"]
-        settings["cpus"] = chosen["cpus"]
-        self._isolation = ClusterIsolation(self.name, chosen["isolation"], setup is not None)
-        settings["isolation"] = self._isolation.word
-        settings["max_result_size"] = chosen["max_result_size"]
         self.max_file_size: int = chosen["max_file_size"]
         self.directory = os.getcwd()  # where files of its jobs go
-        settings["limits"] = limits_of_cluster(chosen)
         self.start_time = time()
         self._fresh: deque[int] = deque()  # submitted, not yet taken by the hub
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
@@ -223,13 +201,16 @@ class JobCluster(Steering):
             )  # fmt: skip
         session.contents.hold_for(self, self._files.contents)
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
-        session.hub.call(session.open, self, settings, prepared.content)
+        session.hub.call(session.open, self, opening.settings, opening.content)
 
     # -- submitting
 
     def submit(self, *args: Any, **kwargs: Any) -> DispyJob | None:
         """Queue a call with these arguments; None where they cannot be sent (it is logged)."""
-        return self._submit(None, args, kwargs)
+        job = self._calls.job_of(args, kwargs)  # as `_submit`: one call less for each job
+        if job is not None:
+            self._queue(job)
+        return job
 
     def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob | None:
         """As `submit`, with the job's `id`."""
@@ -258,59 +239,10 @@ class JobCluster(Steering):
     def _submit(
         self, node_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DispyJob | None:
-        options: dict[str, Any] = {}
-        if kwargs and any(name.startswith(PREFIX) for name in kwargs):
-            kwargs, options = take_options(kwargs)
-        keywords = kwargs
-        if self._is_program:
-            if kwargs:
-                logger.warning("a program takes no keyword arguments: %s", ", ".join(kwargs))
-                return None
-            args = tuple(map(str, args))
-            keywords = {"stdin": options.pop("stdin")} if "stdin" in options else {}
-        elif "stdin" in options:
-            raise DispyError(f"dispy_job_stdin is for programs, and {self.name} is a function")
-        depends = options.pop("depends", ()) if options else ()
-        files = take_files(depends, f"{PREFIX}depends") if depends else None
-        code = pack_for_job(self.name, depends, self._modules) if depends else None
-        number, large = next(self._session.numbers), self._session.large
-        try:
-            if large.in_use:
-                payload, needed = large.noting(lambda: pack_call(self.name, args, keywords, code))
-                self._need(number, options, needed)
-            else:
-                payload = pack_call(self.name, args, keywords, code)
-        except CannotPack as error:
-            logger.error("%s", error)
-            return None
-        if type(payload) is Bulk:
-            payload = self._lighten(payload, number, options)
-        job = DispyJob(args, kwargs, number)
-        job._payload = payload
-        if options or files:
-            self._session.note_options(number, options, files)
-        try:
+        job = self._calls.job_of(args, kwargs)
+        if job is not None:
             self._queue(job, node_id)
-        except AttributeError:  # it is closed
-            self._session.forget([number])
-            raise
         return job
-
-    def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
-        """Return a call with large arguments as it costs least to send."""
-        if self._session.local_node is not None:
-            return share(payload, self._session.segments)
-        far = any(not node.ip_addr.startswith("127.") for node in list(self._nodes.values()))
-        lighter, needed = self._session.large.refer(payload, number, far)
-        self._need(number, options, needed)
-        return lighter
-
-    def _need(self, number: int, options: dict[str, Any], contents: Sequence[Content]) -> None:
-        """Have contents ready on the job's node before it starts."""
-        if contents:
-            self._session.contents.hold_for(number, contents)
-            wanted = [[content.digest, content.size] for content in contents]
-            options["needs"] = options.get("needs", []) + wanted
 
     def _queue(self, job: DispyJob, node_id: str | None = None) -> None:
         """Hand a job to the hub. Costs 1 us, and a wake-up when the hub sleeps.
@@ -320,12 +252,12 @@ class JobCluster(Steering):
         """
         job._cluster = self
         if not self._open:
-            raise self._closed_error()
+            raise self._too_late(job)
         if self.cluster_status is not None:
             self._notify(Status.Created, None, [job])  # before the hub can say more of it
         with self._guard:
             if not self._open:
-                raise self._closed_error()
+                raise self._too_late(job)
             self._pending += 1
             self._session.jobs[job._number] = job
             if node_id is None:
@@ -335,6 +267,12 @@ class JobCluster(Steering):
         if not self._announced:
             self._announced = True
             self._session.hub.post(self._take_fresh)
+
+    def _too_late(self, job: DispyJob) -> AttributeError:
+        """Drop what was said of a job that came after the end, and return what to raise."""
+        error = self._closed_error()
+        self._session.forget([job._number])
+        return error
 
     def _closed_error(self) -> AttributeError:
         self._session.check_process()
@@ -430,41 +368,7 @@ class JobCluster(Steering):
         ends what still runs: queued jobs are Cancelled then, running ones Terminated. None if
         it was closed before. Called in a callback, it does not wait for other callbacks.
         """
-        self._session.check_process()
-        if not self._open:
-            return None
-        deadline = monotonic() + (timeout or 0.0)
-        if not self.wait(timeout) and not terminate:
-            return False
-        with self._guard:
-            if not self._open:
-                return None
-            self._open = False
-        cleaned = self._session.preparations.expect_cleanup(self) if self._cleans_up else None
-        self._session.hub.call(self._close)
-        if self._terminal is not None:
-            self._terminal.flush()
-        # What is left is callbacks; one that blocks must not hold up who wants an end.
-        self.wait(max(timeout or 0.0, GRACE_SECONDS))
-        if cleaned is not None:
-            left = None if timeout is None else max(0.0, deadline - monotonic())
-            self._session.preparations.wait(self, cleaned, left)
-        return True
-
-    def _close(self) -> None:
-        for each in list(self._put):
-            each._release()
-        left = self._unfinished()
-        self._session.forget([job._number for job in left])
-        by_status: dict[Status, list[DispyJob]] = {Status.Cancelled: [], Status.Terminated: []}
-        for job in left:
-            del self._session.jobs[job._number]
-            begun = job.status != Status.Created
-            by_status[Status.Terminated if begun else Status.Cancelled].append(job)
-        for status, jobs in by_status.items():
-            if jobs:
-                self._end(jobs, status, "its cluster was closed", None)
-        self._session.close(self)
+        return close(self, timeout, terminate)
 
     def shutdown(self) -> None:
         """Wait for all jobs and close; what the program's end does too."""
@@ -498,4 +402,4 @@ class JobCluster(Steering):
     stats = print_status
 
     def _why(self, job: DispyJob) -> str:
-        return self._session.hub.call(self._session.why, self, job)
+        return self._session.hub.call(why, self._session, self, job)

@@ -10,10 +10,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
+    from dispy.client.session import Session
 
 logger = logging.getLogger("dispy.client")
 
 PATIENCE_SECONDS = 2.0  # with the jobs of a program that has ended, before it says so
+
+
+def end_with_program(session: "Session", this: Callable[[], None]) -> None:
+    """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C.
+
+    `this` is the exit function that calls it.
+    """
+    interrupted = False
+    try:
+        if not ends_at_once():
+            wait_for_all(list(session.clusters.values()))
+    except KeyboardInterrupt:
+        interrupted = True
+    with undisturbed():
+        if session.terminal is not None:
+            session.terminal.flush()
+        session.failures.tell()
+        session.end()
+    if interrupted:
+        die_of_interrupt(this)
 
 
 def ends_at_once() -> bool:

@@ -45,7 +45,7 @@ def find_nodes(
     """
     search = Search(Wanted(allocations, node_port, insecure, local_node, broadcast))
     _refuse_listed(search)
-    if search.wanted.takes_local and session.local_node is None and not _finds_one(search):
+    if search.wanted.takes_local and session.local.node is None and not _finds_one(search):
         start_local_node(session)
     session.hub.post(lambda: session.discovery.begin(number, search, interval))
     return search
@@ -68,9 +68,9 @@ def start_local_node(session: "Session") -> None:
     """Start a node of our own and say so; raises DispyError where a setting of it is wrong."""
     # It reads its settings itself, but could complain to nobody.
     processors_to_offer(resolve_here("node", {})["cpus"], processors())
-    local = session.local_node = LocalNode()
+    local = session.local.node = LocalNode()
     logger.info("no node found: started a local node, which ends with this program")
-    session.hub.post(lambda: session.adopt(local))
+    session.hub.post(lambda: session.local.adopt(local))
 
 
 def _finds_one(search: Search) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from dispy.client.calling import need
 from dispy.client.job import DispyJob, JobFailed, RemoteTraceback
 from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
@@ -180,7 +181,7 @@ class _Chunks:
             return
         options: dict[str, Any] = {}
         job._payload, needed = session.large.noting(lambda: pack_items(name, items))
-        self._cluster._need(job._number, options, needed)
+        need(session, job._number, options, needed)
         if options:
             session.options[job._number] = options
 

@@ -7,6 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dispy.client.job import DispyJob
+from dispy.model.statuses import Status
+
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
     from dispy.client.session import Session
@@ -68,10 +71,18 @@ class Patience:
 def reasons(session: "Session", cluster: "JobCluster") -> list[str]:
     """Say why no job of a cluster runs: node by node, then what the search has met. On the hub."""
     lines = session.scheduler.explain_waiting(cluster._number)
-    if session.local_trouble:
-        lines.append(session.local_trouble)
+    if session.local.trouble:
+        lines.append(session.local.trouble)
     if session.scheduler.has_ready_node(cluster._number):
         return lines
-    if session.local_node is not None and not session.scheduler.nodes:
+    if session.local.node is not None and not session.scheduler.nodes:
         return ["the local node of this program is still starting"]
     return lines + session.search_lines(cluster)
+
+
+def why(session: "Session", cluster: "JobCluster", job: DispyJob) -> str:
+    """Say why a job waits, or where it is. On the hub."""
+    lines = session.scheduler.explain(cluster._number, job._number)
+    if job.status == Status.Created and not session.scheduler.has_ready_node(cluster._number):
+        lines += [line for line in reasons(session, cluster) if line not in lines]
+    return "\n".join(lines) or f"it is {job.status.name}"

@@ -184,7 +184,7 @@ class Reporting:
         jobs = [job for job in self._unfinished() if type(job) is DispyJob]
         running = sum(job.status != Status.Created for job in jobs)
         text = f"{running} jobs of {self.name} run on and {len(jobs) - running} wait"
-        if self._session.local_node is not None:
+        if self._session.local.node is not None:
             text += "; the local node ends with this program"
         return text
 

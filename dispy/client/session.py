@@ -5,12 +5,10 @@ to its object until the job is final; whoever submits writes to it, the hub take
 """
 
 import atexit
-import contextlib
 import logging
 import os
 import socket
 import threading
-from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from time import monotonic, time
@@ -18,25 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.client.callbacks import Callbacks
 from dispy.client.contents import Contents
-from dispy.client.ending import die_of_interrupt, ends_at_once, undisturbed, wait_for_all
+from dispy.client.ending import end_with_program, undisturbed
+from dispy.client.extras import take_extra
 from dispy.client.failures import Failures
 from dispy.client.hints import with_hint
 from dispy.client.hub import Hub
 from dispy.client.job import DispyJob
-from dispy.client.local_node import CLEANUP_SECONDS, LocalNode
-from dispy.client.nodes import NodeAllocate
+from dispy.client.local_node import CLEANUP_SECONDS
+from dispy.client.offering import Offering
 from dispy.client.other_pythons import OtherPythons
-from dispy.client.patience import Patience, reasons
+from dispy.client.patience import Patience
 from dispy.client.preparing import Preparations
 from dispy.client.putting import LargeArguments
 from dispy.client.receiving import Receiving
+from dispy.client.replacing import LocalNodes
+from dispy.client.shared_memory import SharedMemory
 from dispy.client.waiting import make_lock
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
 from dispy.shipping.contents import Content
-from dispy.shipping.sharing import give_back, mapped
-from dispy.system.segments import MappedSegments, SegmentPool
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
-
-LOCAL_NODES_A_MINUTE = 3  # that may end by themselves before no more is started
 
 
 class Session:
@@ -69,18 +66,14 @@ class Session:
         self.clusters: dict[int, JobCluster] = {}
         self.numbers = count(1)
         self.cluster_numbers = count(1)
-        self.local_node: LocalNode | None = None
-        self.segments = SegmentPool()  # for large arguments to a node on this machine
-        self._mapped = MappedSegments(self._released)
-        self._unseen: deque[int] = deque()  # tokens of shared results that nobody looks at
-        self._local_socket: Any = None  # our end of its socket, once the hub has it
+        self.local = LocalNodes(self)
+        self.offering = Offering(self)
+        self.memory = SharedMemory(self)
         self._scheduler: Scheduler | None = None
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
         self.preparations = Preparations(self)
         self.receiving = Receiving(self)  # the files that jobs send
-        self.local_trouble = ""  # what became of the last local node, if it ended too early
-        self._local_ends: list[float] = []  # the seconds (monotonic) at which some did
         self.ended = False
         self.process = os.getpid()
         self.forked = False  # this is a copy in a child process, without any of our threads
@@ -96,6 +89,11 @@ class Session:
             name = f"{socket.gethostname()}, process {os.getpid()}"
             self._scheduler = Scheduler(self, os.urandom(16).hex(), name)
         return self._scheduler
+
+    @property
+    def has_scheduler(self) -> bool:
+        """Whether there is one: nothing has to be told to it before."""
+        return self._scheduler is not None
 
     def check_process(self) -> None:
         """Raise DispyError in a process that was forked from the one that this belongs to."""
@@ -141,25 +139,7 @@ class Session:
             cluster._number, cluster.name, settings, content, cluster.reentrant,
             cluster.pulse_interval,
         )  # fmt: skip
-        self.offer_known(cluster)
-
-    def offer_known(
-        self,
-        cluster: "JobCluster",
-        wanted: Sequence[NodeAllocate] = (),
-        again: Sequence[str] = (),
-    ) -> None:
-        """Offer a cluster the nodes that are there already: all, or those that `wanted` means and
-        those to be tried `again`, also when they failed before."""
-        fits, everything = cluster._search.wanted.fits, not wanted and not again
-        for node in list(self.scheduler.nodes.values()):
-            meant = any(fits(allocation, node.ip_addr, node.port) for allocation in wanted)
-            if meant or node.node_id in again:
-                self.scheduler.closing.forgive(node, cluster._number)
-            elif not everything:
-                continue  # what was said of it stays as it is
-            if node.settled:
-                self._offer(cluster, node)
+        self.offering.offer_known(cluster)
 
     def close(self, cluster: "JobCluster") -> None:
         """Forget a cluster; its jobs that are left are final already."""
@@ -169,83 +149,11 @@ class Session:
         self.scheduler.close_cluster(cluster._number)
         self.other_pythons.forget(cluster._number)
 
-    def adopt(self, local: LocalNode) -> None:
-        """Serve the local node; returns at once."""
-        import gevent
-        from gevent import socket as gevent_socket
-
-        self.local_node = local
-        self._local_socket = gevent_socket.socket(fileno=local.descriptor)
-        gevent.spawn(self._serve_local)
-
-    def _serve_local(self) -> None:
-        reason = self.scheduler.adopt(self._local_socket)
-        if not self.ended:
-            self._local_ended(reason)
-
-    def _local_ended(self, reason: str) -> None:
-        """Replace a local node that ended before its program, unless that is of no use."""
-        now = monotonic()
-        self.local_node = None
-        self._local_ends = [*(end for end in self._local_ends if now - end < 60), now]
-        self.local_trouble = f"the local node ended: {reason}"
-        logger.error("%s", self.local_trouble)
-        if not any(cluster._search.wanted.takes_local for cluster in self.clusters.values()):
-            return
-        if len(self._local_ends) > LOCAL_NODES_A_MINUTE:
-            self.local_trouble += (
-                f". {len(self._local_ends)} of them ended within a minute, so no more is started: "
-                f"see what they said above, or run `dispy node` on this machine to see it there"
-            )
-            logger.error("%s", self.local_trouble)
-        elif self.finding.acquire(blocking=False):  # else whoever holds it starts one
-            # Late: finding nodes needs a session first.
-            from dispy.client.finding import start_local_node
-
-            try:
-                start_local_node(self)
-            finally:
-                self.finding.release()
-
-    def _offer(self, cluster: "JobCluster", node: "RemoteNode") -> None:
-        """Ask the cluster's allocations, ours here, a user's own on the callbacks' thread."""
-        if all(allocation.is_default for allocation in cluster.allocations):
-            self._allocate(cluster, node)
-        else:
-            self.callbacks.put(self._allocate, cluster, node)
-
-    def _allocate(self, cluster: "JobCluster", node: "RemoteNode") -> None:
-        cpus, own = cluster._allocate(node)
-        self.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
-
-    def deallocate(self, cluster: "JobCluster", node_id: str) -> None:
-        """Give a node no more jobs of a cluster, but those for it alone."""
-        cluster._take_fresh()  # what is pinned there comes before
-        self.scheduler.deallocate(cluster._number, node_id)
-
-    def allocate(
-        self, cluster: "JobCluster", node_id: str, cpus: int, own: dict[str, Any] | None = None
-    ) -> None:
-        """Let a cluster use `cpus` processors of a node from now on; `own`: its own settings."""
-        self.scheduler.allocate(cluster._number, node_id, cpus, own)
-
-    def leave(self, cluster: "JobCluster", node_id: str, again: bool, terminate: bool) -> None:
-        """Close a cluster's computation on one node, and set it up `again`."""
-        cluster._take_fresh()  # what is pinned there goes with it
-        self.scheduler.leave(cluster._number, node_id, again, terminate)
-
     def search_lines(self, cluster: "JobCluster") -> list[str]:
         """Say what the search for a cluster's nodes has met, and what to do, line by line."""
         nodes = self.scheduler.nodes.values()
         connected = [(node.ip_addr, node.port) for node in nodes if node.link is not None]
         return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
-
-    def why(self, cluster: "JobCluster", job: DispyJob) -> str:
-        """Say why a job waits, or where it is."""
-        lines = self.scheduler.explain(cluster._number, job._number)
-        if job.status == Status.Created and not self.scheduler.has_ready_node(cluster._number):
-            lines += [line for line in reasons(self, cluster) if line not in lines]
-        return "\n".join(lines) or f"it is {job.status.name}"
 
     # -- what the scheduler tells; on the hub
 
@@ -308,14 +216,14 @@ class Session:
         ):
             job = take(number)
             if type(result) is Bulk:  # first: whoever sees the status may look at once
-                result = self.map_result(result)
+                result = self.memory.map_result(result)
             job.start_time = start
             job.end_time = end
             job.stdout = job.stderr = ""
             job._value = None
             job._packed = result or None
             if at in extras:
-                self._take_extra(job, extras[at], node.name)
+                take_extra(job, extras[at], node.name, self.memory)
             else:
                 job.status = Status.Finished
             job._payload = None
@@ -406,7 +314,7 @@ class Session:
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
         for cluster in list(self.clusters.values()):
-            self._offer(cluster, node)
+            self.offering.offer(cluster, node)
 
     def node_available(self, node: "RemoteNode") -> None:
         """Tell clusters that use a node what it has to spare."""
@@ -426,67 +334,16 @@ class Session:
         """Offer a cluster a node again, to be set up anew."""
         cluster = self.clusters.get(cluster_id)
         if cluster is not None:
-            self._offer(cluster, node)
+            self.offering.offer(cluster, node)
 
     def cleaned_up(self, cluster_id: int) -> None:
         """Wake whoever waits for the cleanup of a closed cluster."""
         self.preparations.cleaned_up(cluster_id)
 
-    # -- memory shared with a node on this machine
-
-    def map_result(self, result: Payload) -> Payload:
-        """Return a result with views of this program's memory in it; released with these."""
-        try:
-            return mapped(result, self._mapped)[0]
-        except (OSError, ValueError) as error:  # no descriptors or address space are left
-            logger.error("a result in shared memory cannot be mapped: %s", error)
-            return b""
-
-    def _released(self, token: int) -> None:
-        """In any thread, perhaps inside the garbage collector: so nothing here may lock."""
-        self._unseen.append(token)
-        self.hub.post(self._release)
-
-    def _release(self) -> None:
-        tokens = [self._unseen.popleft() for _ in range(len(self._unseen))]
-        if tokens and self._scheduler is not None:
-            for node in self._scheduler.nodes.values():
-                if node.link is not None and node.link.shares_memory:
-                    self._scheduler.release(node, tokens)
-
-    def _take_extra(self, job: DispyJob, extra: dict[str, Any], node: str) -> None:
-        """Take what is not the plain case of a result: failure, output, held segments."""
-        job.stdout = extra.get("stdout", job.stdout)
-        job.stderr = extra.get("stderr", job.stderr)
-        exception = extra.get("exception")
-        if isinstance(exception, str):
-            job.exception = with_hint(exception, node)
-        error = extra.get("error")
-        if isinstance(error, bytes):
-            job._error = error
-        job.status = Status(extra.get("status", Status.Finished))
-        if "held" in extra:
-            give_back(job._payload, extra["held"], self.segments)
-        if "forking" in extra and job._cluster is not None:
-            job._cluster._isolation.took(extra["forking"])
-
     # -- the end
 
     def _at_exit(self) -> None:
-        """Wait for the jobs of a program that ends; not where it ends by an error or Ctrl-C."""
-        interrupted = False
-        try:
-            if not ends_at_once():
-                wait_for_all(list(self.clusters.values()))
-        except KeyboardInterrupt:
-            interrupted = True
-        with undisturbed():
-            if self.terminal is not None:
-                self.terminal.flush()
-            self.failures.tell()
-            self.end()
-        if interrupted:
-            die_of_interrupt(self._at_exit)
+        end_with_program(self, self._at_exit)
 
     def end(self) -> None:
         """End links and the local node; returns when that is done or has taken too long."""
@@ -494,7 +351,7 @@ class Session:
             return
         self.ended = True
         with undisturbed():
-            local, cleans = self.local_node, self.preparations.is_cleaning
+            local, cleans = self.local.node, self.preparations.is_cleaning
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
@@ -507,11 +364,7 @@ class Session:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
         self.discovery.close()
         self.scheduler.stop()
-        if self._local_socket is not None:
-            with contextlib.suppress(OSError):  # closed with its link
-                self._local_socket.shutdown(socket.SHUT_RDWR)
-        elif self.local_node is not None:
-            self.local_node.forget()
+        self.local.disconnect()
 
     def _abandon_rest(self) -> None:
         """Free whoever still waits, such as exit functions that run after ours."""
@@ -551,8 +404,8 @@ def _forget_after_fork() -> None:
         cluster._open = False
     if before._scheduler is not None:
         before._scheduler.disown()
-    if before.local_node is not None:
-        before.local_node.forget()
+    if before.local.node is not None:
+        before.local.node.forget()
 
 
 if hasattr(os, "register_at_fork"):

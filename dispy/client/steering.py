@@ -79,7 +79,7 @@ class Steering(Reporting):
         self._session.hub.call(self._session.discovery.widen, self._number, new)
         named = self._named(node) if isinstance(node, (str, DispyNode)) else []
         again = [node_id for node_id, _ in named]
-        self._session.hub.call(self._session.offer_known, self, new, again)
+        self._session.hub.call(self._session.offering.offer_known, self, new, again)
         return 0
 
     def close_node(self, node: Any, terminate_pending: bool = False) -> int:
@@ -106,7 +106,9 @@ class Steering(Reporting):
         for node_id, view in known:
             if not again:
                 view.cpus = 0  # nothing more is submitted for it
-            self._session.hub.call(self._session.leave, self, node_id, again, bool(terminate))
+            self._session.hub.call(
+                self._session.offering.leave, self, node_id, again, bool(terminate)
+            )
         return 0 if known else -1
 
     def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
@@ -141,7 +143,7 @@ class Steering(Reporting):
         for node_id, _ in self._named(node):
             if node_id in self._session.scheduler.nodes:
                 self._grant(node_id, 0)
-                self._session.hub.call(self._session.deallocate, self, node_id)
+                self._session.hub.call(self._session.offering.deallocate, self, node_id)
                 return 0
         return -1
 
@@ -164,6 +166,6 @@ class Steering(Reporting):
             if node_id in self._session.scheduler.nodes:
                 cpus = count(view)
                 self._grant(node_id, cpus)
-                self._session.hub.call(self._session.allocate, self, node_id, cpus)
+                self._session.hub.call(self._session.offering.allocate, self, node_id, cpus)
                 return cpus
         return None

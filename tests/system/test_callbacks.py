@@ -134,7 +134,7 @@ def test_who_waits_for_a_callback_that_blocks_is_told(
     open_cluster: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dispy.client.reporting.PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr("dispy.client.cluster.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("dispy.client.closing.GRACE_SECONDS", 0.1)
     go_on = threading.Event()
     cluster = open_cluster(double, callback=lambda job: go_on.wait())
     cluster.submit(1)

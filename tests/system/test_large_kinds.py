@@ -95,14 +95,14 @@ def test_a_result_is_final_only_when_its_memory_is_mapped(
     open_cluster: Open, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = open_cluster(give_late)
-    session, done = cluster._session, []
-    map_result = session.map_result
+    memory, done = cluster._session.memory, []
+    map_result = memory.map_result
 
     def watch(result: Any) -> Any:
         done.append(job.done)
         return map_result(result)
 
-    monkeypatch.setattr(session, "map_result", watch)
+    monkeypatch.setattr(memory, "map_result", watch)
     job = cluster.submit(str(gate), SIZE)
     gate.open()
     assert job.get(DEADLINE) == bytearray(SIZE)
@@ -121,7 +121,7 @@ def give_or_die(value: Any, deed: str) -> Any:
 def test_segments_are_used_again_when_workers_die(open_cluster: Open) -> None:
     cluster = open_cluster(give_or_die)
     kept = cluster.submit(numpy.full(SIZE, 7, numpy.uint8), "give").get(DEADLINE)
-    pool = cluster._session.segments
+    pool = cluster._session.memory.segments
     for _ in range(3):
         cluster.submit(numpy.full(SIZE, 1, numpy.uint8), "die").wait(DEADLINE)
     before = pool._count
