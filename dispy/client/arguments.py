@@ -37,6 +37,11 @@ def choose_port(node_port: Any, dispy_port: Any) -> Any:
     return newer("node_port", node_port, "dispy_port", dispy_port + 1)
 
 
+def choose_file_size(max_file_size: Any) -> Any:
+    """Return the limit of files that jobs send, `dispy.config.MaxFileSize` if none was given."""
+    return (overrides.MaxFileSize or None) if max_file_size is None else max_file_size
+
+
 def check_interval(seconds: Any, name: str, low: float) -> float | None:
     """Return an interval in seconds, or None if none was given."""
     if seconds is None:

@@ -155,7 +155,7 @@ class JobCluster(Steering):
             local_node=local_node, stream=stream, cpus=cpus, isolation=isolation, timeout=timeout,
             cpu_time=cpu_time, memory=memory, grace=grace, env=env, nice=nice,
             jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
-            setup_timeout=setup_timeout, max_file_size=max_file_size,
+            setup_timeout=setup_timeout, max_file_size=arguments.choose_file_size(max_file_size),
             max_result_size=max_result_size,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)

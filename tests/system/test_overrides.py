@@ -3,7 +3,7 @@
 import pytest
 
 import dispy
-from dispy.client.arguments import choose_port
+from dispy.client.arguments import choose_file_size, choose_port
 from dispy.model.errors import DispyError
 
 
@@ -32,6 +32,15 @@ def test_a_port_set_there_is_that_of_nodes(
     assert choose_port(None, None) == port
     assert choose_port(6000, None) == 6000, "an argument wins"
     assert choose_port(None, 6000) == 6001
+
+
+def test_the_limit_of_files_set_there_counts_unless_an_argument_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert choose_file_size(None) is None
+    monkeypatch.setattr(dispy.config, "MaxFileSize", 1000)
+    assert choose_file_size(None) == 1000
+    assert choose_file_size(0) == 0
 
 
 @pytest.mark.parametrize("value", ["", "__import__('os').getpid()", "DispyPort * 2", None])
