@@ -78,6 +78,7 @@ class Worker:
         self._running: int | None = None
         self._in_user_code = False
         self._interrupted_job: int | None = None  # whose code got KeyboardInterrupt last
+        self._in_poke = self._interrupted_in_poke = False  # SIGURG is being handled
         self._interrupt_noted = True  # SIGINT came outside a job's code; before this line, say
         self._dropped: set[int] = set()  # jobs that the node cancels
         self._sending = threading.Lock()
@@ -340,22 +341,38 @@ class Worker:
             self._interrupted_job = self._running
             # A program was interrupted too and decides how it ends. An exception while its end
             # is waited for would lose its exit status.
-            if not self._computation.is_program:
-                raise KeyboardInterrupt
+            if self._computation.is_program:
+                return
+            if self._in_poke:  # half of a frame may be taken: the poke raises it in the end
+                self._interrupted_in_poke = True
+                return
+            raise KeyboardInterrupt
         else:
             self._interrupt_noted = True
 
     def _poked(self, number: int, frame: Any) -> None:
         if self._running is None or self._sending.locked() or os.getpid() != self._pid:
             return  # about to answer anyway; the node pokes again if not
-        with contextlib.suppress(EndOfChannel):
-            for arrived in self._channel.receive_arrived():
-                self._take(check(arrived))
-            self._send_answer()
-            if self._queue:
-                given_back = [number for number, _, _ in self._queue]
-                self._queue.clear()
-                self._send(Kind.GIVEN_BACK, [given_back], [])
+        if self._in_poke:
+            return  # Python handles a signal in the midst of a handler too
+        self._in_poke = True
+        try:
+            with contextlib.suppress(EndOfChannel):
+                self._answer_poke()
+        finally:
+            self._in_poke = False
+        if self._interrupted_in_poke:
+            self._interrupted_in_poke = False
+            raise KeyboardInterrupt
+
+    def _answer_poke(self) -> None:
+        for arrived in self._channel.receive_arrived():
+            self._take(check(arrived))
+        self._send_answer()
+        if self._queue:
+            given_back = [number for number, _, _ in self._queue]
+            self._queue.clear()
+            self._send(Kind.GIVEN_BACK, [given_back], [])
 
 
 def failure(error: BaseException, what: str) -> Extra:
