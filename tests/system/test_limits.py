@@ -310,6 +310,14 @@ def test_numerical_libraries_take_one_processor_unless_told_otherwise(limited: A
     assert ended(told.submit(*names)).result[0] == ["1", "1", "3"]
 
 
+def test_a_job_of_several_processors_may_have_as_many_threads(limited: Any) -> None:
+    cluster = limited(SeesAtLoading(), cpus=2)
+    seen, now, _ = ended(cluster.submit("OMP_NUM_THREADS")).result
+    assert seen == now == ["2"]
+    wide = limited(SeesAtLoading()).submit("OMP_NUM_THREADS", dispy_job_cpus=2)
+    assert "OMP_NUM_THREADS=2\n" in ended(wide).result[2]
+
+
 def niceness() -> tuple[int, int]:
     import os
 
