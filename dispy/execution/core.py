@@ -12,9 +12,10 @@ ends of jobs as there are slots.
 Invariant: a job that this node holds is blocked, waiting, or with exactly one worker.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
+from dispy.execution import holding
 from dispy.execution.dealing import Dealing
 from dispy.execution.invariants import check_invariants
 from dispy.execution.packets import packet_size, take_alike, take_waiting
@@ -35,7 +36,6 @@ from dispy.execution.records import (
 )
 from dispy.execution.shares import Shares
 
-NONE_DIFFERS: Mapping[JobNumber, int] = {}
 SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 
 
@@ -125,9 +125,9 @@ class Execution:
         computation = self.computations.get(key)
         if computation is None:
             return [], []
-        begun = tuple(worker.jobs[0] for worker in computation.workers.values() if worker.jobs)
-        given = [job for job in computation.jobs if job not in begun]
-        actions: list[Action] = [Report(key, begun, False, reason)] if begun else []
+        ran = tuple(holding.begun(computation))
+        given = [job for job in computation.jobs if job not in ran]
+        actions: list[Action] = [Report(key, ran, False, reason)] if ran else []
         return given, actions + self.computation_closed(key)
 
     def jobs_received(
@@ -136,7 +136,7 @@ class Execution:
         jobs: Sequence[JobNumber],
         now: float,
         blocked: Collection[JobNumber] = (),
-        widths: Mapping[JobNumber, int] = NONE_DIFFERS,
+        widths: Mapping[JobNumber, int] = holding.NONE_DIFFERS,
     ) -> list[Action]:
         """Queue jobs from their owner and start what can be started; those here already stay.
 
@@ -144,19 +144,7 @@ class Execution:
         The `blocked` ones are held until `jobs_unblocked`: what they need is not here yet.
         """
         computation = self.computations[key]
-        held, new = computation.jobs, dict[JobNumber, Worker | None].fromkeys(jobs)
-        if not held.keys().isdisjoint(new):
-            new = {job: None for job in new if job not in held}
-        held.update(new)
-        computation.owner.jobs += len(new)
-        if widths:
-            usual = computation.width
-            computation.widths.update({j: w for j, w in widths.items() if j in new and w != usual})
-        if blocked:
-            computation.blocked.update(job for job in blocked if job in new)
-            new = {job: None for job in new if job not in computation.blocked}
-        computation.waiting.extend(new)
-        computation.waiting_count += len(new)
+        holding.take_in(computation, jobs, blocked, widths)
         actions = self._shares.note_active(computation.owner, now)
         if self._dealing.is_wanted or computation.width > 1 or computation.widths:
             self._dealing.wants_changed(computation)
@@ -172,10 +160,7 @@ class Execution:
         computation = self.computations.get(key)
         if computation is None:
             return []  # it was closed meanwhile
-        free = [job for job in dict.fromkeys(jobs) if job in computation.blocked]
-        computation.blocked.difference_update(free)
-        computation.waiting.extend(free)
-        computation.waiting_count += len(free)
+        holding.unblock(computation, jobs)
         self._dealing.wants_changed(computation)
         return self._fill()
 
@@ -184,11 +169,9 @@ class Execution:
         computation = self.computations.get(key)
         if computation is None:
             return []
-        missing = computation  # anything that is neither None nor a worker
-        held = computation.jobs
-        given = [job for job in dict.fromkeys(jobs) if held.get(job, missing) is None]
-        self._drop(computation, given)
-        self._wait_no_more(computation, given)
+        given = holding.not_begun(computation, jobs)
+        holding.drop_not_begun(computation, given)
+        self._dealing.wants_changed(computation)
         return given
 
     def cancel(self, key: Key, job: JobNumber) -> list[Action]:
@@ -199,8 +182,8 @@ class Execution:
         worker = computation.jobs[job]
         if worker is not None:
             return [Stop(worker.worker_id, cancelled=True)]
-        self._drop(computation, [job])
-        self._wait_no_more(computation, [job])
+        holding.drop_not_begun(computation, [job])
+        self._dealing.wants_changed(computation)
         return [Report(key, (job,), cancelled=True, reason="cancelled before its start")]
 
     def jobs_dropped(
@@ -219,14 +202,15 @@ class Execution:
                 worker = computation.jobs[job]
                 if worker is not None and len(worker.jobs) > 1:
                     continue
-                self._drop(computation, [job])
                 gone.append((computation.key, job))
                 if worker is not None:
+                    holding.drop(computation, [job])
                     worker.jobs.clear()
                     self._leave(worker, was_busy=True)
                     actions.append(Stop(worker.worker_id, cancelled=False))
                 else:
-                    self._wait_no_more(computation, [job])
+                    holding.drop_not_begun(computation, [job])
+                    self._dealing.wants_changed(computation)
         return gone, actions + self._fill()
 
     def owner_connected(self, owner_id: OwnerId) -> None:
@@ -244,14 +228,13 @@ class Execution:
 
     def not_begun(self, key: Key) -> list[JobNumber]:
         """Return the jobs of a computation that no worker has."""
-        return [job for job, worker in self.computations[key].jobs.items() if worker is None]
+        computation = self.computations[key]
+        return holding.not_begun(computation, computation.jobs)
 
     def running(self, key: Key) -> list[JobNumber]:
         """Return the jobs of a computation that its workers run now, as far as known."""
         computation = self.computations.get(key)
-        if computation is None:
-            return []
-        return [worker.jobs[0] for worker in computation.workers.values() if worker.jobs]
+        return [] if computation is None else holding.begun(computation)
 
     # -- workers
 
@@ -290,11 +273,8 @@ class Execution:
         worker = self.workers.get(worker_id)
         if worker is None:
             return []
-        back = set(jobs)
-        mine = [job for job in worker.jobs if job in back]
-        worker.jobs = type(worker.jobs)(job for job in worker.jobs if job not in back)
-        worker.given -= len(mine)
-        self._wait_again(worker.computation, mine)
+        mine = holding.take_back(worker, jobs)
+        self._dealing.wants_changed(worker.computation)
         actions = self._rest(worker) if mine and not worker.jobs else []
         return actions + self._fill()
 
@@ -309,7 +289,7 @@ class Execution:
         actions: list[Action] = []
         if worker.jobs:
             ended = [worker.jobs.popleft() for _ in range(done + began)]
-            self._drop(worker.computation, ended)
+            holding.drop(worker.computation, ended)
             if began:
                 actions.append(Report(worker.key, (ended[-1],), cancelled, reason))
             self._leave(worker, was_busy=True)
@@ -437,34 +417,9 @@ class Execution:
         computation = worker.computation
         del self.workers[worker.worker_id], computation.workers[worker.worker_id]
         computation.idle.pop(worker.worker_id, None)
-        self._wait_again(computation, worker.jobs)
+        holding.wait_again(computation, worker.jobs)
         if was_busy:
             self._add_busy(computation, -worker.width)
-        self._dealing.wants_changed(computation)
-
-    def _wait_again(self, computation: Computation, jobs: Iterable[JobNumber]) -> None:
-        jobs = list(jobs)
-        computation.jobs.update(dict.fromkeys(jobs))
-        computation.waiting.extendleft(reversed(jobs))
-        computation.waiting_count += len(jobs)
-        self._dealing.wants_changed(computation)
-
-    def _drop(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
-        """Hold these jobs no longer."""
-        for job in jobs:
-            del computation.jobs[job]
-        if computation.widths:
-            for job in jobs:
-                computation.widths.pop(job, None)
-        computation.owner.jobs -= len(jobs)
-
-    def _wait_no_more(self, computation: Computation, jobs: Sequence[JobNumber]) -> None:
-        """Take note that these jobs, which no worker has, have gone."""
-        waited = len(jobs)
-        if computation.blocked:
-            waited -= len(computation.blocked.intersection(jobs))
-            computation.blocked.difference_update(jobs)
-        computation.waiting_count -= waited
         self._dealing.wants_changed(computation)
 
     # -- for tests

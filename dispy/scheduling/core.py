@@ -16,22 +16,14 @@ from dispy.scheduling.actions import (
     Action,
     CancelOnNode,
     Drop,
-    GiveUp,
     Leave,
     Recall,
-    Requeued,
     RunBatch,
 )
 from dispy.scheduling.departures import Departures
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.invariants import check_invariants
-from dispy.scheduling.lanes import (
-    NONE_DIFFERS,
-    enqueue,
-    enqueue_first,
-    note_widths,
-    take_from_node,
-)
+from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import (
@@ -42,7 +34,8 @@ from dispy.scheduling.records import (
     Node,
     NodeId,
 )
-from dispy.scheduling.stories import forget, remember
+from dispy.scheduling.stories import forget
+from dispy.scheduling.withdrawing import Withdrawing, give_up
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 
@@ -55,6 +48,7 @@ class Scheduling:
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
         self._placement = Placement(self._recalls)
+        self._withdrawing = Withdrawing(self._placement)
         self._departures = Departures()
         self._joined = 0
 
@@ -112,7 +106,7 @@ class Scheduling:
         widest = max(map(cluster.width_of, jobs), default=0)
         why = why_never_pinned(allocation, widest)
         if allocation is None or why:
-            return [self._give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
+            return [give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
         allocation.pinned.extend(jobs)
         allocation.pinned_waiting += len(jobs)
         cluster.pinned.update(dict.fromkeys(jobs, allocation))
@@ -189,7 +183,7 @@ class Scheduling:
             pinned_to.pinned_waiting -= 1
         else:
             return []
-        given_up = self._give_up(cluster, [job], "cancelled before its start", Status.Cancelled)
+        given_up = give_up(cluster, [job], "cancelled before its start", Status.Cancelled)
         if pinned_to is not None:
             self._placement.reservations.check(pinned_to)
         return [given_up]
@@ -248,7 +242,7 @@ class Scheduling:
         Jobs that are there are the node's still, until it has returned or finished them.
         """
         allocation = self._allocation(node_id, cluster_id)
-        return [] if allocation is None else self._refuse(allocation, reason)
+        return [] if allocation is None else self._withdrawing.refuse(allocation, reason)
 
     def cluster_leaves(
         self, node_id: NodeId, cluster_id: ClusterId, terminate: bool, refusal: str | None
@@ -263,7 +257,7 @@ class Scheduling:
         if allocation is None:
             return []  # lost, or closed, meanwhile
         self._departures.begin(allocation, terminate)
-        actions = self._refuse(allocation, refusal) if refusal is not None else []
+        actions = self._withdrawing.refuse(allocation, refusal) if refusal is not None else []
         self._placement.reshaped(allocation)
         return actions + call_all_back(allocation)
 
@@ -318,7 +312,9 @@ class Scheduling:
             allocation.recalling = 0  # its answer would have come before
             missing = [job for job in allocation.jobs if job not in strangers]
             strangers.difference_update(allocation.jobs)
-            actions += self._requeue(allocation, missing, f"it never reached {node.name}", now)
+            actions += self._withdrawing.requeue(
+                allocation, missing, f"it never reached {node.name}", now
+            )
             self._placement.changed(allocation)
             actions += call_all_back(allocation)
         if strangers:
@@ -344,16 +340,18 @@ class Scheduling:
         why = f"called back from {node.name}, which had not begun it"
         if reason is not None or not allocation.recalling:
             reason = reason or "it gave back jobs that it was not asked for"
-            actions += self._refuse(allocation, reason)
+            actions += self._withdrawing.refuse(allocation, reason)
             why = f"node {node.name} gave it back: {reason}"
         else:
             allocation.recalling -= 1
         back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
-        actions += self._requeue(allocation, back, why, now)
+        actions += self._withdrawing.requeue(allocation, back, why, now)
         allocation.sent_ahead = allocation.demand > allocation.cap
         if allocation.leaving and not allocation.recalling:
             # It is asked for so many at once; and only what it keeps has begun.
-            actions += call_all_back(allocation) if back else self._stop(allocation, now)
+            actions += (
+                call_all_back(allocation) if back else self._withdrawing.stop(allocation, now)
+            )
         self._placement.changed(allocation)
         return actions
 
@@ -366,17 +364,7 @@ class Scheduling:
         actions: list[Action] = []
         why = f"node {node.name} was lost: {reason}"
         for allocation in list(node.allocations.values()):
-            cluster = allocation.cluster
-            stay = list(allocation.jobs)
-            if cluster.reentrant:
-                moved = [job for job in stay if job not in cluster.pinned]
-                stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
-                actions += self._requeue(allocation, moved, why, now)
-            remember(cluster, stay, why, now)
-            take_from_node(allocation, stay)
-            if stay:
-                actions.append(self._give_up(cluster, stay, why, Status.Abandoned))
-            actions += self._cancel_pinned(allocation, why)
+            actions += self._withdrawing.lose(allocation, why, now)
             self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_node(node)
@@ -421,61 +409,6 @@ class Scheduling:
     def _allocation(self, node_id: NodeId, cluster_id: ClusterId) -> Allocation | None:
         cluster = self.clusters.get(cluster_id)
         return cluster.allocations.get(node_id) if cluster is not None else None
-
-    def _stop(self, allocation: Allocation, now: float) -> list[Action]:
-        """Take away the jobs that run where their computation is closed by force."""
-        jobs, cluster = list(allocation.jobs), allocation.cluster
-        if not jobs or not allocation.terminating:
-            return []
-        why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
-        if cluster.reentrant:
-            return self._requeue(allocation, jobs, why, now)
-        take_from_node(allocation, jobs)
-        return [self._give_up(cluster, jobs, why, Status.Terminated)]
-
-    def _refuse(self, allocation: Allocation, reason: str) -> list[Action]:
-        allocation.refusal = allocation.refusal or reason  # the first says most
-        self._placement.offer(allocation)
-        return self._cancel_pinned(allocation, f"{allocation.node.name} cannot run it: {reason}")
-
-    def _cancel_pinned(self, allocation: Allocation, why: str) -> list[Action]:
-        """Cancel what is queued for a node alone that will not run it."""
-        cluster = allocation.cluster
-        jobs = [job for job in allocation.pinned if cluster.pinned.get(job) is allocation]
-        allocation.pinned.clear()
-        allocation.pinned_waiting = 0
-        if not jobs:
-            return []
-        return [self._give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
-
-    def _give_up(
-        self, cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: Status
-    ) -> GiveUp:
-        """Return the last word on jobs that are nowhere any more, with their stories."""
-        stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
-        forget(cluster, jobs)
-        return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
-
-    def _requeue(
-        self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
-    ) -> list[Action]:
-        """Put jobs of a node back at the head of their queue, in the order they were sent."""
-        if not jobs:
-            return []
-        cluster = allocation.cluster
-        take_from_node(allocation, jobs)
-        remember(cluster, jobs, reason, now)
-        actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
-        pinned = [job for job in jobs if job in cluster.pinned]
-        if pinned:
-            jobs = [job for job in jobs if job not in cluster.pinned]
-            allocation.pinned.extendleft(reversed(pinned))
-            allocation.pinned_waiting += len(pinned)
-            if allocation.refusal is not None:
-                actions += self._cancel_pinned(allocation, allocation.refusal)
-        enqueue_first(cluster, jobs)
-        self._placement.queue_grew(cluster)
-        return actions
 
     # -- for tests
 

@@ -1,0 +1,91 @@
+"""Jobs that leave their node or its queue without a result: they wait again, or are given up.
+
+A part of the scheduling core, and as pure. What is pinned to a node waits for that node alone, and
+is cancelled where it will not run.
+"""
+
+from collections.abc import Sequence
+
+from dispy.model.statuses import Status
+from dispy.scheduling.actions import Action, GiveUp, Requeued
+from dispy.scheduling.lanes import enqueue_first, take_from_node
+from dispy.scheduling.placement import Placement
+from dispy.scheduling.records import Allocation, Cluster, JobNumber
+from dispy.scheduling.stories import forget, remember
+
+
+class Withdrawing:
+    """Takes jobs away from allocations, and has placement look at what waits again."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+
+    def requeue(
+        self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
+    ) -> list[Action]:
+        """Put jobs of a node back at the head of their queue, in the order they were sent."""
+        if not jobs:
+            return []
+        cluster = allocation.cluster
+        take_from_node(allocation, jobs)
+        remember(cluster, jobs, reason, now)
+        actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
+        pinned = [job for job in jobs if job in cluster.pinned]
+        if pinned:
+            jobs = [job for job in jobs if job not in cluster.pinned]
+            allocation.pinned.extendleft(reversed(pinned))
+            allocation.pinned_waiting += len(pinned)
+            if allocation.refusal is not None:
+                actions += _cancel_pinned(allocation, allocation.refusal)
+        enqueue_first(cluster, jobs)
+        self._placement.queue_grew(cluster)
+        return actions
+
+    def refuse(self, allocation: Allocation, reason: str) -> list[Action]:
+        """Give a node nothing more of a cluster; its jobs that are there stay."""
+        allocation.refusal = allocation.refusal or reason  # the first says most
+        self._placement.offer(allocation)
+        return _cancel_pinned(allocation, f"{allocation.node.name} cannot run it: {reason}")
+
+    def stop(self, allocation: Allocation, now: float) -> list[Action]:
+        """Take away the jobs that run where their computation is closed by force."""
+        jobs, cluster = list(allocation.jobs), allocation.cluster
+        if not jobs or not allocation.terminating:
+            return []
+        why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
+        if cluster.reentrant:
+            return self.requeue(allocation, jobs, why, now)
+        take_from_node(allocation, jobs)
+        return [give_up(cluster, jobs, why, Status.Terminated)]
+
+    def lose(self, allocation: Allocation, why: str, now: float) -> list[Action]:
+        """Take all jobs from a lost node: they run elsewhere or, if they must not, are given up."""
+        cluster, actions = allocation.cluster, list[Action]()
+        stay = list(allocation.jobs)
+        if cluster.reentrant:
+            moved = [job for job in stay if job not in cluster.pinned]
+            stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
+            actions += self.requeue(allocation, moved, why, now)
+        remember(cluster, stay, why, now)
+        take_from_node(allocation, stay)
+        if stay:
+            actions.append(give_up(cluster, stay, why, Status.Abandoned))
+        return actions + _cancel_pinned(allocation, why)
+
+
+def give_up(cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: Status) -> GiveUp:
+    """Return the last word on jobs that are nowhere any more, with their stories."""
+    stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
+    forget(cluster, jobs)
+    return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
+
+
+def _cancel_pinned(allocation: Allocation, why: str) -> list[Action]:
+    """Cancel what is queued for a node alone that will not run it."""
+    cluster = allocation.cluster
+    jobs = [job for job in allocation.pinned if cluster.pinned.get(job) is allocation]
+    allocation.pinned.clear()
+    allocation.pinned_waiting = 0
+    if not jobs:
+        return []
+    return [give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
