@@ -6,6 +6,7 @@ from typing import Any
 
 from dispy.net.link import Link
 from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import Kind
 
 
 @dataclass(slots=True)
@@ -70,6 +71,12 @@ class RemoteNode:
         """Send a frame; nothing while the link is broken."""
         if self.link is not None:
             self.link.send(kind, body)
+
+    def acknowledge(self) -> None:
+        """Tell the node which results it may forget."""
+        if self.acknowledged != self.results_seen and self.link is not None:
+            self.acknowledged = self.results_seen
+            self.link.send(Kind.ACKNOWLEDGE, [self.results_seen])
 
     @property
     def python(self) -> str:

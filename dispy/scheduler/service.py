@@ -14,7 +14,6 @@ import gevent
 from gevent import get_hub
 from gevent.socket import socket
 
-from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.net.waking import Awake
@@ -23,8 +22,10 @@ from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import select, send_jobs
+from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
 from dispy.scheduler.questions import Questions
 from dispy.scheduler.status import take_status
@@ -44,9 +45,6 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
-PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
-BEAT_SECONDS = 0.5  # between looks at all links
-SILENT_PULSES = 5  # that a node may miss, as in dispy 4
 STOP_SECONDS = 2.0  # that greenlets may take to end
 ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
 
@@ -58,20 +56,21 @@ class Scheduler:
         self._owner, self._identity, self._name = owner, identity, name
         self._core = Scheduling()
         self.nodes: dict[str, RemoteNode] = {}
-        self._opening: dict[int, tuple[str, dict[str, Any], bytes]] = {}
-        self._pulses: dict[int, float] = {}
+        self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(
-            self.nodes, self._serve_node, self._lost, lambda: self.pulse_seconds * SILENT_PULSES
+            self.nodes, self._serve_node, self._lost, lambda: self._heartbeat.patience
         )
         self._supply = Supply(owner.content)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
+        self._openings = Openings(
+            self._core, owner, self.closing, self._heartbeat, self._perform, self._plan_pass
+        )
         self._awake = Awake()
         self.questions = Questions()
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
         self._stopped = False
-        self._beat = gevent.spawn(self._keep_beat)
 
     # -- clusters and jobs
 
@@ -85,9 +84,8 @@ class Scheduler:
         pulse: float | None,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
-        self._opening[cluster_id] = (name, settings, content)
-        if pulse is not None:
-            self._pulses[cluster_id] = pulse
+        self._openings.add(cluster_id, name, settings, content)
+        self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
         self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant, width=width))
 
@@ -98,22 +96,8 @@ class Scheduler:
 
         own: settings for this node alone, where it has not been set up so far.
         """
-        node = self.nodes.get(node_id)
-        if node is None or cluster_id not in self._opening or cluster_id in node.closing:
-            return  # lost or closed while it was being decided
-        if cluster_id in node.opened:
-            self._send_limit(node, cluster_id, cpus)
-        elif cpus and cluster_id not in node.refused:
-            node.opened.add(cluster_id)
-            node.own[cluster_id] = own or {}
-            self._send_opening(node, cluster_id)
-            self._send_limit(node, cluster_id, cpus)
-        else:
-            why = "no processor of it was allocated"
-            self._perform(self._core.cluster_refused_on(node_id, cluster_id, why), node)
-            return
-        self._perform(self._core.cluster_allocated(node_id, cluster_id, cpus), node)
-        self._plan_pass()
+        if node_id in self.nodes:  # else it was lost while it was being decided
+            self._openings.allocate(self.nodes[node_id], cluster_id, cpus, own)
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """Give a node no more jobs of a cluster but those that are for it alone."""
@@ -121,32 +105,9 @@ class Scheduler:
         self._perform(self._core.cluster_deallocated(node_id, cluster_id), node)
         self._plan_pass()
 
-    def _send_opening(self, node: RemoteNode, cluster_id: int) -> None:
-        name, settings, content = self._opening[cluster_id]
-        own = {**settings, **node.own.get(cluster_id, {})}
-        if node.python != f"{own.get('implementation')} {own.get('python')}":
-            node.translated.add(cluster_id)
-            try:
-                own, content = self._owner.opening_for(node, cluster_id, own, content)
-            except DispyError as error:  # told once the core knows of the allocation
-                get_hub().loop.run_callback(self._refuse, node, cluster_id, str(error))
-                return
-        if node.link is not None:
-            node.expect_pulse(self._pulses.get(cluster_id, PULSE_SECONDS), monotonic())
-            node.link.send(Kind.OPEN, [cluster_id, name, own], [content])
-
-    def _refuse(self, node: RemoteNode, cluster_id: int, why: str) -> None:
-        """Have it that a node cannot run a cluster's computation."""
-        if cluster_id in self._opening:
-            self.closing.ready(node, cluster_id, self._opening[cluster_id][0], why, {})
-
-    def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
-        if node.link is not None:
-            node.link.send(Kind.LIMIT, [cluster_id, cpus])
-
     def submit(self, cluster_id: int, jobs: Sequence[int], node_id: str | None = None) -> None:
         """Queue jobs, for one node if it is named; they are placed in this turn of the loop."""
-        if cluster_id not in self._opening:
+        if cluster_id not in self._core.clusters:
             return  # it was closed in between, with all its jobs
         options = self._owner.options
         widths = (
@@ -181,12 +142,11 @@ class Scheduler:
 
     def release(self, node: RemoteNode, tokens: Sequence[int]) -> None:
         """Tell a node on this machine that nobody looks at these shared buffers any more."""
-        if node.link is not None:
-            node.link.send(Kind.RELEASE, [list(tokens)])
+        node.tell(Kind.RELEASE, [list(tokens)])
 
     def leave(self, cluster_id: int, node_id: str, again: bool, terminate: bool) -> None:
         """Close a computation on one node, once its jobs there have ended or been stopped."""
-        if node_id in self.nodes and cluster_id in self._opening:
+        if node_id in self.nodes and cluster_id in self._core.clusters:
             self.closing.leave(self.nodes[node_id], cluster_id, again, terminate)
             self._plan_pass()
 
@@ -197,10 +157,10 @@ class Scheduler:
 
     def close_cluster(self, cluster_id: int) -> None:
         """Forget a cluster; nodes stop what they still run of it."""
-        name, settings, _ = self._opening.pop(cluster_id, ("", {}, b""))
-        self._pulses.pop(cluster_id, None)
+        name, cleans_up = self._openings.forget(cluster_id)
+        self._heartbeat.forget(cluster_id)
         self._core.cluster_closed(cluster_id)
-        self.closing.close_everywhere(cluster_id, name, bool(settings.get("cleans_up")))
+        self.closing.close_everywhere(cluster_id, name, cleans_up)
         self._plan_pass()
 
     # -- nodes
@@ -236,10 +196,10 @@ class Scheduler:
             link.close()
 
     def _speak(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
-        told_pulse = self.pulse_seconds
+        told_pulse = self._heartbeat.pulse_seconds
         ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
         # A node that we know has no longer to say hello than it would have to say anything.
-        patience = self.pulse_seconds * SILENT_PULSES if before is not None else None
+        patience = self._heartbeat.patience if before is not None else None
         try:
             with gevent.Timeout(patience, TimeoutError("it does not say who it is")):
                 hello = link.exchange_hello(ours, "node")
@@ -300,10 +260,9 @@ class Scheduler:
             node.share, node.owners = body
             self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
         elif frame.kind == Kind.READY:
-            if body[0] in self._opening:
-                self.closing.ready(node, body[0], self._opening[body[0]][0], *body[1:])
+            self._openings.answered(node, *body)
         elif frame.kind == Kind.CLOSED:
-            self.closing.closed(node, body[0], self._opening.get(body[0], ("",))[0], *body[1:])
+            self.closing.closed(node, body[0], self._openings.name_of(body[0]), *body[1:])
         elif frame.kind == Kind.RETURNED:
             cluster_id, jobs, why = body
             returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
@@ -348,15 +307,7 @@ class Scheduler:
         node.settled = True
         self._supply.settled(node)
         self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
-        for cluster_id in set(computations) - self._opening.keys():
-            assert node.link is not None
-            node.link.send(Kind.CLOSE, [cluster_id])
-        self.closing.settled(node, computations)
-        limits = self._core.nodes[node.node_id].allocations
-        for cluster_id in node.opened:
-            if cluster_id not in computations:
-                self._send_opening(node, cluster_id)
-            self._send_limit(node, cluster_id, limits[cluster_id].limit)
+        self._openings.settled(node, computations)
         if not node.opened:
             self._owner.node_found(node)
 
@@ -366,7 +317,7 @@ class Scheduler:
             return  # sent again after a broken link, and taken before it
         node.results_seen = sequence
         if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
-            self._acknowledge(node)
+            node.acknowledge()
         if not jobs:
             return
         seconds = max(0.0, sum(ends) - sum(starts))
@@ -412,12 +363,6 @@ class Scheduler:
             self._perform(self._core.time_passed(now))
         self._watching = None
 
-    def _acknowledge(self, node: RemoteNode) -> None:
-        """Tell a node which results it may forget."""
-        if node.acknowledged != node.results_seen and node.link is not None:
-            node.acknowledged = node.results_seen
-            node.link.send(Kind.ACKNOWLEDGE, [node.results_seen])
-
     def _perform(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
         """Carry out the core's orders, in order; `node` is the one that an event was about."""
         for action in actions:
@@ -432,17 +377,11 @@ class Scheduler:
                     action.cluster_id, where, action.jobs, action.status, _tell(action)
                 )
             elif isinstance(action, CancelOnNode):
-                at = self.nodes[action.node_id]
-                if at.link is not None:
-                    at.link.send(Kind.CANCEL, [action.cluster_id, [action.job]])
+                self.nodes[action.node_id].tell(Kind.CANCEL, [action.cluster_id, [action.job]])
             elif isinstance(action, Recall):
-                at = self.nodes[action.node_id]
-                if at.link is not None:
-                    at.link.send(Kind.RECALL, [action.cluster_id, list(action.jobs)])
+                self.nodes[action.node_id].tell(Kind.RECALL, [action.cluster_id, list(action.jobs)])
             elif isinstance(action, Drop):
-                at = self.nodes[action.node_id]
-                if at.link is not None:
-                    at.link.send(Kind.DROP, [list(action.jobs)])
+                self.nodes[action.node_id].tell(Kind.DROP, [list(action.jobs)])
             elif isinstance(action, Leave):
                 self.closing.close(action)
 
@@ -455,26 +394,7 @@ class Scheduler:
         self._owner.started(batch.cluster_id, node, batch.jobs)
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
 
-    # -- signs of life
-
-    @property
-    def pulse_seconds(self) -> float:
-        """Between signs of life: what the most careful cluster wants."""
-        return min([PULSE_SECONDS, *self._pulses.values()])
-
-    def _keep_beat(self) -> None:
-        while True:
-            gevent.sleep(min(BEAT_SECONDS, self.pulse_seconds / 2))
-            now = monotonic()
-            for node in self.nodes.values():
-                if node.link is None:
-                    continue
-                self._acknowledge(node)
-                if node.silent_for(now) > node.pulse_seconds * SILENT_PULSES:
-                    logger.warning("node %s has been silent for too long", node.name)
-                    node.link.close()
-                elif now - node.link.spoke > self.pulse_seconds / 2:
-                    node.link.send(Kind.PULSE, [])
+    # -- the end
 
     def stop(self) -> None:
         """End every link and greenlet; nodes keep what they were given."""
@@ -483,7 +403,7 @@ class Scheduler:
             link.close()
         self._supply.stop()
         self._awake.stop()
-        self._beat.kill(timeout=STOP_SECONDS)
+        self._heartbeat.stop()
         if self._watching is not None:
             self._watching.kill(timeout=STOP_SECONDS)
         self.keepers.stop(STOP_SECONDS)
