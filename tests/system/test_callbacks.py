@@ -135,13 +135,22 @@ def test_who_waits_for_a_callback_that_blocks_is_told(
 ) -> None:
     monkeypatch.setattr("dispy.client.reporting.PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr("dispy.client.closing.GRACE_SECONDS", 0.1)
-    go_on = threading.Event()
-    cluster = open_cluster(double, callback=lambda job: go_on.wait())
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block(job: DispyJob) -> None:
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    cluster = open_cluster(double, callback=block)
     cluster.submit(1)
-    assert cluster.wait(0.5) is False
-    assert "waiting for a callback of double that has not returned yet" in caplog.text
-    assert cluster.close(timeout=0.01, terminate=True) is True
-    go_on.set()
+    assert begun.wait(DEADLINE)
+    try:
+        # Until it was told that the callback runs too long, which is looked at every 0.05 s.
+        assert cluster.wait(0.5) is False
+        assert "waiting for a callback of double that has not returned yet" in caplog.text
+        assert cluster.close(timeout=0.01, terminate=True) is True
+    finally:
+        go_on.set()  # else no other callback of this process would ever run
 
 
 def test_a_callback_may_submit_cancel_wait_and_close(open_cluster: Open, gate: Gate) -> None:
