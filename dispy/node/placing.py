@@ -174,7 +174,7 @@ def _put(parent: int, name: str, entry: Entry, source: Path) -> None:
         finally:
             os.close(descriptor)
         os.replace(growing, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except BaseException:
+    except BaseException:  # whatever it is, nothing half done stays there
         with contextlib.suppress(OSError):
             os.unlink(growing, dir_fd=parent)
         raise
