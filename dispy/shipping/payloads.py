@@ -110,6 +110,14 @@ def pack(value: object, what: str) -> Payload:
     Large buffers in it (NumPy's arrays, say) are not copied: they travel beside the pickle
     and must not change until then. Raises CannotPack, which says what in it is at fault.
     """
+    if type(value) not in _RAW_TYPES and _other_python is None:
+        try:  # what nearly every value is, without a step too many
+            beside: list[pickle.PickleBuffer] = []
+            packed = pickle.dumps(value, 5, buffer_callback=beside.append)
+            if not beside and _MAIN not in packed:
+                return packed
+        except Exception:  # see `_pack`
+            pass
     try:
         payload = _pack(value)
     except _Refused as refusal:
@@ -240,8 +248,6 @@ def pack_items(name: str, items: Any) -> Payload:
 
 def is_items(payload: Payload) -> bool:
     """Say whether `pack_items` made this payload."""
-    if isinstance(payload, Bulk):
-        return bytes(memoryview(payload.pickled)[: len(CHUNK)]) == CHUNK
     return payload.startswith(CHUNK)
 
 

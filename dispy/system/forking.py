@@ -52,6 +52,7 @@ def note_hooks() -> None:
 
 _c = ctypes.PyDLL(None)  # called without releasing the interpreter's lock
 _fork = _c.fork
+_waitpid, _NO_WAIT = getattr(_c, "waitpid", None), getattr(os, "WNOHANG", 0)
 _die_with_parent = None
 if sys.platform == "linux":
     _c.prctl.argtypes = [ctypes.c_int] * 5
@@ -83,17 +84,25 @@ def _call(hooks: Iterable[Callable[[], Any]]) -> None:
             traceback.print_exc()
 
 
-def die_with(parent: int) -> None:
-    """Have this child, just forked, get SIGKILL when `parent` ends; where the system can do it."""
+def begin_child(parent: int, default: int) -> None:
+    """Have this child, just forked, get SIGKILL when `parent` ends, where the system can do it,
+    and give the signal `default` back its default action."""
     if _die_with_parent is not None:
         _die_with_parent()
         if getppid() != parent:
             os._exit(1)
+    _set_handler(default, SIG_DFL)
 
 
 def restore_default(number: int) -> None:
     """Give a signal back its default action, without the conversions of `signal.signal`."""
     _set_handler(number, SIG_DFL)
+
+
+def has_no_children() -> bool:
+    """Say whether this process has neither children nor ended ones, without the exception by
+    which `os.waitpid` says so. False: perhaps it has."""
+    return _waitpid is not None and _waitpid(-1, None, _NO_WAIT) == -1
 
 
 def end_descriptor(pid: int) -> int | None:

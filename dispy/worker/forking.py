@@ -2,13 +2,18 @@
 
 The worker stays what it is to its node: it holds the channel, the queue and the journal, answers
 pokes, and takes the output, which parent and child write to the same files. The child runs
-the job with the memory that loading the computation has left, changes what it likes, leaves
-its result on the slip, and is gone with all that it has changed or started. Its death is the
+the job with the memory that loading the computation has left, changes what it likes, writes its
+result into the journal, and is gone with all that it has changed or started. Its death is the
 end of that job and of nothing else.
 
-What does not fit on the slip comes over a socket pair, while the worker waits: interim results,
-files, large results. A SIGINT of the node's goes to the whole process group: in the child it is the
-job's KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either before
+After a fork every page that either process writes to is copied or at least faulted on (2 us),
+and that is most of what a job costs here: so the worker does no more between two forks than it
+must, and reads the journal once for many jobs, when it answers.
+
+What does not fit into the journal comes over a socket pair, while the worker waits: interim
+results, files, large results. A job that has sent something there sends its result there too.
+A SIGINT of the node's goes to the whole process group: in the child it is the job's
+KeyboardInterrupt, in the worker a note. The kernel delivers a signal to a group either before
 a fork, or to both sides after it, and one that the interpreter has not handled yet at the
 fork is due in the child as well (`dispy.system.forking`).
 """
@@ -19,9 +24,10 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import _exit, getpid, getppid
-from time import monotonic, perf_counter
+from sys import modules
+from time import monotonic, time
 from typing import Any, NoReturn
 
 import msgpack
@@ -32,9 +38,10 @@ from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.payloads import pack_call
 from dispy.system.forking import (
-    die_with,
+    begin_child,
     end_descriptor,
     fork_plainly,
+    has_no_children,
     release_end,
     restore_default,
 )
@@ -44,14 +51,14 @@ from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
 from dispy.worker.isolation import reseed
 from dispy.worker.jobs import CANCELLED, FAILED, Extra, Worker, failure
-from dispy.worker.slip import Slip
+from dispy.worker.journal import SharedJournal
 
 _SIGTERM, _SIGXCPU = int(signal.SIGTERM), int(signal.SIGXCPU)
 REHEARSALS = 20  # from the eighth call on CPython 3.11 specialises a function's code
 TOLL_JOBS = 500  # with others behind them: until then it is nobody's loss
 UNWATCHED_MS = 5  # between looks at a child, where the system cannot tell of its end
 _Said = tuple[dict[str, Any], float] | None  # a job's limits, and the second of its beginning
-_Run = Callable[[Any], tuple[Payload, Extra]]
+_Outcome = tuple[Payload, Extra]
 
 
 class Toll:
@@ -61,13 +68,13 @@ class Toll:
         self.told = False
         self._jobs, self._whole, self._own = 0, 0.0, 0.0
 
-    def paid(self, whole: float, own: float) -> tuple[float, float] | None:
-        """Count a job: its seconds in all, and those that it ran.
+    def paid(self, jobs: int, whole: float, own: float) -> tuple[float, float] | None:
+        """Count jobs one after the other: their seconds in all, and those that they ran.
 
         Once, when enough jobs have spent more on their processes than on themselves, return
         the mean seconds that a job ran, and that its process cost.
         """
-        self._jobs += 1
+        self._jobs += jobs
         self._whole += whole
         self._own += own
         if self._jobs < TOLL_JOBS:
@@ -81,17 +88,19 @@ class Toll:
 class ForkingWorker(Worker):
     """A worker whose jobs see nothing of each other."""
 
+    _journal: SharedJournal
+
     def __init__(self, node_name: str, *arguments: Any, **keywords: Any) -> None:
-        """`node_name` is for people; the rest as for Worker."""
+        """`node_name` is for people; the rest as for Worker, with a SharedJournal."""
         # Sent to the group it is for the job; this process tells how that ended.
         signal.signal(signal.SIGTERM, _go_on)
         super().__init__(*arguments, **keywords)
         self._node_name = node_name
-        self._slip = Slip()
         self._child: int | None = None  # the process of the job that runs; 0: this is it
-        self._heard: Frame | None = None  # what it said through the socket of its end
-        self._said: _Said = None
-        self._most_memory = 0  # bytes that the last child had at once
+        self._spoke = False  # in a child: it sent something through the socket
+        self._heard: Frame | None = None  # its result that came through the socket
+        self._status: int = 0
+        self._usage: Any = None  # of the last child, as `os.wait4` gives them
         self._toll = Toll()
         self._connect()
         self._rehearse()
@@ -105,9 +114,9 @@ class ForkingWorker(Worker):
         call = pack_call("", (1,), {})
         for _ in range(REHEARSALS):
             getppid()
-            result, extra = super()._run(call)
-            self._output.flush()
-            self._leave(result, extra, 0.0)
+            self._leave(0, time(), *self._run(call))
+        self._journal.clear(None)
+        self._journal.end()
         self._computation = ours
 
     def _connect(self) -> None:
@@ -122,61 +131,60 @@ class ForkingWorker(Worker):
         self._poll = select.poll()
         self._poll.register(ours.sock, select.POLLIN)
 
-    def _run(self, payload: Payload) -> tuple[Payload, Extra]:
-        return self._run_apart(super()._run, payload)
-
-    def _run_bulk(self, payload: Bulk) -> tuple[Payload, Extra]:
-        return self._run_apart(super()._run_bulk, payload)
-
     # -- in the worker
 
-    def _limit(self, options: dict[str, Any]) -> None:
-        """Note what holds for the next job: the process that runs it sets its own limits."""
-        self._said = options, monotonic()
-        self._limits.leave_to_children()
+    def _run_next(self) -> None:
+        number, payload, options = self._queue.popleft()
+        said = None
+        if options is not None or self._limits.for_all:
+            # Noted: the process that runs the job sets its own limits.
+            said = options or {}, monotonic()
+            self._limits.leave_to_children()
+        self._journal.begin(number)
+        self._running = number
+        start = time()
+        outcome = self._run_apart(number, said, payload)
+        if outcome is not None:
+            self._send_answer()  # what the journal has of the jobs before
+            self._note(number, start, time(), *outcome)
+        self._running = None
+        if outcome is not None:
+            self._send_answer(recorded=False)
 
-    def _run_apart(self, run: _Run, payload: Any) -> tuple[Payload, Extra]:
-        if self._child == 0:
-            return run(payload)  # a job with bulk, whose arguments are mapped now
-        begin = perf_counter()
-        said, self._said = self._said, None
+    def _run_apart(self, number: int, said: _Said, payload: Payload) -> _Outcome | None:
+        """Have a child run a job; return what came of it, None where the journal has it."""
         try:
             if self._interrupt_noted or self._dropped:
                 self._heed_interrupt()
             self._isolation.check()
-            self._slip.clear()
-            parent, self._heard = self._pid, None
+            parent = self._pid
             pid = self._child = fork_plainly()
         except KeyboardInterrupt as error:
             return FAILED, failure(error, CANCELLED)
         except OSError as error:
             return FAILED, failure(error, "the node could not start a process for it:\n")
         if not pid:
-            self._be_child(parent, said, run, payload)
-        status = self._await_end(pid)
+            self._be_child(parent, number, said, payload)
+        self._await_end(pid)
         self._child = None
-        _end_company()
-        result, extra = self._outcome(status)
-        if self._queue and not self._toll.told:  # others wait for this one
-            toll = self._toll.paid(perf_counter() - begin, self._slip.seconds)
-            return result, extra if toll is None else {**extra, "forking": toll}
-        return result, extra
+        if not has_no_children():
+            _end_company()
+        return None if self._journal.came() else self._outcome()
 
-    def _await_end(self, pid: int) -> int:
-        """Pass on what the child says, until it has ended; return its wait status."""
+    def _await_end(self, pid: int) -> None:
+        """Pass on what the child says, until it has ended."""
         watched = end_descriptor(pid)
         if watched is not None:
             self._poll.register(watched, select.POLLIN)
         patience = None if watched is not None else UNWATCHED_MS
         try:
             while True:
-                self._poll.poll(patience)
-                ended, status, usage = os.wait4(pid, os.WNOHANG)
-                if self._slip.spoke:
-                    self._hear()
+                for ready, _ in self._poll.poll(patience):
+                    if ready != watched:
+                        self._hear()
+                ended, self._status, self._usage = os.wait4(pid, os.WNOHANG)
                 if ended:
-                    self._most_memory = most_memory(usage)
-                    return status
+                    return
         finally:
             if watched is not None:
                 self._poll.unregister(watched)
@@ -192,22 +200,44 @@ class ForkingWorker(Worker):
             else:
                 self._heard = frame
 
-    def _outcome(self, status: int) -> tuple[Payload, Extra]:
-        """Return what a child has left, or how it ended without."""
-        left = self._slip.take()
-        if left is not None:
-            result, extra = left
-            return result, msgpack.unpackb(extra) if extra else {}
+    def _outcome(self) -> _Outcome:
+        """Return what a child has sent at its end, or how it ended without."""
+        self._hear()
         if self._heard is not None:
-            return self._claim(self._heard)
-        if self._slip.spoke:
-            self._connect()  # it may have died in the middle of a frame
-        reason = f"the worker process {how_it_ended(status)}"
+            frame, self._heard = self._heard, None
+            return self._claim(frame)
+        self._connect()  # it may have died in the middle of a frame
+        reason = f"the worker process {how_it_ended(self._status)}"
         if self._was_interrupted():
             reason = f"cancelled; {reason}"
+        used = tell_bytes(most_memory(self._usage))
         reason = f"{reason}, while it ran this job on node {self._node_name}"
-        reason = f"{reason}; it had used {tell_bytes(self._most_memory)} of memory at most"
-        return FAILED, {"status": int(Status.Terminated), "exception": reason}
+        reason = f"{reason}; it had used {used} of memory at most"
+        extra: Extra = {"status": int(Status.Terminated), "exception": reason}
+        stdout, stderr = self._output.take()
+        if stdout or stderr:
+            extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}
+        return FAILED, extra
+
+    def _send_answer(self, recorded: bool = True) -> None:
+        columns = self._journal.untold()
+        if columns[0]:
+            self._numbers, self._starts, self._ends, self._results, self._extras = columns
+            self._pay_toll()
+        super()._send_answer(recorded)
+
+    def _pay_toll(self) -> None:
+        jobs = len(self._numbers)
+        if jobs > 1 and not self._toll.told:  # the others waited for the first
+            own = sum(self._ends) - sum(self._starts)
+            toll = self._toll.paid(jobs - 1, self._starts[-1] - self._starts[0], own)
+            if toll is not None:
+                extras = dict(self._extras)
+                extras[0] = {**extras.get(0, {}), "forking": toll}
+                self._extras = [list(item) for item in extras.items()]
+
+    def _clean(self) -> bool:
+        return True  # nothing of a job's ran here
 
     def _claim(self, frame: Frame) -> tuple[Payload, Extra]:
         """Return a large result as our own: its segments belong to our pool from now on."""
@@ -227,35 +257,46 @@ class ForkingWorker(Worker):
 
     # -- in the child
 
-    def _be_child(self, parent: int, said: _Said, run: _Run, payload: Any) -> NoReturn:
+    def _be_child(self, parent: int, number: int, said: _Said, payload: Payload) -> NoReturn:
         """Run the job and end. A bug of ours goes up to where the worker's would be told."""
-        die_with(parent)
+        begin_child(parent, _SIGTERM)
         self._pid = getpid()
-        restore_default(_SIGTERM)
         if said is not None:
             restore_default(_SIGXCPU)
             self._limits.begin(*said)
-        reseed()
-        begin = perf_counter()
-        result, extra = run(payload)
-        seconds = perf_counter() - begin
-        if getpid() != self._pid:
-            self._end_fork()
-        self._output.flush()
-        self._leave(result, extra, seconds)
+        if "numpy.random" in modules:
+            reseed()
+        start = time()
+        if type(payload) is Bulk:
+            result, extra = self._run_bulk(payload)
+        else:
+            result, extra = self._run(payload)
+        self._leave(number, start, result, extra)
         _exit(0)
 
-    def _leave(self, result: Payload, extra: Extra, seconds: float) -> None:
-        extra.pop("held", None)  # nobody looks at its arguments any more
-        if type(result) is bytes and self._slip.put(result, _packed(extra), seconds):
+    def _leave(self, number: int, start: float, result: Payload, extra: Extra) -> None:
+        """Tell of the job that has just ended."""
+        end = time()
+        if getpid() != self._pid:
+            self._end_fork()
+        stdout, stderr = self._output.take_last()
+        if stdout or stderr:
+            extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}
+        packed = b""
+        if extra:
+            extra.pop("held", None)  # nobody looks at its arguments any more
+            packed = msgpack.packb(extra)
+        plain = type(result) is bytes and not self._spoke
+        if plain and self._journal.leave(number, start, end, result, packed):
             return
         try:
             column, buffers = split_payloads([result])
             extras = [[0, extra]] if extra else []
-            self._send(Kind.DONE, [[self._running], [0.0], [0.0], column, extras], buffers)
+            self._send(Kind.DONE, [[number], [start], [end], column, extras], buffers)
         except EndOfChannel as error:  # the job has closed our descriptors
             what = "its result could not be sent back:\n"
-            self._slip.put(FAILED, _packed(failure(error, what)), seconds)
+            packed = msgpack.packb(failure(error, what))
+            self._journal.leave(number, start, end, FAILED, packed)
 
     def _send(
         self,
@@ -267,7 +308,7 @@ class ForkingWorker(Worker):
         if self._child != 0:
             super()._send(kind, body, buffers, descriptors)
             return
-        self._slip.note_spoke()
+        self._spoke = True
         with self._sending:
             self._theirs.send(kind, body, buffers, descriptors)
 
@@ -296,11 +337,6 @@ class ForkingWorker(Worker):
             # A signal that came just before a system call is noticed with the next one.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGURG)
-
-
-def _packed(extra: Extra) -> bytes:
-    packed: bytes = msgpack.packb(extra) if extra else b""
-    return packed
 
 
 def _go_on(number: int, frame: Any) -> None:

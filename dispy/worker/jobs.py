@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pickle import loads
 from time import monotonic, time
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
 from dispy.shipping.failures import describe_failure
-from dispy.shipping.payloads import CannotPack, code_loader, is_items, pack, unpack
+from dispy.shipping.payloads import CHUNK, CannotPack, code_loader, pack, unpack
 from dispy.shipping.sharing import mapped, share, shared_buffers
 from dispy.system.processes import told_exit
 from dispy.system.segments import MappedSegments, SegmentPool
@@ -116,10 +117,13 @@ class Worker:
                     self._run_next()
                     if not self._queue:
                         self._send_answer()  # nobody has to wait for the cleaning
-                    clean = self._isolation.clean()
+                    clean = self._clean()
                     if self._limits.may_wear and self._limits.is_worn():
                         clean = False
             self._retire()
+
+    def _clean(self) -> bool:
+        return self._isolation.clean()
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.RELEASE:
@@ -157,16 +161,19 @@ class Worker:
         stdout, stderr = self._output.take()
         if stdout or stderr or self._computation.is_program:
             extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}
-        packed_extra = b""
+        self._note(number, start, end, result, extra)
+        packed_extra = msgpack.packb(extra) if extra else b""
+        if not self._journal.add(number, start, end, result, packed_extra):
+            self._send_answer(recorded=False)
+
+    def _note(self, number: int, start: float, end: float, result: Payload, extra: Extra) -> None:
+        """Add to the next answer."""
         if extra:
             self._extras.append([len(self._numbers), extra])
-            packed_extra = msgpack.packb(extra)
         self._numbers.append(number)
         self._starts.append(start)
         self._ends.append(end)
         self._results.append(result)
-        if not self._journal.add(number, start, end, result, packed_extra):
-            self._send_answer(recorded=False)
 
     def _limit(self, options: dict[str, Any]) -> None:
         """Set what the next job may use."""
@@ -185,17 +192,23 @@ class Worker:
     def _run(self, payload: Payload) -> tuple[Payload, Extra]:
         """Run one job; return its packed result, and what is not the plain case."""
         what = "its arguments could not be rebuilt on the node:\n"
+        # Each call of a function costs a job in a process of its own some 5 page faults (10 us):
+        # this is written out where most jobs pass.
         try:
-            if is_items(payload):
+            if payload.startswith(CHUNK):
                 what = ""
-                self._enter_user_code()
+                self._in_user_code = True
+                if self._interrupt_noted or self._dropped:
+                    self._heed_interrupt()
                 result = call_each(self._computation.call, payload)
                 self._in_user_code = False
                 self._isolation.recover()
             else:
-                arguments, keywords = unpack(payload)
+                arguments, keywords = loads(payload) if type(payload) is bytes else unpack(payload)
                 what = ""
-                self._enter_user_code()
+                self._in_user_code = True
+                if self._interrupt_noted or self._dropped:
+                    self._heed_interrupt()
                 value = self._computation.call(*arguments, **keywords)
                 self._in_user_code = False
                 self._isolation.recover()
@@ -243,11 +256,6 @@ class Worker:
         self._lent.update({buffer.token: buffer for buffer in shared_buffers(packed)})
         return packed
 
-    def _enter_user_code(self) -> None:
-        self._in_user_code = True
-        if self._interrupt_noted or self._dropped:
-            self._heed_interrupt()
-
     def _heed_interrupt(self) -> None:
         """Raise KeyboardInterrupt if the signal that came too early was for this job."""
         self._interrupt_noted = False
@@ -286,9 +294,7 @@ class Worker:
         body = [self._numbers, self._starts, self._ends, results, self._extras]
         self._forget_answer()
         self._send(Kind.DONE, body, buffers)
-        self._journal.clear()
-        if running is not None:
-            self._journal.begin(running)  # a poke came in between: the job goes on
+        self._journal.clear(running)  # one that runs goes on: a poke came in between
 
     def _send(
         self,

@@ -28,7 +28,7 @@ from dispy.worker.computation import Computation
 from dispy.worker.inside import NAMES
 from dispy.worker.isolation import reseed, watch
 from dispy.worker.jobs import Worker
-from dispy.worker.journal import Journal
+from dispy.worker.journal import Journal, SharedJournal
 from dispy.worker.limits import JobLimits
 from dispy.worker.loading import load
 from dispy.worker.preparing import Preparing, Told
@@ -45,6 +45,7 @@ class Nursery:
         self._shares_memory = False  # results may go to their owner in memory files
         self._by_lines = False  # output is read while jobs run
         self._make_worker: Callable[..., Worker] = Worker
+        self._make_journal: Callable[[int], Journal] = Journal
         self._max_result_size = 0  # bytes; 0: any
         self._limits = JobLimits({})
         self._workers: dict[int, int] = {}  # process -> worker
@@ -115,6 +116,7 @@ class Nursery:
 
             node_name = provided.get("dispy_node_name", "")
             self._make_worker = functools.partial(ForkingWorker, node_name)
+            self._make_journal = SharedJournal
         self._by_lines = bool(settings.get("stream"))
         self._max_result_size = int(settings.get("max_result_size") or 0)
         try:
@@ -178,7 +180,7 @@ class Nursery:
             for sock in (self._channel.sock, self._wake, self._waker):
                 sock.close()
             channel = Channel(socket.socket(fileno=move_out_of_the_way(descriptor)))
-            records = Journal(journal)
+            records = self._make_journal(journal)
             os.close(journal)
             reseed()
             self._make_worker(

@@ -10,6 +10,7 @@ import fcntl
 import io
 import os
 import sys
+from os import SEEK_END, lseek
 
 from dispy.system.processes import flush_c_streams, memory_file
 from dispy.worker.channel import move_out_of_the_way
@@ -51,7 +52,13 @@ class Output:
         """Return what was written since the last call, and forget it; two system calls."""
         flush_c_streams()
         try:
-            if not self._flush():
+            try:
+                if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
+                    raise ValueError("the job has changed them")
+                self._stdout.flush()
+                self._stderr.flush()
+            except (OSError, ValueError):  # or closed them
+                self._flush_what_can_be()
                 self.restore()
             try:
                 first_file, second_file = os.fstat(1), os.fstat(2)
@@ -61,30 +68,35 @@ class Output:
                     return b"", b""
             except OSError:  # closed by C code, or no file any more
                 self.restore()
-            first, second = [os.lseek(kept, 0, os.SEEK_END) for kept in self._kept]
+            first, second = [lseek(kept, 0, SEEK_END) for kept in self._kept]
             return self._taken(0, first), self._taken(1, second)
         except OSError:
             self.lost = True
             return b"", b""
 
-    def flush(self) -> None:
-        """Write out what this process still holds, for another that takes it."""
+    def take_last(self) -> tuple[bytes, bytes]:
+        """As `take`, in a process that runs no other job: nothing is put back."""
         flush_c_streams()
-        self._flush()
+        try:
+            self._stdout.flush()
+            self._stderr.flush()
+            if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
+                raise ValueError("the job has changed them")
+        except (OSError, ValueError):  # or closed them
+            self._flush_what_can_be()
+        first, second = self._kept
+        try:
+            first_size, second_size = lseek(first, 0, SEEK_END), lseek(second, 0, SEEK_END)
+            if not first_size and not second_size:
+                return b"", b""
+            return self._taken(0, first_size), self._taken(1, second_size)
+        except OSError:  # the job has closed the files themselves
+            return b"", b""
 
-    def _flush(self) -> bool:
-        """Write out what Python's streams hold; False where the job has changed them."""
-        if sys.stdout is self._stdout and sys.stderr is self._stderr:
-            try:
-                self._stdout.flush()
-                self._stderr.flush()
-                return True
-            except (OSError, ValueError):
-                pass  # the job closed one
+    def _flush_what_can_be(self) -> None:
         for stream in (self._stdout, self._stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        return False
 
     def check(self) -> None:
         """Point 1 and 2 back if a job has moved them; two system calls of 1 us."""
