@@ -1,6 +1,6 @@
 """Pings with plain sockets, for whoever has no hub: a cluster that opens, and `dispy doctor`."""
 
-import secrets
+import os
 import socket
 from collections.abc import Iterator
 from time import monotonic
@@ -20,7 +20,7 @@ class Asker:
     """Owns a UDP socket while its `with` block lasts."""
 
     def __enter__(self) -> "Asker":
-        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._nonce = os.urandom(NONCE_BYTES)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         return self

@@ -4,7 +4,6 @@ They lie in a directory of their own on a node, whose name says what is in it: t
 that share a `dest_path` do not get each other's.
 """
 
-import hashlib
 import logging
 import os
 import time
@@ -13,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dispy.model.errors import DispyError
-from dispy.shipping.contents import Content
+from dispy.shipping.contents import Content, new_digest
 
 if TYPE_CHECKING:
     from dispy.shipping.modules import ModuleFile
@@ -59,7 +58,7 @@ def module_manifest(files: "Sequence[ModuleFile]") -> tuple[str, list[list[Any]]
             raise DispyError(f"module {path!r} cannot be read: {error.strerror}") from None
         contents.append(content)
         entries.append([place, content.digest, content.size, 0o644, status.st_mtime_ns])
-    digest = hashlib.blake2b(repr(entries).encode(), digest_size=8).hexdigest()
+    digest = new_digest(repr(entries).encode()).hexdigest()[:16]
     directory = _PLACE + digest
     for entry in entries:
         entry[0] = f"{directory}/{entry[0]}"

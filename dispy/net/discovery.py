@@ -6,7 +6,7 @@ not ours is dropped without a word; an error of a socket ends nothing.
 
 import contextlib
 import logging
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -158,7 +158,7 @@ class Ears:
 
     def __init__(self, heard: Callable[[Here | Gone, str], None]) -> None:
         self._heard = heard
-        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._nonce = os.urandom(NONCE_BYTES)
         self._asking: dict[int, socket.socket] = {}  # by family
         self._hearing: list[socket.socket] = []
         self._tasks: list[gevent.Greenlet[..., None]] = []

@@ -6,7 +6,6 @@ work and runs in a thread; all else on the node's loop.
 """
 
 import os
-import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -59,7 +58,7 @@ class Directories:
         if wish is None and cleanup:
             name = str(number)
             if os.path.lexists(self._root / owner_id[:12] / name):  # its end is not over
-                name += f"-{secrets.token_hex(4)}"
+                name += f"-{os.urandom(4).hex()}"
             path = self._make([owner_id[:12], name])
             return WorkingDirectory(path, is_fresh=True, cleanup=True)
         if wish is None:
@@ -119,7 +118,7 @@ class Directories:
 
     def _put_aside(self, path: Path) -> Path:
         """Rename a directory, so that its name is free at once; return its new one."""
-        going = self._root / _GOING / secrets.token_hex(8)
+        going = self._root / _GOING / os.urandom(8).hex()
         try:
             going.parent.mkdir(exist_ok=True)
             return path.rename(going)

@@ -6,7 +6,6 @@ after a broken link is offered the files again, and goes on where it was.
 """
 
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +63,7 @@ class Offers:
             "modified": status.st_mtime_ns,
         }
         offer = _Offer(owner, key[1], job, table, file, _state(status), link)
-        number = secrets.token_bytes(16)
+        number = os.urandom(16)
         self._offers[number] = offer
         gevent.spawn(self._wait_for_end, number, offer)
         self._tell(number, offer)

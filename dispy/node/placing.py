@@ -7,9 +7,7 @@ mode and time. All of this is disk work: call it in a thread.
 
 import contextlib
 import errno
-import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from io import FileIO
@@ -17,7 +15,7 @@ from pathlib import Path
 
 from dispy.model.errors import DispyError
 from dispy.node.store import room_error
-from dispy.shipping.contents import DIGEST_SIZE, PIECE_SIZE
+from dispy.shipping.contents import PIECE_SIZE, new_digest
 from dispy.shipping.files import Entry
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -84,7 +82,7 @@ def _is_content(file: FileIO, entry: Entry) -> bool:
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
         return False
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    digest = new_digest()
     while piece := file.read(PIECE_SIZE):
         digest.update(piece)
     return digest.digest() == entry.digest
@@ -163,7 +161,7 @@ def _make_link(parent: int, name: str, entry: Entry) -> None:
 
 
 def _put(parent: int, name: str, entry: Entry, source: Path) -> None:
-    growing = f".dispy-{secrets.token_hex(8)}"
+    growing = f".dispy-{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(growing, flags, 0o600, dir_fd=parent)
     try:

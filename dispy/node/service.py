@@ -7,7 +7,7 @@ Never unpickles anything.
 
 import contextlib
 import logging
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -60,7 +60,7 @@ class Node:
         memory_reserve: bytes below which no job is started; 0: any; None: what suits the machine.
         """
         self.name, self.cpus, self.address = name, cpus, address
-        self.identity = secrets.token_hex(16)  # of this process: a restarted node is another
+        self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
         self._table: dict[Key, ComputationProcesses] = {}

@@ -8,7 +8,6 @@ methods of `Arriving` that say so run in a thread.
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import shutil
@@ -18,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from dispy.model.errors import DispyError
-from dispy.shipping.contents import DIGEST_SIZE
+from dispy.shipping.contents import new_digest
 
 logger = logging.getLogger("dispy.node")
 
@@ -124,7 +123,7 @@ class Arriving:
     def __init__(self, path: Path, digest: bytes, size: int, what: str) -> None:
         self.path, self.digest, self.size, self.what = path, digest, size, what
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._sum = hashlib.blake2b(digest_size=DIGEST_SIZE)
+        self._sum = new_digest()
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """In a thread: append a piece; raises NoRoom."""

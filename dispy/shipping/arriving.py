@@ -6,7 +6,6 @@ time. Every error is an OSError, or a PlaceRefused with a sentence.
 
 import contextlib
 import os
-import secrets
 from pathlib import Path, PurePosixPath
 
 from dispy.model.errors import DispyError
@@ -53,7 +52,7 @@ class ArrivingFile:
         self.place = find_place(directory, name)
         self._mode, self._modified = mode & _MODE, modified
         self.place.parent.mkdir(parents=True, exist_ok=True)
-        self._path = self.place.with_name(f".dispy-{secrets.token_hex(8)}.part")
+        self._path = self.place.with_name(f".dispy-{os.urandom(8).hex()}.part")
         self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:

@@ -4,13 +4,16 @@ The digest (BLAKE2b, 32 bytes) is taken once; a file that is another one by the 
 refused by name, and the receiver compares the digest of what it got. Thread-safe.
 """
 
-import hashlib
 import os
 import threading
 from collections import OrderedDict
 from time import time_ns
+from typing import TYPE_CHECKING
 
 from dispy.model.errors import DispyError
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
 
 DIGEST_SIZE = 32  # bytes
 PIECE_SIZE = 1024 * 1024  # bytes that a reader asks for at once, at most
@@ -91,7 +94,14 @@ class Content:
 
 def digest_of(data: bytes | memoryview) -> bytes:
     """Return the digest of bytes."""
-    return hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+    return new_digest(data).digest()
+
+
+def new_digest(data: bytes | memoryview = b"") -> "blake2b":
+    """Return a digest to which more can be added."""
+    from hashlib import blake2b  # 3 ms, which start-up need not wait for: it brings OpenSSL
+
+    return blake2b(data, digest_size=DIGEST_SIZE)
 
 
 _digests: OrderedDict[tuple[str, tuple[int, int, int, int]], bytes] = OrderedDict()
@@ -117,7 +127,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _digest_of_file(path: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    digest = new_digest()
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(PIECE_SIZE):
             digest.update(piece)
