@@ -1,6 +1,5 @@
 """Asking a user's `NodeAllocate` how much of a node to use, whichever dispy it was written for."""
 
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +27,8 @@ def available(node: Any) -> DispyNodeAvailInfo | None:
 
 def _available_here() -> DispyNodeAvailInfo | None:
     """Return it for the local node, which is asked before it has had time to look."""
+    import tempfile  # 4 ms; most programs have no `allocate` that asks
+
     found = measure(tempfile.gettempdir())
     return DispyNodeAvailInfo(*found) if isinstance(found, tuple) else None
 

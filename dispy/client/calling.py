@@ -4,18 +4,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dispy.client.computation import pack_for_job
-from dispy.client.files import take_files
 from dispy.client.job import DispyJob
 from dispy.client.nodes import DispyNode
 from dispy.client.options import PREFIX, take_options
 from dispy.model.errors import DispyError
 from dispy.protocol.messages import Bulk, Payload
-from dispy.shipping.contents import Content
 from dispy.shipping.payloads import CannotPack, pack_call
 
 if TYPE_CHECKING:
+    from dispy.client.files import Files
     from dispy.client.session import Session
+    from dispy.shipping.contents import Content
 
 logger = logging.getLogger("dispy.client")
 
@@ -56,8 +55,7 @@ class Calls:
         elif "stdin" in options:
             raise DispyError(f"dispy_job_stdin is for programs, and {self._name} is a function")
         depends = options.pop("depends", ()) if options else ()
-        files = take_files(depends, f"{PREFIX}depends") if depends else None
-        code = pack_for_job(self._name, depends, self._modules) if depends else None
+        files, code = self._take(depends) if depends else (None, None)
         number, large = next(self._session.numbers), self._session.large
         try:
             if large.in_use:
@@ -76,6 +74,14 @@ class Calls:
             self._session.note_options(number, options, files)
         return job
 
+    def _take(self, depends: Sequence[Any]) -> tuple["Files", bytes | None]:
+        """Return the files and the code that one job depends on."""
+        from dispy.client.computation import pack_for_job  # as when the cluster was opened
+        from dispy.client.files import take_files
+
+        files = take_files(depends, f"{PREFIX}depends")
+        return files, pack_for_job(self._name, depends, self._modules)
+
     def _lighten(self, payload: Bulk, number: int, options: dict[str, Any]) -> Payload:
         """Return a call with large arguments as it costs least to send."""
         if self._session.local.node is not None:
@@ -87,7 +93,7 @@ class Calls:
 
 
 def need(
-    session: "Session", number: int, options: dict[str, Any], contents: Sequence[Content]
+    session: "Session", number: int, options: dict[str, Any], contents: Sequence["Content"]
 ) -> None:
     """Have contents ready on a job's node before it starts; `options` says so to the node."""
     if contents:

@@ -13,12 +13,11 @@ from dispy.client import arguments
 from dispy.client.calling import Calls
 from dispy.client.closing import close
 from dispy.client.completion import as_completed
-from dispy.client.files import check_files
-from dispy.client.finding import find_nodes
+from dispy.client.depends import check_files
+from dispy.client.finding import look_for_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
 from dispy.client.nodes import DispyNode, parse_nodes
-from dispy.client.opening import make_opening
 from dispy.client.patience import why
 from dispy.client.putting import PutObject
 from dispy.client.report import print_table
@@ -178,6 +177,14 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
+        with session.finding:
+            self._search = look_for_nodes(
+                session, self.allocations, chosen["node_port"], chosen["insecure"],
+                chosen["local_node"], chosen["broadcast"],
+            )  # fmt: skip
+        # Late: a local node starts while this is imported, and packs the computation.
+        from dispy.client.opening import make_opening
+
         opening = make_opening(computation, elements, setup, cleanup, dest_path, chosen)
         self.name, self._is_program = opening.name, opening.is_program
         self._has_setup, self._cleans_up = opening.has_setup, opening.cleans_up
@@ -194,12 +201,10 @@ class JobCluster(Steering):
         self._open = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
-        with session.finding:
-            self._search = find_nodes(
-                session, self._number, self.allocations, chosen["node_port"], chosen["insecure"],
-                chosen["local_node"], chosen["broadcast"], self.ping_interval,
-            )  # fmt: skip
         session.contents.hold_for(self, self._files.contents)
+        session.hub.post(
+            lambda: session.discovery.begin(self._number, self._search, self.ping_interval)
+        )
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, opening.settings, opening.content)
 

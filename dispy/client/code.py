@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from dispy.client.files import is_file
+from dispy.client.depends import is_file
 from dispy.model.errors import DispyError
 
 INIT = "init_depends"  # the name of the function that is called before all other code is loaded

@@ -1,4 +1,4 @@
-"""What a cluster or a job depends on: files and directories, checked and hashed at once.
+"""The files and directories that a cluster or a job depends on, hashed at once.
 
 Code that it names is taken by `dispy.client.code`.
 """
@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from dispy.client.depends import is_file
 from dispy.model.errors import DispyError
 from dispy.shipping.contents import Content
 from dispy.shipping.files import LINK, manifest, why_not_inside
@@ -20,20 +21,6 @@ class Files(NamedTuple):
 
     entries: list[list[Any]]
     contents: list[Content]
-
-
-def is_file(element: Any) -> bool:
-    """Say whether an element of `depends` is the path of a file or directory."""
-    return isinstance(element, (str, os.PathLike))
-
-
-def check_files(given: Any, name: str = "depends") -> list[Any]:
-    """Return what was given for `depends` as a list; raises DispyError for what is none."""
-    if is_file(given):
-        return [given]
-    if given is not None and not isinstance(given, Iterable):
-        raise DispyError(f"{name} is a list of files and of code, not {given!r}")
-    return list(given or ())
 
 
 def take_files(elements: Iterable[Any], name: str = "depends") -> Files:

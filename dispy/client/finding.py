@@ -28,26 +28,23 @@ PROBE_SECONDS = 0.5  # for a loopback connection, which answers or refuses at on
 ANSWER_SECONDS = 0.15  # that answers to pings are waited for before a local node is started
 
 
-def find_nodes(
+def look_for_nodes(
     session: "Session",
-    number: int,
     allocations: Sequence[NodeAllocate],
     node_port: int | None,
     insecure: bool,
     local_node: bool,
     broadcast: bool,
-    interval: float | None,
 ) -> Search:
-    """Begin the search for the nodes that cluster `number` may use; returns its record.
+    """Look whether a node answers at once, and start one of our own if none does.
 
-    Raises DispyError where all of them are on other machines and nothing was said about
-    security.
+    Returns the record of the search, with which `dispy.client.discovery` goes on. Raises
+    DispyError where all of them are on other machines and nothing was said about security.
     """
     search = Search(Wanted(allocations, node_port, insecure, local_node, broadcast))
     _refuse_listed(search)
     if search.wanted.takes_local and session.local.node is None and not _finds_one(search):
         start_local_node(session)
-    session.hub.post(lambda: session.discovery.begin(number, search, interval))
     return search
 
 

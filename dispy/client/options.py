@@ -6,7 +6,7 @@ They do not reach the computation; its node and its worker read them.
 from collections.abc import Callable
 from typing import Any
 
-from dispy.client.files import check_files
+from dispy.client.depends import check_files
 from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
 

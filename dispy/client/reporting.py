@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.client.allocating import ask_allocation, available
 from dispy.client.callbacks import call_safely
-from dispy.client.files import Files, check_files, join_files, take_files
+from dispy.client.depends import check_files
 from dispy.client.interim import InterimJob
 from dispy.client.job import DispyJob
 from dispy.client.nodes import DispyNode, NodeAllocate
@@ -21,6 +21,7 @@ from dispy.model.errors import DispyError
 from dispy.model.statuses import FINAL, Status
 
 if TYPE_CHECKING:
+    from dispy.client.files import Files
     from dispy.client.search import Search
     from dispy.client.session import Session
 
@@ -38,7 +39,7 @@ class Reporting:
     name: str
     allocations: list[NodeAllocate]
     _search: "Search"
-    _files: Files  # that all its jobs need
+    _files: "Files"  # that all its jobs need
     _has_setup: bool  # nodes run a function of the user's before the first job
     _cleans_up: bool  # and one after the last
 
@@ -212,6 +213,8 @@ class Reporting:
 
     def _files_for(self, allocation: NodeAllocate, node: str) -> list[Any]:
         """Return the manifest for a node that has files of its own; raises DispyError."""
+        from dispy.client.files import join_files, take_files  # as when the cluster was opened
+
         elements = check_files(allocation.depends, f"depends of node {node}")
         more = take_files(elements, f"depends of node {node}")
         self._session.contents.hold_for(self, more.contents)
