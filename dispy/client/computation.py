@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -106,7 +105,8 @@ def pack_for_job(name: str, depends: Sequence[Any], besides: frozenset[str]) -> 
                 f"dispy_job_depends: {path!r} is no Python source, and only that is sent for a "
                 f"single job; name the module in the cluster's depends"
             )
-        sources[place] = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            sources[place] = file.read()
     return replace(bundle, sources=sources).packed()
 
 

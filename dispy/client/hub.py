@@ -125,11 +125,14 @@ def _import_everything() -> None:
     The locks of imports are gevent's own in a patched program. A thread that has to wait for one
     while it makes its hub makes another hub for that wait, and neither is ever done.
     """
+    import tempfile  # noqa: F401
+
     import gevent
 
     import dispy.client.asking
     import dispy.client.discovery
-    import dispy.scheduler.service  # noqa: F401
+    import dispy.scheduler.service
+    import dispy.shipping.arriving  # noqa: F401
 
     hub = gevent.get_hub()
     assert hub.resolver is not None

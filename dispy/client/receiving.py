@@ -9,18 +9,18 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dispy.client.callbacks import Callbacks
 from dispy.client.waiting import make_event
+from dispy.model.errors import DispyError
 from dispy.protocol.frames import Buffer, Shared
 from dispy.protocol.messages import Kind
-from dispy.shipping.arriving import ArrivingFile, PlaceRefused
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
     from dispy.scheduler.nodes import RemoteNode
+    from dispy.shipping.arriving import ArrivingFile
 
 logger = logging.getLogger("dispy.client")
 
@@ -161,9 +161,13 @@ class Receiving:
     def _begin(
         self, key: bytes, arriving: _Arriving, directory: str, mode: int, modified: int
     ) -> None:
+        from pathlib import Path  # 5 ms that programs whose jobs send no file need not wait for
+
+        from dispy.shipping.arriving import ArrivingFile
+
         try:
             arriving.file = ArrivingFile(Path(directory), arriving.name, mode, modified)
-        except (OSError, OverflowError, ValueError, PlaceRefused) as error:
+        except (OSError, OverflowError, ValueError, DispyError) as error:
             self._tell(key, 0, str(error), False)
             return
         self._write(key, arriving, b"", arriving.size == 0)

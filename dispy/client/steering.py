@@ -12,7 +12,6 @@ from dispy.client.search import INSECURE
 from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
-from dispy.shipping.files import manifest
 
 ANSWER_SECONDS = 10.0  # that a node may take to say what it runs
 
@@ -117,6 +116,8 @@ class Steering(Reporting):
         It lies there as one of `depends` would. Returns when it is there; why not is logged.
         `relay` is accepted as in dispy 4: there is one way to a node.
         """
+        from dispy.shipping.files import manifest  # as when the cluster was opened
+
         node_id, place = self._node_id(node), object()
         try:
             if node_id is None:

@@ -8,27 +8,27 @@ Which files there are is for `dispy.system.directories` to say.
 
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from dispy.model.errors import DispyError
 
 
-def read_configuration(paths: Iterable[Path]) -> list[tuple[str, dict[str, Any]]]:
+def read_configuration(paths: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return (path, content) of each file, in the order given.
 
     Raises DispyError for a file that cannot be read or is no TOML.
     """
-    return [(str(path), _read(path)) for path in paths]
+    return [(path, _read(path)) for path in paths]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib  # where no file exists, nobody pays for the parser
     else:
         import tomli as tomllib
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content: dict[str, Any] = tomllib.load(file)
         return content
     except OSError as error:
         raise DispyError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -2,27 +2,26 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
-SYSTEM_CONFIGURATION = Path("/etc/dispy/config.toml")
+SYSTEM_CONFIGURATION = "/etc/dispy/config.toml"
 
 
-def configuration_files(environment: Mapping[str, str]) -> list[Path]:
-    """Return the configuration files to read, the strongest first.
+def configuration_files(environment: Mapping[str, str]) -> list[str]:
+    """Return the paths of the configuration files to read, the strongest first.
 
     The one that DISPY_CONFIG names, be it there or not; else the user's and the system's, as
     far as they exist.
     """
     if named := environment.get("DISPY_CONFIG", "").strip():
-        return [Path(os.path.expanduser(named))]
-    candidates = [user_configuration(environment) / "dispy" / "config.toml", SYSTEM_CONFIGURATION]
-    return [path for path in candidates if path.is_file()]
+        return [os.path.expanduser(named)]
+    own = os.path.join(user_configuration(environment), "dispy", "config.toml")
+    return [path for path in (own, SYSTEM_CONFIGURATION) if os.path.isfile(path)]
 
 
-def user_configuration(environment: Mapping[str, str]) -> Path:
+def user_configuration(environment: Mapping[str, str]) -> str:
     """Return the directory of this user's configuration files, as XDG has it."""
-    named = Path(environment.get("XDG_CONFIG_HOME", ""))
+    named = environment.get("XDG_CONFIG_HOME", "")
     # The XDG specification has relative paths ignored.
-    if named.is_absolute():
+    if os.path.isabs(named):
         return named
-    return Path(environment.get("HOME") or os.path.expanduser("~")) / ".config"
+    return os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")

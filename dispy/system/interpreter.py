@@ -2,7 +2,8 @@
 
 import os
 import sys
-from pathlib import Path
+
+_MAIN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "__main__.py")
 
 
 def is_frozen() -> bool:
@@ -14,7 +15,7 @@ def own_command(*arguments: str) -> list[str]:
     """Return the command line that runs `dispy ARGUMENTS` with this very installation."""
     if is_frozen():
         return [sys.executable, *arguments]
-    return [sys.executable, str(Path(__file__).parent.parent / "__main__.py"), *arguments]
+    return [sys.executable, _MAIN, *arguments]
 
 
 def own_environment() -> dict[str, str]:

@@ -139,19 +139,19 @@ def test_numbers_words_and_truth_are_read_as_people_write_them() -> None:
 def test_the_users_file_and_the_named_one_are_found(tmp_path: Path) -> None:
     file = tmp_path / "dispy" / "config.toml"
     environment = {"XDG_CONFIG_HOME": str(tmp_path)}
-    assert file not in configuration_files(environment)
+    assert str(file) not in configuration_files(environment)
     file.parent.mkdir()
     file.write_text("[node]\ncpus = 2\n")
-    assert configuration_files(environment)[0] == file
-    assert read_configuration([file]) == [(str(file), {"node": {"cpus": 2}})]
+    assert configuration_files(environment)[0] == str(file)
+    assert read_configuration([str(file)]) == [(str(file), {"node": {"cpus": 2}})]
     other = tmp_path / "other.toml"
     environment["DISPY_CONFIG"] = str(other)
-    assert configuration_files(environment) == [other]
+    assert configuration_files(environment) == [str(other)]
     with pytest.raises(DispyError, match=r"other.toml: cannot be read: No such file"):
-        read_configuration([other])
+        read_configuration([str(other)])
     other.write_text("cpus: 2")
     with pytest.raises(DispyError, match=r"other.toml: is not TOML: "):
-        read_configuration([other])
+        read_configuration([str(other)])
 
 
 def test_processors_are_counted_from_either_end_and_are_never_none() -> None:
