@@ -4,7 +4,9 @@ Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
              [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
-             [--client_shutdown] [--insecure] [-d | --debug]
+             [--client_shutdown] [--secret=<text> | --secret-file=<file>]
+             [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
+             [--insecure] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -21,6 +23,16 @@ Options:
                       client, as in 10M; 0: any (default: 0)
   --clean             remove what an earlier node left in that directory, kept files included
   --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
+  -s <text>, --secret=<text>  a secret that both sides share: links are encrypted, and both prove
+                      that they have it; better in a file, where nobody sees it
+  --secret-file=<file>  file with the secret, or with several that are valid, one a line; by
+                      default ~/.config/dispy/secret, if it is there; none: no secret
+  --certfile=<file>   PEM file with the certificate that this side shows, and asks the other for
+  --keyfile=<file>    PEM file with its private key; by default in the certfile
+  --cafile=<file>     PEM file of the authority that has signed the certificates of all; without
+                      it both sides have the same certificate
+  --revoked=<file>    file with the SHA-256 fingerprints of certificates that count no more, one a
+                      line
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
   -d, --debug         log more
@@ -59,8 +71,10 @@ from gevent.event import Event
 
 from dispy.cli.options import read_options
 from dispy.client.local_node import PATH_VARIABLE
+from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.settings import Value, processors_to_offer
+from dispy.net.credentials import load_credentials
 from dispy.net.link import Link
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
@@ -121,7 +135,8 @@ def _serve_link(node: Node, link: Link) -> None:
 
 def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     host, port = settings["host"].value, settings["port"].value
-    _check_address(settings["host"], settings["insecure"].value)
+    credentials = load_credentials(settings)
+    _check_address(settings["host"], credentials)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
@@ -139,7 +154,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         memory_reserve=settings["memory_reserve"].value,
     )  # fmt: skip
     try:
-        listener = Listener(node, host, port, settings["broadcast"].value)
+        listener = Listener(node, host, port, settings["broadcast"].value, credentials)
     except OSError as error:
         node.stop("it could not start")
         raise DispyError(
@@ -166,7 +181,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     return 0
 
 
-def _check_address(wanted: Value, insecure: bool) -> None:
+def _check_address(wanted: Value, credentials: Credentials) -> None:
     """Refuse to listen where others could come in without a key."""
     host = wanted.value
     try:
@@ -176,11 +191,11 @@ def _check_address(wanted: Value, insecure: bool) -> None:
         raise DispyError(
             f"{wanted.source}: {host!r} is not an address of this machine: {error}"
         ) from None
-    if not loopback and not insecure:
+    if not loopback and not credentials.protected and not credentials.insecure:
         raise DispyError(
-            f"a node at {host} would let everybody who reaches it run programs here, and this "
-            f"version has no secret to keep them out. Listen on a loopback address, or type "
-            f"--insecure if everybody in that network may"
+            f"a node at {host} would let everybody who reaches it run programs here. Give it a "
+            f"secret that its clients have too (`dispy secret` makes one, --secret-file=<file> "
+            f"names one), or type --insecure if everybody in that network may"
         )
 
 

@@ -83,19 +83,6 @@ def check_flag(value: Any, name: str) -> bool:
     return value
 
 
-def refuse_what_comes_later(
-    secret: Any,
-    keyfile: Any,
-    certfile: Any,
-) -> None:
-    """Raise DispyError for what must not be passed over in silence."""
-    if secret or keyfile or certfile:
-        raise DispyError(
-            "secret, keyfile, certfile: this version does not encrypt yet, and will not pretend "
-            "to. Use nodes of this machine, or of a network you trust with insecure=True"
-        )
-
-
 def pass_over(**arguments: Any) -> None:
     """Tell those who debug which arguments have no effect here."""
     given = [name for name, value in arguments.items() if value]

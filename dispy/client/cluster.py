@@ -23,7 +23,7 @@ from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.session import get_session
-from dispy.client.settings import client_settings
+from dispy.client.settings import client_credentials, client_settings
 from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
 from dispy.model.statuses import FINAL, Status
@@ -73,6 +73,7 @@ class JobCluster(Steering):
         secret: str = "",
         keyfile: str | None = None,
         certfile: str | None = None,
+        cafile: str | None = None,
         recover_file: str | None = None,
         insecure: bool | None = None,
         local_node: bool | None = None,
@@ -112,7 +113,11 @@ class JobCluster(Steering):
         reentrant: whether jobs of a lost node may run again elsewhere.
         node_port: of nodes whose port is not named (51348); a pattern then means that one
             alone. dispy_port: the number before it.
-        insecure: use nodes of other machines without a secret (no).
+        secret: one that this program shares with its nodes; better in ~/.config/dispy/secret,
+            where both find it by themselves (`dispy secret`). certfile, keyfile: PEM files of a
+            certificate; the same on both sides, or any that the authority in cafile has signed.
+            The first cluster of a program decides for all. insecure: where there is neither, use
+            nodes of other machines all the same (no).
         local_node: start a node of our own if none is found (yes).
         setup: called once on each node before the first job, in the process that jobs are forked
             from: what it leaves in globals is there in every job. With the `setup_args` of the
@@ -143,7 +148,7 @@ class JobCluster(Steering):
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
         ipv4_udp_multicast, poll_interval. Not done by this version yet: recover_file
-        (without effect); secret, keyfile, certfile (refused).
+        (without effect).
 
         Raises DispyError for arguments that cannot be used.
         """
@@ -157,12 +162,16 @@ class JobCluster(Steering):
             setup_timeout=setup_timeout, max_file_size=arguments.choose_file_size(max_file_size),
             max_result_size=max_result_size,
         )  # fmt: skip
+        credentials = client_credentials(
+            secret=secret or None, certfile=certfile, keyfile=keyfile, cafile=cafile,
+            insecure=insecure,
+        )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
         session = get_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
         elements = check_files(depends)
-        arguments.refuse_what_comes_later(secret, keyfile, certfile)
+        credentials = session.use_credentials(credentials)
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
@@ -179,7 +188,8 @@ class JobCluster(Steering):
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         with session.finding:
             self._search = look_for_nodes(
-                session, self.allocations, chosen["node_port"], chosen["insecure"],
+                session, self.allocations, chosen["node_port"],
+                credentials.protected or credentials.insecure,
                 chosen["local_node"], chosen["broadcast"],
             )  # fmt: skip
         # Late: a local node starts while this is imported, and packs the computation.

@@ -120,7 +120,7 @@ class Discovery:
         self._broadcast(search, LOOPBACK, ports)
         if not wanted.broadcast:
             return
-        gevent.sleep(NETWORKS_AFTER if wanted.insecure else REFUSED_AFTER)
+        gevent.sleep(NETWORKS_AFTER if wanted.elsewhere else REFUSED_AFTER)
         for network in networks():
             if not network.is_loopback:
                 self._broadcast(search, network, ports)

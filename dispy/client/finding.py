@@ -32,16 +32,17 @@ def look_for_nodes(
     session: "Session",
     allocations: Sequence[NodeAllocate],
     node_port: int | None,
-    insecure: bool,
+    elsewhere: bool,
     local_node: bool,
     broadcast: bool,
 ) -> Search:
     """Look whether a node answers at once, and start one of our own if none does.
 
-    Returns the record of the search, with which `dispy.client.discovery` goes on. Raises
-    DispyError where all of them are on other machines and nothing was said about security.
+    elsewhere: on other machines too. Returns the record of the search, with which
+    `dispy.client.discovery` goes on. Raises DispyError where all of them are on other machines
+    and nothing was said about security.
     """
-    search = Search(Wanted(allocations, node_port, insecure, local_node, broadcast))
+    search = Search(Wanted(allocations, node_port, elsewhere, local_node, broadcast))
     _refuse_listed(search)
     if search.wanted.takes_local and session.local.node is None and not _finds_one(search):
         start_local_node(session)
@@ -100,7 +101,7 @@ def _connects(search: Search, port: int) -> bool:
 
 
 def _worth_asking(search: Search) -> list[Network]:
-    others = search.wanted.insecure and search.wanted.broadcast
+    others = search.wanted.elsewhere and search.wanted.broadcast
     reachable = networks() if others else [LOOPBACK]
     return [network for network in reachable if search.wanted.may_meet(network)]
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NAMED_LIMIT = 50  # nodes refused or passed over that are kept by name; the rest is counted
 INSECURE = (
     "nodes of other machines would be used without encryption, and anybody could pretend to be "
-    "one. If that is fine in your network, say JobCluster(..., insecure=True) or set "
-    "DISPY_INSECURE=1"
+    "one. Put the same secret on both machines: `dispy secret` says how. Or, if everybody in that "
+    "network may, say JobCluster(..., insecure=True) or set DISPY_INSECURE=1"
 )
 
 Address = tuple[str, int]  # host, port
@@ -38,7 +38,7 @@ class Wanted:
 
     allocations: Sequence[NodeAllocate]
     node_port: int | None  # None: of any port where a pattern finds them, else NODE_PORT
-    insecure: bool
+    elsewhere: bool  # also on other machines: they prove themselves, or it was said
     local_node: bool
     broadcast: bool = True  # ask other machines too, where a pattern may mean them
 
@@ -78,8 +78,8 @@ class Wanted:
         return self.covers("127.0.0.1", 0)
 
     def trusts(self, address: str) -> bool:
-        """Say whether a node there may be used; there is no secret by which to know it."""
-        return self.insecure or is_loopback(address)
+        """Say whether a node there may be dialled: what it has to prove is asked on its link."""
+        return self.elsewhere or is_loopback(address)
 
     def may_meet(self, network: Network) -> bool:
         """Say whether a pattern means any address of a network."""
@@ -208,7 +208,7 @@ class Search:
             return f"{host} port {port} was not asked"
         pinged = self._pinged.get((host, port))
         aside = ""
-        if reason and pinged and pinged.answered:
+        if (reason or "").startswith("no answer") and pinged and pinged.answered:
             aside = " (a node answers pings there; does a firewall stop TCP?)"
         return f"asked {host} port {port}: {reason or 'no answer yet'}{aside}"
 
@@ -220,8 +220,8 @@ class Search:
         answered = any(asked.answered for asked in self._pinged.values())
         if self.wanted.patterns and not answered:
             return [
-                "start `dispy node` on this machine, or `dispy node --host=ADDRESS --insecure` on "
-                "others of the network; `dispy doctor` checks the network, `dispy doctor HOST` "
-                "the way to a host"
+                "start `dispy node` on this machine, or `dispy node --host=ADDRESS` on others of "
+                "the network, with the same secret (`dispy secret`); `dispy doctor` checks the "
+                "network, `dispy doctor HOST` the way to a host"
             ]
         return []

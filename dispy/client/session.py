@@ -32,6 +32,7 @@ from dispy.client.receiving import Receiving
 from dispy.client.replacing import LocalNodes
 from dispy.client.shared_memory import SharedMemory
 from dispy.client.waiting import make_lock
+from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
@@ -70,6 +71,7 @@ class Session:
         self.offering = Offering(self)
         self.memory = SharedMemory(self)
         self._scheduler: Scheduler | None = None
+        self._credentials: Credentials | None = None  # None: no cluster has been made
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
         self.preparations = Preparations(self)
@@ -87,8 +89,21 @@ class Session:
             from dispy.scheduler.service import Scheduler
 
             name = f"{socket.gethostname()}, process {os.getpid()}"
-            self._scheduler = Scheduler(self, os.urandom(16).hex(), name)
+            self._scheduler = Scheduler(
+                self, os.urandom(16).hex(), name, self._credentials or NOTHING
+            )
         return self._scheduler
+
+    def use_credentials(self, credentials: Credentials) -> Credentials:
+        """Return those that count: the first cluster's. From any thread."""
+        if self._credentials is None:
+            self._credentials = credentials
+        elif self._credentials != credentials:
+            logger.warning(
+                "this cluster names another secret, certificate or `insecure` than the first one "
+                "of this program, which decides for all: that of the first is used"
+            )
+        return self._credentials
 
     @property
     def has_scheduler(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dispy.model.configuration import read_configuration
+from dispy.model.credentials import Credentials
 from dispy.model.settings import Value, resolve
 from dispy.system.directories import configuration_files
 
@@ -16,6 +17,22 @@ def client_settings(**arguments: Any) -> dict[str, Any]:
     """
     given = {name: Value(value, name) for name, value in arguments.items() if value is not None}
     return {name: setting.value for name, setting in resolve_here("client", given).items()}
+
+
+def client_credentials(**arguments: Any) -> Credentials:
+    """Return what this program proves itself by; as `client_settings`.
+
+    Raises DispyError for a file that cannot be used, or that others may read.
+    """
+    given = {name: Value(value, name) for name, value in arguments.items() if value is not None}
+    return credentials_of("client", resolve_here("client", given))
+
+
+def credentials_of(room: str, settings: Mapping[str, Value]) -> Credentials:
+    """Return the credentials that the settings of a room mean; raises DispyError."""
+    from dispy.net.credentials import load_credentials
+
+    return load_credentials(settings)
 
 
 def resolve_here(room: str, given: Mapping[str, Value]) -> dict[str, Value]:

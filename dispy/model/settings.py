@@ -174,6 +174,39 @@ _TABLE = (
         "reaches it can run any program here",
     ),
     Setting(
+        room="node", name="secret", kind=str, in_file=False,
+        option="--secret",
+        help="a secret that both sides share: links are encrypted, and both prove that they have "
+        "it; better in a file, where nobody sees it",
+    ),
+    Setting(
+        room="node", name="secret_file", kind=str,
+        option="--secret-file", variable="DISPY_SECRET_FILE",
+        help="file with the secret, or with several that are valid, one a line; by default "
+        "~/.config/dispy/secret, if it is there; none: no secret",
+    ),
+    Setting(
+        room="node", name="certfile", kind=str,
+        option="--certfile", variable="DISPY_CERTFILE",
+        help="PEM file with the certificate that this side shows, and asks the other for",
+    ),
+    Setting(
+        room="node", name="keyfile", kind=str,
+        option="--keyfile", variable="DISPY_KEYFILE",
+        help="PEM file with its private key; by default in the certfile",
+    ),
+    Setting(
+        room="node", name="cafile", kind=str,
+        option="--cafile", variable="DISPY_CAFILE",
+        help="PEM file of the authority that has signed the certificates of all; without it both "
+        "sides have the same certificate",
+    ),
+    Setting(
+        room="node", name="revoked", kind=str,
+        option="--revoked", variable="DISPY_REVOKED",
+        help="file with the SHA-256 fingerprints of certificates that count no more, one a line",
+    ),
+    Setting(
         room="node", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
         help="be found by other machines of the network, where the address lets them in",
     ),
@@ -193,6 +226,39 @@ _TABLE = (
         room="client", name="insecure", kind=bool, default=False,
         argument=True, variable="DISPY_INSECURE",
         help="use nodes of other machines without encryption",
+    ),
+    Setting(
+        room="client", name="secret", kind=str, in_file=False,
+        argument=True,
+        help="a secret that both sides share: links are encrypted, and both prove that they have "
+        "it; better in a file, where nobody sees it",
+    ),
+    Setting(
+        room="client", name="secret_file", kind=str,
+        variable="DISPY_SECRET_FILE",
+        help="file with the secret, or with several that are valid, one a line; by default "
+        "~/.config/dispy/secret, if it is there; none: no secret",
+    ),
+    Setting(
+        room="client", name="certfile", kind=str,
+        variable="DISPY_CERTFILE", argument=True,
+        help="PEM file with the certificate that this side shows, and asks the other for",
+    ),
+    Setting(
+        room="client", name="keyfile", kind=str,
+        variable="DISPY_KEYFILE", argument=True,
+        help="PEM file with its private key; by default in the certfile",
+    ),
+    Setting(
+        room="client", name="cafile", kind=str,
+        variable="DISPY_CAFILE", argument=True,
+        help="PEM file of the authority that has signed the certificates of all; without it both "
+        "sides have the same certificate",
+    ),
+    Setting(
+        room="client", name="revoked", kind=str,
+        variable="DISPY_REVOKED",
+        help="file with the SHA-256 fingerprints of certificates that count no more, one a line",
     ),
     Setting(
         room="client", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",

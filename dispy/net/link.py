@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from time import monotonic
+from typing import Any
 
 import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult, Event
-from gevent.socket import socket
 
+from dispy.net.secure import Transport
 from dispy.protocol.frames import (
     Buffer,
     Frame,
@@ -72,9 +73,11 @@ class Link:
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
     """
 
-    def __init__(self, sock: socket, shares_memory: bool = False) -> None:
+    def __init__(self, sock: Transport, shares_memory: bool = False) -> None:
         sock.settimeout(0)
-        self._sock = sock
+        self._sock: Any = sock
+        # The fingerprint of the peer's certificate; None: the link is not encrypted.
+        self.peer_key: bytes | None = getattr(sock, "peer_key", None)
         self.shares_memory = shares_memory
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
@@ -229,8 +232,9 @@ class Link:
         self.send(Kind.HELLO, ours.body())
         with gevent.Timeout(HELLO_SECONDS, TimeoutError("it did not say who it is")):
             while (frame := self._decoder.next_frame()) is None:
-                get_hub().wait(self._readable)
-                if not self._receive():
+                if self.peer_key is None or not self._sock.pending():
+                    get_hub().wait(self._readable)
+                if self._receive() is False:
                     raise FrameRefused("it closed the connection before saying who it is")
         theirs = accept_hello(frame, role)
         self._decoder.trust()
@@ -261,7 +265,11 @@ class Link:
         try:
             if self._receive() is False:
                 self._end(LinkEnd("closed by the peer"))
-            else:
+                return
+            self._on_frames()
+            # What TLS has read already, the descriptor does not tell of.
+            while self.peer_key is not None and not self._ended.ready() and self._sock.pending():
+                self._receive()
                 self._on_frames()
         except OSError as error:
             self._end(LinkEnd(f"connection lost: {error.strerror or error}"))

@@ -11,9 +11,11 @@ import gevent
 from gevent import socket
 from gevent.pool import Pool
 
+from dispy.model.credentials import NOTHING, Credentials
 from dispy.net.dialing import listen
 from dispy.net.discovery import Beacon
 from dispy.net.link import Link
+from dispy.net.secure import NotProven, accept
 from dispy.node.service import Node
 from dispy.protocol.discovery import Here
 from dispy.protocol.frames import FrameRefused
@@ -37,12 +39,19 @@ def node_hello(node: Node, spare: bool = True) -> Hello:
 class Listener:
     """Owns the listening socket, a greenlet for each connection, and the beacon."""
 
-    def __init__(self, node: Node, host: str, port: int, broadcast: bool = True) -> None:
+    def __init__(
+        self,
+        node: Node,
+        host: str,
+        port: int,
+        broadcast: bool = True,
+        credentials: Credentials = NOTHING,
+    ) -> None:
         """Bind the port, 0: any that is free; raises OSError.
 
         broadcast: be found by other machines, where `host` lets them in.
         """
-        self._node = node
+        self._node, self._credentials = node, credentials
         self._socket = listen(host, port)
         self.address, self.port = self._socket.getsockname()[:2]
         hello = node_hello(node)
@@ -67,7 +76,14 @@ class Listener:
 
     def _serve(self, sock: socket.socket, peer: str) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = Link(sock)
+        try:
+            link = Link(accept(sock, self._credentials))
+        except NotProven as error:
+            logger.warning("refused %s: %s", peer, error)
+            return
+        except OSError as error:
+            logger.debug("%s has not proven itself: %s", peer, error)
+            return
         try:
             hello = link.exchange_hello(node_hello(self._node), "client")
         except FrameRefused as error:

@@ -14,8 +14,10 @@ import gevent
 from gevent import get_hub
 from gevent.socket import socket
 
+from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
+from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
@@ -52,8 +54,12 @@ ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; els
 class Scheduler:
     """Owns a core, the nodes' links, and the greenlets that keep them."""
 
-    def __init__(self, owner: JobsOwner, identity: str, name: str) -> None:
+    def __init__(
+        self, owner: JobsOwner, identity: str, name: str, credentials: Credentials = NOTHING
+    ) -> None:
+        """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self._identity, self._name = owner, identity, name
+        self._credentials = credentials
         self._core = Scheduling()
         self.nodes: dict[str, RemoteNode] = {}
         self._heartbeat = Heartbeat(self.nodes)
@@ -181,7 +187,14 @@ class Scheduler:
         return end.reason
 
     def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
-        return self._serve(Link(sock), host, port, before)
+        try:
+            transport = dial(sock, self._credentials)
+        except NotProven as error:
+            logger.warning("node at %s, port %d is refused: %s", host, port, error)
+            return None, LinkEnd(str(error), refused=True)
+        except OSError as error:
+            return None, LinkEnd(f"no proof: {error.strerror or error}")
+        return self._serve(Link(transport), host, port, before)
 
     def _serve(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
         """Speak with a node until its link ends; return it, and how that ended."""

@@ -83,8 +83,9 @@ def test_a_search_without_any_answer_says_what_was_tried_and_what_to_do() -> Non
     assert search.lines(12.1, {}, []) == [
         "asked 127.0.0.1 port 51348: connection refused",
         "broadcast on eth0 (10.0.0.255) port 51348: no node answered in 2.1 s",
-        "start `dispy node` on this machine, or `dispy node --host=ADDRESS --insecure` on others "
-        "of the network; `dispy doctor` checks the network, `dispy doctor HOST` the way to a host",
+        "start `dispy node` on this machine, or `dispy node --host=ADDRESS` on others of the "
+        "network, with the same secret (`dispy secret`); `dispy doctor` checks the network, "
+        "`dispy doctor HOST` the way to a host",
     ]
 
 
