@@ -74,8 +74,8 @@ def test_what_has_no_effect_is_told_to_those_who_debug(
     ("options", "words"),
     [
         ({"depends": [7]}, "depends: 7 is neither a file nor code"),
-        ({"secret": "xyzzy"}, "does not encrypt yet"),
-        ({"certfile": "a.pem", "keyfile": "b.pem"}, "does not encrypt yet"),
+        ({"certfile": "no/a.pem"}, "certfile: cannot read no/a.pem: No such file"),
+        ({"keyfile": "b.pem"}, "keyfile: a key needs its certificate"),
         ({"nodes": 7}, '"nodes" argument is invalid'),
         ({"nodes": [7]}, "7 is not a host"),
         ({"nodes": ["no.such.host.invalid"]}, "none of .* can be resolved"),

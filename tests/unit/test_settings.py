@@ -67,7 +67,7 @@ def test_the_arguments_of_a_cluster_say_nothing_by_default() -> None:
     parameters = inspect.signature(JobCluster).parameters
     for setting in SETTINGS.values():
         if setting.argument:
-            assert parameters[setting.name].default is None, setting.name
+            assert not parameters[setting.name].default, setting.name
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
