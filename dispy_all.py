@@ -6,7 +6,7 @@ Services run patched. A worker is a plain process that runs users' code; `demo`,
 
 import sys
 
-_PLAIN = {"worker", "demo", "bench", "doctor", "run"}
+_PLAIN = {"worker", "demo", "bench", "cert", "doctor", "run", "secret"}
 
 
 def main() -> None:
@@ -15,6 +15,11 @@ def main() -> None:
     if arguments[:1] == ["worker"]:
         from dispy.worker.main import main as run  # no docopt: it starts in milliseconds
     else:
+        if arguments[:1] in (["node"], ["run"]):
+            from dispy.system.arguments import hide_secrets, secret_places
+
+            if secret_places(arguments):
+                hide_secrets(arguments)  # before anything takes time: others look at `ps`
         if arguments and arguments[0] not in _PLAIN and not arguments[0].startswith("-"):
             _patch()
         from dispy.cli import main as run

@@ -7,17 +7,19 @@ Usage:
 
 Commands:
   bench   measure how fast dispy is here, and compare it with its budget
+  cert    make certificates for machines, look at them, revoke them
   demo    see it work: digests and word counts of many files, on all processors
   node    offer this machine's processors to dispy clients
   run     run a program on the nodes, once for each set of arguments
+  secret  make the secret that your machines share, change it, compare it
   doctor  check this machine, its networks, and the way to other hosts
 
 Options:
   -h, --help  print this text; `dispy <command> --help` says more
   --version   print the version
 
-Start with `dispy demo`. Then: `dispy node` on each machine, and in a program
-`cluster = dispy.JobCluster(function)`, `job = cluster.submit(...)`, `job()`.
+Start with `dispy demo`. Then: `dispy secret`, `dispy node --host=ADDRESS` on each machine, and
+in a program `cluster = dispy.JobCluster(function)`, `job = cluster.submit(...)`, `job()`.
 """
 
 import sys
@@ -28,8 +30,9 @@ from docopt import DocoptExit, docopt
 
 from dispy import __version__
 from dispy.model.errors import DispyError
+from dispy.system.arguments import secret_places
 
-COMMANDS = ("bench", "demo", "doctor", "node", "run")
+COMMANDS = ("bench", "cert", "demo", "doctor", "node", "run", "secret")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"dispy: {error}", file=sys.stderr)
         return 2
     except DocoptExit as complaint:
-        print(complaint, file=sys.stderr)
+        text = str(complaint)  # it repeats words that fit nowhere
+        for number, first in secret_places(arguments):
+            text = text.replace(arguments[number][first:], "***")
+        print(text, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -12,8 +12,9 @@ Options:
 One line is printed for each check. It begins with "ok", with "warning" (something does not
 work as it could) or with "problem", and those two end with what to do. Looked at are: versions,
 processors, ports and who has them, networks and whether a broadcast comes back, nodes that
-answer, limits, directories; and for each host whether it has an address, which node listens
-there, whether its versions fit to ours, whether it answers pings, and its clock.
+answer, limits, directories, the secret and the certificate of this user; and for each host
+whether it has an address, which node listens there and whether it proves itself, whether its
+versions fit to ours, whether it answers pings, and its clock.
 
 Exit status: 0 nothing is wrong, warnings aside; 1 there is a problem; 2 wrong usage.
 """
@@ -25,6 +26,7 @@ from dataclasses import asdict
 from docopt import docopt
 
 from dispy.cli.checks import PROBLEM, Check
+from dispy.cli.credential_checks import credentials_here
 from dispy.cli.host_checks import check_host
 from dispy.cli.machine_checks import check_machine
 from dispy.model.errors import DispyError
@@ -44,9 +46,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _all(hosts: Sequence[str], port: int) -> Iterator[Check]:
-    yield from check_machine(port)
+    credentials, found = credentials_here()
+    yield from check_machine(port, credentials, found)
     for host in hosts:
-        yield from check_host(host, port)
+        yield from check_host(host, port, credentials)
 
 
 def _port(text: str) -> int:

@@ -1,11 +1,15 @@
-"""Ask a TCP port whether a dispy node listens there: it says so before it is told anything."""
+"""Ask a TCP port whether a dispy node listens there, as a program would be answered there."""
 
-import socket
 from dataclasses import dataclass
 from time import monotonic, time
 
-from dispy.protocol.frames import FrameRefused
-from dispy.protocol.handshake import Hello, accept_hello, hello_decoder
+import gevent
+
+from dispy.model.credentials import Credentials
+from dispy.net.dialing import connect
+from dispy.net.link import Link
+from dispy.net.secure import dial
+from dispy.protocol.handshake import KNOCK, Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +28,20 @@ class Greeting:
         return float(said) - (self.heard_at - self.delay / 2)
 
 
-def greet(host: str, port: int, seconds: float) -> Greeting:
-    """Return what the node at this address says of itself.
+def greet(host: str, port: int, seconds: float, credentials: Credentials) -> Greeting:
+    """Return what the node at this address says of itself, once both sides have proven themselves.
 
-    Raises OSError where nobody answers, FrameRefused where it is no node that we understand.
+    Raises OSError where nobody answers, FrameRefused where it is no node that we understand,
+    NotProven where one of us does not accept the other.
     """
-    with socket.create_connection((host, port), timeout=seconds) as sock:
+    with gevent.Timeout(seconds, TimeoutError("timed out")):
+        sock = connect(host, port, seconds)
         start = monotonic()
-        decoder = hello_decoder()
-        while (frame := decoder.next_frame()) is None:
-            sock.settimeout(max(0.01, start + seconds - monotonic()))
-            data = sock.recv(65536)
-            if not data:
-                raise FrameRefused("it closed the connection without a word")
-            decoder.feed(data)
-        return Greeting(accept_hello(frame, "node"), monotonic() - start, time())
+        if not credentials.protected:
+            sock.send(KNOCK)
+        link = Link(dial(sock, credentials, host))
+        try:
+            hello = link.hear_hello("node")
+            return Greeting(hello, monotonic() - start, time())
+        finally:
+            link.close()

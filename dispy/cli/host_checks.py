@@ -10,8 +10,8 @@ from dispy.cli.checks import OK, PROBLEM, WARNING, Check
 from dispy.cli.greeting import Greeting, greet
 from dispy.client.asking import Asker
 from dispy.client.search import is_loopback
-from dispy.client.settings import resolve_here
-from dispy.model.errors import DispyError
+from dispy.model.credentials import Credentials
+from dispy.net.secure import WANTS_PROOF, NotProven
 from dispy.protocol.frames import FrameRefused
 
 CONNECT_SECONDS = 3.0  # a lost first packet is sent again after one
@@ -20,8 +20,11 @@ PINGS = 3  # within that: a datagram may be lost
 CLOCK_SECONDS = 1.0  # by which clocks may differ before job times look odd
 
 
-def check_host(host: str, port: int) -> Iterator[Check]:
-    """Check the way to the node on a host, until something makes the rest pointless."""
+def check_host(host: str, port: int, credentials: Credentials) -> Iterator[Check]:
+    """Check the way to the node on a host, until something makes the rest pointless.
+
+    credentials: those of a program here.
+    """
     subject = f"host {host}"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -36,10 +39,10 @@ def check_host(host: str, port: int) -> Iterator[Check]:
     yield Check(OK, subject, f"has address {', '.join(addresses)}")
     pinged = _check_ping(subject, address, port)
     try:
-        greeting = greet(address, port, CONNECT_SECONDS)
-    except (OSError, FrameRefused) as error:
+        greeting = greet(address, port, CONNECT_SECONDS, credentials)
+    except (OSError, FrameRefused, NotProven) as error:
         yield _unreachable(subject, host, port, error)
-        if pinged.verdict == OK:
+        if pinged.verdict == OK and not isinstance(error, (FrameRefused, NotProven)):
             advice = f"Let TCP port {port} through the firewall of {host}"
             yield Check(WARNING, subject, f"a node answers pings (UDP {port}), not TCP", advice)
         return
@@ -47,10 +50,12 @@ def check_host(host: str, port: int) -> Iterator[Check]:
     yield from _versions(subject, greeting)
     yield pinged
     yield _clock(subject, greeting)
-    yield _trust(subject, address)
+    yield _trust(subject, address, credentials)
 
 
-def _unreachable(subject: str, host: str, port: int, error: OSError | FrameRefused) -> Check:
+def _unreachable(
+    subject: str, host: str, port: int, error: OSError | FrameRefused | NotProven
+) -> Check:
     start = f"dispy node --host=ADDRESS --port={port}"
     if isinstance(error, ConnectionRefusedError):
         advice = f"Run `{start}` there, with an address by which this machine reaches it"
@@ -59,6 +64,12 @@ def _unreachable(subject: str, host: str, port: int, error: OSError | FrameRefus
         finding = f"TCP port {port} did not answer in {CONNECT_SECONDS:g} s"
         advice = f"Is {host} up, and does no firewall stop TCP and UDP port {port}?"
         return Check(PROBLEM, subject, finding, advice)
+    if isinstance(error, NotProven):
+        advice = "`dispy secret --check` on both machines shows whether they have the same secret"
+        return Check(PROBLEM, subject, f"its node is refused: {error}", advice)
+    if isinstance(error, FrameRefused) and str(error) == WANTS_PROOF:
+        finding = "its node asks for a secret or a certificate, and there is none here"
+        return Check(PROBLEM, subject, finding, "`dispy secret` says how to bring it here")
     if isinstance(error, FrameRefused):
         advice = f"If it is a dispy node, run the same version on both: dispy {__version__}"
         finding = f"what listens on TCP port {port} is no node that we understand: {error}"
@@ -122,14 +133,12 @@ def _clock(subject: str, greeting: Greeting) -> Check:
     )
 
 
-def _trust(subject: str, address: str) -> Check:
+def _trust(subject: str, address: str, credentials: Credentials) -> Check:
+    if credentials.protected:
+        return Check(OK, subject, "its node has proven itself, and the link is encrypted")
     if is_loopback(address):
         return Check(OK, subject, "is this machine: its node may be used as it is")
-    try:
-        insecure = resolve_here("client", {})["insecure"]
-    except DispyError as error:
-        return Check(PROBLEM, subject, f"whether its node may be used is not known: {error}")
-    if insecure.value:
-        return Check(OK, subject, f"its node may be used without a secret: {insecure.source}")
-    advice = "If that is fine in your network: JobCluster(..., insecure=True) or DISPY_INSECURE=1"
-    return Check(WARNING, subject, "its node would be used without encryption", advice)
+    if credentials.insecure:
+        return Check(OK, subject, "its node may be used without a secret, as somebody has set")
+    advice = "`dispy secret` makes one and says how to bring it to both machines"
+    return Check(WARNING, subject, "its node is not used: there is no secret", advice)

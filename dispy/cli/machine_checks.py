@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dispy import __version__
@@ -17,8 +17,10 @@ from dispy.cli.checks import OK, PROBLEM, WARNING, Check
 from dispy.cli.greeting import greet
 from dispy.client.asking import Asker
 from dispy.client.settings import resolve_here
+from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.ports import CLIENT_PORT
+from dispy.net.secure import WANTS_PROOF, NotProven
 from dispy.protocol.frames import FrameRefused
 from dispy.system.network import LOOPBACK, Network, networks, share_port
 from dispy.system.processes import descriptor_limit, forbids_execution, processors
@@ -37,13 +39,17 @@ GREET_SECONDS = 1.0  # for a port of this machine
 ANSWER_SECONDS = 0.5  # for nodes that hear a broadcast
 
 
-def check_machine(port: int) -> Iterator[Check]:
-    """Check what programs and nodes on this machine need; `port`: where nodes listen."""
+def check_machine(port: int, credentials: Credentials, found: Iterable[Check]) -> Iterator[Check]:
+    """Check what programs and nodes on this machine need.
+
+    port: where nodes listen. credentials: those of a program here, and what was `found` of them.
+    """
     yield _python()
     yield from _libraries()
     yield _processors()
     yield from _settings()
-    yield from check_ports(port)
+    yield from found
+    yield from check_ports(port, credentials)
     reachable = _reachable()
     yield from map(_broadcast, reachable)
     if len(reachable) == 1:
@@ -122,16 +128,16 @@ class Holder:
         return f"{self.name} (process {self.pid})" if self.pid else "a process of another user"
 
 
-def check_ports(port: int) -> Iterator[Check]:
+def check_ports(port: int, credentials: Credentials) -> Iterator[Check]:
     """Say for the ports that clients and nodes need whether they are free, or who has them."""
     nodes: set[int | None] = set()
-    yield _tcp(port, nodes)
+    yield _tcp(port, nodes, credentials)
     yield _udp(f"UDP port {port} (node)", port, nodes)
     yield _announcements()
     yield _tcp_client()
 
 
-def _tcp(port: int, nodes: set[int | None]) -> Check:
+def _tcp(port: int, nodes: set[int | None], credentials: Credentials) -> Check:
     subject = f"TCP port {port} (node)"
     reason = _bind(socket.SOCK_STREAM, port)
     if reason is None:
@@ -141,8 +147,16 @@ def _tcp(port: int, nodes: set[int | None]) -> Check:
     for holder in holders or [Holder("127.0.0.1", None, "")]:
         address = "127.0.0.1" if holder.address in ("0.0.0.0", "::") else holder.address
         try:
-            hello = greet(address, port, GREET_SECONDS).hello
-        except (OSError, FrameRefused):
+            hello = greet(address, port, GREET_SECONDS, credentials).hello
+        except NotProven as error:
+            nodes.add(holder.pid)
+            said.append(f"{holder} listens at {holder.address}, and is not used: {error}")
+            continue
+        except (OSError, FrameRefused) as error:
+            if str(error) == WANTS_PROOF:
+                nodes.add(holder.pid)
+                said.append(f"a node with a secret listens at {holder.address}, {holder}")
+                continue
             advice = "End it, or start nodes with --port and say node_port= in programs"
             return Check(WARNING, subject, f"used by {holder}, which is no dispy node", advice)
         nodes.add(holder.pid)

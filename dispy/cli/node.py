@@ -69,12 +69,12 @@ from docopt import docopt
 from gevent import socket
 from gevent.event import Event
 
-from dispy.cli.options import read_options
+from dispy.cli.options import read_options, warn_of_secret
 from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.settings import Value, processors_to_offer
-from dispy.net.credentials import load_credentials
+from dispy.net.credentials import concerns, load_credentials
 from dispy.net.link import Link
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
@@ -136,6 +136,10 @@ def _serve_link(node: Node, link: Link) -> None:
 def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     host, port = settings["host"].value, settings["port"].value
     credentials = load_credentials(settings)
+    if settings["secret"].value:
+        warn_of_secret()
+    for concern in concerns(credentials):
+        logger.warning("%s", concern)
     _check_address(settings["host"], credentials)
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()

@@ -1,10 +1,12 @@
 """From a command's options to its settings, by the one table."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from dispy.client.settings import resolve_here
 from dispy.model.settings import Value, settings_of
+from dispy.system.arguments import hide_secrets
 
 
 def read_options(room: str, options: Mapping[str, Any]) -> dict[str, Value]:
@@ -21,3 +23,16 @@ def read_options(room: str, options: Mapping[str, Any]) -> dict[str, Value]:
             if option is not None and options.get(option) not in (None, False):
                 given.setdefault(setting.name, Value(options[option], option))
     return resolve_here(room, given)
+
+
+def warn_of_secret() -> None:
+    """Tell whoever typed a secret on the command line who else may have read it."""
+    if hide_secrets(sys.argv[1:]):
+        seen = "other users of this machine could see it until it was hidden just now"
+    else:
+        seen = "other users of this machine can see it"
+    print(
+        f"dispy: --secret: {seen}, and your shell may keep it; put it into a file: `dispy secret`",
+        file=sys.stderr,
+        flush=True,
+    )

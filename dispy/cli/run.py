@@ -3,7 +3,8 @@
 Usage:
   dispy run [-a <arguments>]... [--arguments-from=<file>] [-f <file>]... [-n <node>]...
             [--stdin=<file>] [-c] [--stream] [-q | --quiet] [-d | --debug] [--insecure]
-            [--ip_addr=<address>] [--secret=<text>] [--keyfile=<file>] [--certfile=<file>]
+            [--secret=<text> | --secret-file=<file>] [--certfile=<file>] [--keyfile=<file>]
+            [--cafile=<file>] [--revoked=<file>] [--ip_addr=<address>]
             [--scheduler_node=<host>] <program>
   dispy run (-h | --help)
 
@@ -20,10 +21,15 @@ Options:
   -q, --quiet         print what the program writes and nothing else
   -d, --debug         log more
   --insecure          use nodes of other machines without encryption
+  -s <text>, --secret=<text>  a secret that the nodes share; better in a file, where nobody sees it
+  --secret-file=<file>  file with the secret, or with several that are valid, one a line; by
+                      default ~/.config/dispy/secret, if it is there; none: no secret
+  --certfile=<file>   PEM file with the certificate that this side shows, and asks the nodes for
+  --keyfile=<file>    PEM file with its private key; by default in the certfile
+  --cafile=<file>     PEM file of the authority that has signed the certificates of all; without
+                      it both sides have the same certificate
+  --revoked=<file>    file with the SHA-256 fingerprints of certificates that count no more
   --ip_addr=<address>  dispy 4's; without effect, because the nodes are dialled from here
-  --secret=<text>     as of JobCluster
-  --keyfile=<file>    as of JobCluster
-  --certfile=<file>   as of JobCluster
   --scheduler_node=<host>  dispy 4's; this version has no shared scheduler yet
   -h, --help          print this text
 
@@ -33,6 +39,7 @@ output, the rest to standard error. The exit status is 0 if all runs had 0, else
 """
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,8 +49,14 @@ from typing import Any
 from docopt import docopt
 
 from dispy import DispyJob, JobCluster
+from dispy.cli.options import warn_of_secret
 from dispy.cli.progress import Progress
 from dispy.model.errors import DispyError
+
+VARIABLES = {  # of options for which JobCluster has no argument
+    "--secret-file": "DISPY_SECRET_FILE",
+    "--revoked": "DISPY_REVOKED",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,6 +67,11 @@ def main(arguments: Sequence[str]) -> int:
     calls = _calls(options["--arguments"], options["--arguments-from"])
     stdin = _read(options["--stdin"], "--stdin") if options["--stdin"] else None
     quiet = options["--quiet"]
+    if options["--secret"]:
+        warn_of_secret()
+    for option, variable in VARIABLES.items():
+        if options[option]:
+            os.environ[variable] = options[option]
     cluster = JobCluster(
         options["<program>"],
         nodes=options["--nodes"] or None,
@@ -64,6 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         secret=options["--secret"] or "",
         keyfile=options["--keyfile"],
         certfile=options["--certfile"],
+        cafile=options["--cafile"],
         loglevel=_level(options["--debug"], quiet),
     )
     with cluster:

@@ -96,9 +96,13 @@ class Session:
 
     def use_credentials(self, credentials: Credentials) -> Credentials:
         """Return those that count: the first cluster's. From any thread."""
+        from dispy.net.credentials import concerns, current
+
         if self._credentials is None:
+            for concern in concerns(credentials):
+                logger.warning("%s", concern)
             self._credentials = credentials
-        elif self._credentials != credentials:
+        elif current(self._credentials) != credentials:
             logger.warning(
                 "this cluster names another secret, certificate or `insecure` than the first one "
                 "of this program, which decides for all: that of the first is used"

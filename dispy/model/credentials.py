@@ -61,6 +61,18 @@ class Secret:
                 self.__key = hashlib.scrypt(text, salt=_SALT, dklen=32, **_SCRYPT)
         return self.__key
 
+    @property
+    def fingerprint(self) -> str:
+        """Eight letters by which people see that two machines have the same; it reveals nothing."""
+        import hmac
+
+        return hmac.digest(self.key, b"dispy secret fingerprint", "sha256").hex()[:8]
+
+    @property
+    def text(self) -> str:
+        """The secret itself, for the file in which it is kept and for nothing else."""
+        return self.__text
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.__text == other.__text
 
@@ -95,6 +107,25 @@ def read_secrets(text: str, source: str) -> tuple[Secret, ...]:
     return secrets
 
 
+def with_new_secret(text: str, source: str) -> str:
+    """Return a secret file's text with a new secret before those that it has.
+
+    Raises DispyError as `read_secrets`, and where one more would be too many.
+    """
+    if len(read_secrets(text, source)) >= SECRETS_LIMIT:
+        raise DispyError(
+            f"{source} has {SECRETS_LIMIT} secrets already; `dispy secret --retire` removes all "
+            f"but the first"
+        )
+    return f"{new_secret()}\n{text}"
+
+
+def without_old_secrets(text: str, source: str) -> tuple[str, int]:
+    """Return a secret file's text with the first secret alone, and how many were removed."""
+    first, *others = read_secrets(text, source)
+    return f"{first.text}\n", len(others)
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """Paths of PEM files. Without a `cafile`, both sides have the same certificate."""
@@ -112,6 +143,7 @@ class Credentials:
     secrets: tuple[Secret, ...] = ()
     certificate: Certificate | None = None
     insecure: bool = False  # said by a person: other machines are used without any
+    secrets_file: str | None = None  # that the secrets came from, and where they may change
 
     @property
     def protected(self) -> bool:

@@ -29,7 +29,7 @@ _ANY = float("inf")
 class Value:
     """What a setting is, and who said so ("DISPY_CPUS"); `value` None: nobody did."""
 
-    value: Any
+    value: Any = field(repr=False)  # it may be a secret
     source: str
 
 
@@ -51,6 +51,7 @@ class Setting:
     argument: bool = False  # of JobCluster
     variable: str | None = None
     in_file: bool = True
+    hidden: bool = False  # no error may show what it is
 
     @property
     def key(self) -> str:
@@ -110,6 +111,8 @@ class Setting:
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
     def _refusal(self, value: object, source: str) -> DispyError:
+        if self.hidden:
+            return DispyError(f"{source}: what was given is not {_KINDS[self.kind]}")
         if self.kind is str and self.words:
             return DispyError(f"{source}: {value!r} is not one of {', '.join(self.words)}")
         kind = _KINDS[self.kind] + (f" of {self.unit}" if self.unit else "")
@@ -174,7 +177,7 @@ _TABLE = (
         "reaches it can run any program here",
     ),
     Setting(
-        room="node", name="secret", kind=str, in_file=False,
+        room="node", name="secret", kind=str, in_file=False, hidden=True,
         option="--secret",
         help="a secret that both sides share: links are encrypted, and both prove that they have "
         "it; better in a file, where nobody sees it",
@@ -228,7 +231,7 @@ _TABLE = (
         help="use nodes of other machines without encryption",
     ),
     Setting(
-        room="client", name="secret", kind=str, in_file=False,
+        room="client", name="secret", kind=str, in_file=False, hidden=True,
         argument=True,
         help="a secret that both sides share: links are encrypted, and both prove that they have "
         "it; better in a file, where nobody sees it",
@@ -434,7 +437,8 @@ def _flatten(content: Mapping[str, Any], path: str) -> dict[str, Any]:
     known = [setting.key for setting in _TABLE if setting.in_file]
     for key in found:
         if key in SETTINGS and key not in known:
-            raise DispyError(f"{path}: {key} can only be said by {SETTINGS[key].option}")
+            way = SETTINGS[key].option or f"the argument {SETTINGS[key].name}"
+            raise DispyError(f"{path}: {key} can only be said by {way}")
         if key not in known:
             raise _unknown(key, path, "is no setting")
     return found

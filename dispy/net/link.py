@@ -78,6 +78,8 @@ class Link:
         self._sock: Any = sock
         # The fingerprint of the peer's certificate; None: the link is not encrypted.
         self.peer_key: bytes | None = getattr(sock, "peer_key", None)
+        # The roles that its certificate allows it; none: any.
+        self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
         self.shares_memory = shares_memory
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
@@ -228,8 +230,12 @@ class Link:
 
         Waits in the calling greenlet. Raises FrameRefused with a sentence, and TimeoutError.
         """
-        self._decoder = hello_decoder(blank)
         self.send(Kind.HELLO, ours.body())
+        return self.hear_hello(role)
+
+    def hear_hello(self, role: str) -> Hello:
+        """Return who the peer is, without a word of who we are; as `exchange_hello`."""
+        self._decoder = hello_decoder(blank)
         with gevent.Timeout(HELLO_SECONDS, TimeoutError("it did not say who it is")):
             while (frame := self._decoder.next_frame()) is None:
                 if self.peer_key is None or not self._sock.pending():
@@ -237,6 +243,9 @@ class Link:
                 if self._receive() is False:
                     raise FrameRefused("it closed the connection before saying who it is")
         theirs = accept_hello(frame, role)
+        if self.peer_roles and theirs.role not in self.peer_roles:
+            allowed = " or ".join(sorted(self.peer_roles))
+            raise FrameRefused(f"its certificate is for a {allowed}, not for a {theirs.role}")
         self._decoder.trust()
         return theirs
 

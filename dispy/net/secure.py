@@ -12,10 +12,11 @@ import contextlib
 from typing import TYPE_CHECKING, Union
 
 import gevent
-from gevent.socket import MSG_PEEK, socket, wait_read, wait_write
+from gevent.socket import MSG_PEEK, socket, wait_read
 
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
+from dispy.net.credentials import current
 from dispy.protocol.frames import encode_head
 from dispy.protocol.messages import Kind
 
@@ -38,29 +39,18 @@ class NotProven(DispyError):
     """The other side has not proven what it must; the text says what to do, not how it failed."""
 
 
-def dial(sock: socket, credentials: Credentials) -> Transport:
+def dial(sock: socket, credentials: Credentials, host: str = "") -> Transport:
     """Prove ourselves at a socket that we connected, and have the other side do so.
 
-    Waits in the calling greenlet. Raises NotProven, OSError and TimeoutError; the socket is closed
-    then.
+    host: what was dialled, which the other's certificate must name, if it names any. Waits in the
+    calling greenlet. Raises NotProven, OSError and TimeoutError; the socket is closed then.
     """
     with _closed_unless_proven(sock):
         if not credentials.protected:
             return sock
-        # 60 ms that only these need.
-        from dispy.net.tls import TlsError, handshake
-        from dispy.protocol.proof import ANSWER_BYTES, claim, is_proven
+        from dispy.net.proving import prove  # 60 ms that only these need
 
-        try:
-            secured = handshake(sock, _context(credentials), dialled=True)
-        except TlsError as error:
-            raise NotProven(_no_tls(error)) from None
-        if credentials.secrets:
-            keying = secured.keying()
-            _send_all(secured, claim(credentials.secrets, keying))
-            if not is_proven(_receive(secured, ANSWER_BYTES), credentials.secrets, keying):
-                raise NotProven("it has not the secret that this side has")
-        return secured
+        return prove(sock, current(credentials), host)
 
 
 def accept(sock: socket, credentials: Credentials) -> Transport:
@@ -76,20 +66,9 @@ def accept(sock: socket, credentials: Credentials) -> Transport:
         if not is_tls:
             _refuse_plainly(sock, WANTS_PROOF)
             raise NotProven("it came without a secret or a certificate")
-        from dispy.net.tls import TlsError, handshake
-        from dispy.protocol.proof import CLAIM_BYTES, answer
+        from dispy.net.proving import prove
 
-        try:
-            secured = handshake(sock, _context(credentials), dialled=False)
-        except TlsError as error:
-            raise NotProven(f"its TLS handshake failed: {error}") from None
-        if credentials.secrets:
-            keying = secured.keying()
-            said, proven = answer(_receive(secured, CLAIM_BYTES), credentials.secrets, keying)
-            _send_all(secured, said)
-            if not proven:
-                raise NotProven("it has not the secret that this side has")
-        return secured
+        return prove(sock, current(credentials), None)
 
 
 def _refuse_plainly(sock: socket, reason: str) -> None:
@@ -100,23 +79,6 @@ def _refuse_plainly(sock: socket, reason: str) -> None:
         sock.send(encode_head(Kind.REFUSE, [reason]))
 
 
-def _no_tls(error: Exception) -> str:
-    if "wrong version number" in str(error) or "record layer" in str(error):
-        return (
-            "it was started without a secret or certificate, and this side has one: start it "
-            "with the same"
-        )
-    return f"its TLS handshake failed ({error}): it wants a certificate that this side has not"
-
-
-def _context(credentials: Credentials):  # type: ignore[no-untyped-def]  # OpenSSL's, imported late
-    from dispy.net.tls import certified_context, own_context
-
-    if credentials.certificate is not None:
-        return certified_context(credentials.certificate)
-    return own_context()
-
-
 @contextlib.contextmanager
 def _closed_unless_proven(sock: socket):  # type: ignore[no-untyped-def]
     try:
@@ -125,28 +87,3 @@ def _closed_unless_proven(sock: socket):  # type: ignore[no-untyped-def]
     except BaseException:
         sock.close()
         raise
-
-
-def _send_all(secured: "TlsSocket", data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[secured.send(rest) :]
-        except BlockingIOError:
-            wait_write(secured.fileno())
-
-
-def _receive(secured: "TlsSocket", size: int) -> bytes:
-    """Return so many bytes, or fewer at the end of the stream."""
-    buffer = bytearray(size)
-    place = memoryview(buffer)
-    while place:
-        try:
-            came = secured.recv_into(place)
-        except BlockingIOError:
-            wait_read(secured.fileno())
-            continue
-        if not came:
-            break
-        place = place[came:]
-    return bytes(buffer[: size - len(place)])

@@ -6,10 +6,9 @@ certificate is the user's, or one that this process makes for itself and throws 
 
 import contextlib
 import datetime
-import hashlib
+import logging
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -21,17 +20,30 @@ from OpenSSL import SSL, crypto
 
 from dispy.model.credentials import Certificate
 from dispy.model.errors import DispyError
+from dispy.net import certificates
 from dispy.protocol.proof import EXPORTER, KEYING_BYTES
+from dispy.system.directories import file_state
+
+logger = logging.getLogger("dispy.net")
 
 RECORD_BYTES = 16 * 1024  # of data in one TLS record, at most
 JOINED_BYTES = 64 * 1024  # of small pieces that are written as one
 _RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS: 47 KB an idle connection instead of 88
 _LIFETIME = datetime.timedelta(days=3650)
 _LEEWAY = datetime.timedelta(days=1)  # between two clocks
+_NOT_IN_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
 class TlsError(DispyError):
     """The other side does not speak TLS as we do; the text is for people."""
+
+
+class TlsLost(ConnectionResetError):
+    """The other side has ended TLS, for a `reason` that it gave."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"TLS: {reason}")
+        self.reason = reason
 
 
 class TlsSocket:
@@ -41,8 +53,23 @@ class TlsSocket:
         self._sock, self._connection = sock, connection
         certificate = connection.get_peer_certificate()
         assert certificate is not None, "both sides present one"
-        encoded = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-        self.peer_key: bytes = hashlib.sha256(encoded).digest()
+        self._certificate = certificate.to_cryptography()
+        self.peer_key: bytes = self._certificate.fingerprint(hashes.SHA256())
+        self._faults: list[str] = connection.get_app_data()  # that verifying has found
+        self.peer_roles = certificates.roles(self._certificate)  # none: it may be of any
+
+    def fault_of_peer(self, dialled: Sequence[str]) -> str:
+        """Return what is wrong with the other's certificate, though its authority signed it.
+
+        dialled: the host that we dialled, and its address; empty: it dialled us. Nothing is
+        wrong: an empty text.
+        """
+        if self._faults:
+            return self._faults[0]
+        if not dialled or certificates.is_for(self._certificate, *dialled):
+            return ""
+        named = ", ".join(certificates.hosts(self._certificate))
+        return f"is for {named:.80}, not for {dialled[0]}: `dispy cert issue` with --ip or --dns"
 
     def keying(self) -> bytes:
         """Return keying material that only the two ends of this connection have."""
@@ -122,7 +149,7 @@ class TlsSocket:
 def _lost(error: SSL.Error) -> OSError:
     if isinstance(error, SSL.SysCallError) and error.args and error.args[0] > 0:
         return OSError(error.args[0], str(error.args[1]))
-    return ConnectionResetError(f"TLS: {_reason(error)}")
+    return TlsLost(_reason(error))
 
 
 def _reason(error: SSL.Error) -> str:
@@ -142,6 +169,7 @@ def handshake(sock: socket, context: SSL.Context, dialled: bool) -> TlsSocket:
     """
     sock.settimeout(0)
     connection = SSL.Connection(context, sock)
+    connection.set_app_data([])
     if dialled:
         connection.set_connect_state()
     else:
@@ -158,6 +186,8 @@ def handshake(sock: socket, context: SSL.Context, dialled: bool) -> TlsSocket:
             raise _lost(error) from None
         except SSL.Error as error:
             raise TlsError(_reason(error)) from None
+        except (ValueError, x509.InvalidVersion) as error:
+            raise TlsError(f"its certificate cannot be read: {error}") from None
 
 
 @cache
@@ -194,43 +224,79 @@ def _context() -> SSL.Context:
     return context
 
 
-@cache
+# -- certificates of people
+
+_certified: dict[Certificate, tuple[object, SSL.Context]] = {}  # with the states of the files
+
+
 def certified_context(certificate: Certificate) -> SSL.Context:
     """Return a context that presents a certificate and asks for one that it can verify.
 
-    That is one which the authority has signed, or the very same. Raises DispyError.
+    That is one which the authority has signed, or the very same. The files are read again when
+    they have changed; what cannot be used then changes nothing. Raises DispyError the first time.
     """
-    context = _context()
+    paths = (certificate.certfile, certificate.keyfile, certificate.cafile, certificate.revoked)
+    states = [file_state(path) for path in paths if path]
+    before = _certified.get(certificate)
+    if before is not None and before[0] == states:
+        return before[1]
     try:
-        context.use_certificate_chain_file(certificate.certfile)
-        context.use_privatekey_file(certificate.keyfile or certificate.certfile)
-        context.check_privatekey()
-        if certificate.cafile:
-            context.load_verify_locations(certificate.cafile)
-        own = x509.load_pem_x509_certificate(Path(certificate.certfile).read_bytes())
-        revoked = read_fingerprints(certificate.revoked)
-    except (SSL.Error, OSError, ValueError) as error:
-        reason = _reason(error) if isinstance(error, SSL.Error) else str(error)
-        raise DispyError(
-            f"the certificate {certificate.certfile} with the key "
-            f"{certificate.keyfile or certificate.certfile} cannot be used: {reason}"
-        ) from None
-    same = own.fingerprint(hashes.SHA256())
-
-    def verify(connection: Any, shown: crypto.X509, error: int, depth: int, fine: int) -> bool:
-        encoded = crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
-        fingerprint = hashlib.sha256(encoded).digest()
-        if fingerprint in revoked:
-            return False
-        return bool(fine) or (depth == 0 and fingerprint == same)
-
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        context = _load_certified(certificate)
+    except DispyError as error:
+        if before is None:
+            raise
+        logger.warning("what was read before goes on to count: %s", error)
+        context = before[1]
+    _certified[certificate] = states, context
     return context
 
 
-def read_fingerprints(path: str | None) -> frozenset[bytes]:
-    """Return the SHA-256 fingerprints of a file, one a line; raises OSError and ValueError."""
-    if path is None:
-        return frozenset()
-    lines = [line.split("#", 1)[0].strip() for line in Path(path).read_text().splitlines()]
-    return frozenset(bytes.fromhex(line.replace(":", "")) for line in lines if line)
+def _load_certified(certificate: Certificate) -> SSL.Context:
+    context = _context()
+    key = certificate.keyfile or certificate.certfile
+    own = certificates.load(certificate.certfile)[0]
+    try:
+        context.use_certificate_chain_file(certificate.certfile)
+        context.use_privatekey_file(key)
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise DispyError(
+            f"the certificate {certificate.certfile} with the key {key} cannot be used: "
+            f"{_reason(error)}"
+        ) from None
+    try:
+        if certificate.cafile:
+            context.load_verify_locations(certificate.cafile)
+        revoked = certificates.read_fingerprints(certificate.revoked)
+    except SSL.Error as error:
+        raise DispyError(
+            f"the authority {certificate.cafile} cannot be used: {_reason(error)}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DispyError(f"the list {certificate.revoked} cannot be used: {error}") from None
+    same = own.fingerprint(hashes.SHA256())
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verifier(same, revoked))
+    return context
+
+
+def _verifier(same: bytes, revoked: frozenset[bytes]) -> Any:
+    """Return what OpenSSL calls for each certificate of a peer's chain, and for each fault of it.
+
+    A certificate that the authority signed and that has a fault is told of in words, after the
+    handshake (`TlsSocket.fault_of_peer`): by TLS alone the other side would learn a number.
+    """
+
+    def verify(connection: Any, shown: crypto.X509, error: int, depth: int, fine: int) -> bool:
+        certificate = shown.to_cryptography()
+        key = certificate.fingerprint(hashes.SHA256())
+        if key in revoked:
+            connection.get_app_data().append("has been revoked")
+        if fine:
+            return True
+        if error in _NOT_IN_TIME:
+            fault = certificates.not_in_time(certificate) or "is not valid now"
+            connection.get_app_data().append(f"has an authority that {fault}" if depth else fault)
+            return True
+        return depth == 0 and key == same
+
+    return verify

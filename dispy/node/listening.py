@@ -19,7 +19,7 @@ from dispy.net.secure import NotProven, accept
 from dispy.node.service import Node
 from dispy.protocol.discovery import Here
 from dispy.protocol.frames import FrameRefused
-from dispy.protocol.handshake import Hello
+from dispy.protocol.handshake import KNOCK, Hello
 from dispy.protocol.messages import Kind
 from dispy.system.network import LOOPBACK, networks
 
@@ -88,7 +88,7 @@ class Listener:
             hello = link.exchange_hello(node_hello(self._node), "client")
         except FrameRefused as error:
             # Who comes and goes without a word only looked whether somebody is here.
-            level = logging.WARNING if link.received_bytes else logging.DEBUG
+            level = logging.WARNING if link.received_bytes > len(KNOCK) else logging.DEBUG
             logger.log(level, "refused %s: %s", peer, error)
             link.send(Kind.REFUSE, [str(error)])
             link.close()

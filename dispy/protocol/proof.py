@@ -7,7 +7,10 @@ ends TLS on both sides) nor on the other side of the same one (reflection).
 
 The side that dialled speaks first, with one proof for each secret that it has; the listener
 answers with a proof of the first of its own secrets that is among them, or with a refusal that
-says nothing more. Both messages have a fixed size: nothing is read whose size a stranger chooses.
+says nothing more. All messages have a fixed size: nothing is read whose size a stranger chooses.
+
+Where both have certificates, which TLS has verified, each says before that what it thinks of the
+other's: fine, or in words what is wrong with it (it has ended, it is for another host).
 """
 
 import hashlib
@@ -21,6 +24,8 @@ EXPORTER = b"EXPORTER-dispy-proof"  # the label of the keying material
 KEYING_BYTES = 32
 PROOF_BYTES = 32
 _MAGIC = b"dspy\x01"
+VERDICT_BYTES = 256  # what each side says of the other's certificate
+_ASKS_SECRET = 1
 CLAIM_BYTES = len(_MAGIC) + SECRETS_LIMIT * PROOF_BYTES  # what the dialling side sends
 ANSWER_BYTES = len(_MAGIC) + PROOF_BYTES
 _DIALER, _LISTENER = b"dialer", b"listener"
@@ -64,3 +69,26 @@ def is_proven(message: bytes, secrets: Sequence[Secret], keying: bytes) -> bool:
     proof = message[len(_MAGIC) :]
     matches = [hmac.compare_digest(_proof(secret, _LISTENER, keying), proof) for secret in secrets]
     return any(matches)
+
+
+def verdict(fault: str, asks_secret: bool) -> bytes:
+    """Return what a side says of the other's certificate; `fault`: what is wrong, or nothing.
+
+    asks_secret: it wants to have a secret proven too.
+    """
+    said = fault.encode()[: VERDICT_BYTES - len(_MAGIC) - 1]
+    wire = _MAGIC + bytes([_ASKS_SECRET if asks_secret else 0]) + said
+    return wire.ljust(VERDICT_BYTES, b"\0")
+
+
+def read_verdict(message: bytes) -> tuple[str, bool]:
+    """Return the other side's fault that it found and whether it asks for a secret.
+
+    A message that is none has a fault too. The text is printable, whatever came.
+    """
+    if len(message) != VERDICT_BYTES or not message.startswith(_MAGIC):
+        return "was not answered: it closed the connection", False
+    at = len(_MAGIC)
+    fault = message[at + 1 :].rstrip(b"\0").decode(errors="replace")
+    fault = "".join(letter if letter.isprintable() else "?" for letter in fault)
+    return fault, message[at] == _ASKS_SECRET

@@ -188,7 +188,7 @@ class Scheduler:
 
     def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
         try:
-            transport = dial(sock, self._credentials)
+            transport = dial(sock, self._credentials, host)
         except NotProven as error:
             logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)

@@ -1,5 +1,6 @@
 """Where this operating system keeps what belongs to a user and to the machine."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -45,3 +46,36 @@ def read_private(path: str, source: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DispyError(f"{source}: cannot read {path}: {reason}") from None
+
+
+def file_state(path: str) -> tuple[int, ...] | None:
+    """Return numbers that differ once a file has changed; None: it is not there."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size
+
+
+def write_private(path: str, text: str, replace: bool = False) -> None:
+    """Write a file that only this user may read, whole or not at all.
+
+    Its directory is made, for this user alone, where there is none. Raises FileExistsError where
+    the file is there and is not to be replaced, and OSError.
+    """
+    path = os.path.realpath(path)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(draft, path)
+        else:
+            os.link(draft, path)  # fails where it is there, in whatever moment that came
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
