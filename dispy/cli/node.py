@@ -44,9 +44,9 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 `dispy doctor` checks all of it.
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
-DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE and
-DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
-/etc/dispy/config.toml.
+DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE,
+DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES and DISPY_BROADCAST, then from the table [node] of
+~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
@@ -76,6 +76,7 @@ from dispy.model.errors import DispyError
 from dispy.model.settings import Value, processors_to_offer
 from dispy.net.credentials import concerns, load_credentials
 from dispy.net.link import Link
+from dispy.node.confinement import confinement_of, confinement_of_own
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
@@ -83,6 +84,7 @@ from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
+from dispy.system.privileges import hide_memory
 from dispy.system.processes import processors
 
 logger = logging.getLogger("dispy.node")
@@ -113,6 +115,7 @@ def _serve_one(descriptor: int, cpus: int, settings: dict[str, Value]) -> int:
         socket.gethostname(), cpus, directory, "127.0.0.1", path,
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
+        confinement=confinement_of_own(settings, os.environ),
     )  # fmt: skip
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
@@ -141,6 +144,8 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     for concern in concerns(credentials):
         logger.warning("%s", concern)
     _check_address(settings["host"], credentials)
+    if credentials.protected:
+        hide_memory()  # from jobs: they may be of the same user
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
@@ -156,6 +161,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         max_file_size=settings["max_file_size"].value,
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
+        confinement=confinement_of(settings, os.environ),
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)

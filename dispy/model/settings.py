@@ -220,6 +220,17 @@ _TABLE = (
         "a twentieth of the machine's, 1 GB at most, by default; 0: none",
     ),
     Setting(
+        room="node", name="pass_env", kind=str, variable="DISPY_PASS_ENV",
+        help="names of environment variables that jobs see beside the usual ones, separated by "
+        "commas; `*` in a name stands for any letters, and alone for all",
+    ),
+    Setting(
+        room="node", name="new_privileges", kind=bool, default=False,
+        variable="DISPY_NEW_PRIVILEGES",
+        help="let programs that jobs start gain rights by their setuid bits, as sudo and some "
+        "versions of ping need",
+    ),
+    Setting(
         room="client", name="node_port", kind=int, low=1, high=65535,
         argument=True, variable="DISPY_NODE_PORT",
         help="port of nodes that are named without one, 51348 by default; a pattern then means "

@@ -12,6 +12,7 @@ from dispy.execution.records import NO_LIMIT, Key
 from dispy.model.errors import DispyError
 from dispy.model.limits import WATCHED, check_limits
 from dispy.node.closing import Closings
+from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
@@ -45,6 +46,7 @@ class Computations:
         store: Store,
         size_limit: int,
         shut_down: Callable[[str], None] | None,
+        confinement: Confinement,
     ) -> None:
         """size_limit: bytes of a file that comes along; 0: any.
 
@@ -55,7 +57,7 @@ class Computations:
         self._size_limit = size_limit
         self._core, self._table, self._running = core, table, running
         self._store = store
-        self._nurseries = Nurseries()
+        self._nurseries = Nurseries(confinement)
         self._may_shut_down = shut_down is not None
         self.closings = Closings(self._nurseries, shut_down or (lambda reason: None), running.limit)
 

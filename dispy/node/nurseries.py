@@ -4,6 +4,7 @@ from typing import Protocol
 
 from gevent.pool import Group
 
+from dispy.node.confinement import Confinement
 from dispy.node.nursery import NurseryProcess
 
 
@@ -17,7 +18,8 @@ class Processes(Protocol):
 class Nurseries:
     """Has one nursery ready: a new computation starts without waiting for Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, confinement: Confinement) -> None:
+        self._confinement = confinement
         self._ending = Group()
         self._stopped = False
         self._spare: NurseryProcess | None = None
@@ -29,7 +31,7 @@ class Nurseries:
             self.end(self._spare)
             self._spare = None
         if self._spare is None and not self._stopped:
-            self._spare = NurseryProcess()
+            self._spare = NurseryProcess(self._confinement)
 
     def take(self) -> NurseryProcess:
         """Return a nursery that has no computation yet."""

@@ -10,9 +10,9 @@ import gevent
 from gevent import socket, subprocess
 
 from dispy.net.link import Link
+from dispy.node.confinement import Confinement
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
-from dispy.system.interpreter import own_command, own_environment
 from dispy.system.processes import descendants, widen
 
 logger = logging.getLogger("dispy.node")
@@ -24,7 +24,8 @@ BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 class NurseryProcess:
     """A nursery that was started before anybody needed it, and then got one computation."""
 
-    def __init__(self) -> None:
+    def __init__(self, confinement: Confinement) -> None:
+        self._confinement = confinement
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
@@ -37,10 +38,10 @@ class NurseryProcess:
     def _start(self, theirs: socket.socket) -> None:
         try:
             self._process = subprocess.Popen(
-                own_command("worker", str(theirs.fileno())),
+                self._confinement.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=own_environment(),
+                env=self._confinement.environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
             )
         except OSError as error:

@@ -19,6 +19,7 @@ from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.net.link import Link
 from dispy.node.computations import Computations
+from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
 from dispy.node.fetching import Fetching
 from dispy.node.offers import Offers
@@ -52,12 +53,14 @@ class Node:
         store_size: int | None = None,
         shut_down: Callable[[str], None] | None = None,
         memory_reserve: int | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
 
         store_size: bytes of contents that are kept in case they are needed again.
         shut_down: called with a reason when a client's cleanup ends the node; None: none may.
         memory_reserve: bytes below which no job is started; 0: any; None: what suits the machine.
+        confinement: of its jobs; None: they run as this process does.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
@@ -82,6 +85,7 @@ class Node:
             self._store,
             max_file_size,
             shut_down,
+            confinement or Confinement(),
         )
         self.stopping = False
         self._spare = Spare(self._owners, self.spare)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 
 _MAIN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "__main__.py")
 
@@ -18,13 +19,13 @@ def own_command(*arguments: str) -> list[str]:
     return [sys.executable, _MAIN, *arguments]
 
 
-def own_environment() -> dict[str, str]:
-    """Return the environment in which `own_command` runs.
+def own_environment(said: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment in which `own_command` runs: `said`, else that of this process.
 
     A frozen process finds its libraries by LD_LIBRARY_PATH, which `dispy.system.frozen` takes
     out of `os.environ`, because a user's program must not find them.
     """
-    environment = dict(os.environ)
+    environment = dict(os.environ if said is None else said)
     if is_frozen():
         before = environment.get("LD_LIBRARY_PATH")
         ours: str = sys._MEIPASS  # type: ignore[attr-defined]

@@ -72,7 +72,12 @@ class FrozenNode:
         self.temporary = temporary
         self.outer = subprocess.Popen(
             [*command, "node", "--cpus=2", "--name=frozen"],
-            env={"TMPDIR": seen_as, MARK: os.environ[MARK], "LD_LIBRARY_PATH": "/opt/of-the-user"},
+            env={
+                "TMPDIR": seen_as,
+                MARK: os.environ[MARK],
+                "DISPY_PASS_ENV": MARK,
+                "LD_LIBRARY_PATH": "/opt/of-the-user",
+            },
             stderr=subprocess.PIPE,
             text=True,
             **popen,  # type: ignore[call-overload]

@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 MARK = "DISPY_TEST_RUN"  # inherited by every process that a test starts, however indirectly
 os.environ[MARK] = f"{os.getpid()}-{time.time_ns()}"
+os.environ["DISPY_PASS_ENV"] = MARK  # through nodes to workers and jobs
 
 
 def ours() -> set[int]:
@@ -174,9 +175,18 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
     """Start nodes on this machine, each at its own address of the loopback network."""
     started: list[RunningNode] = []
 
-    def start(*options: str, host: str = "", port: int = 0) -> RunningNode:
+    def start(
+        *options: str,
+        host: str = "",
+        port: int = 0,
+        directory: Path = tmp_path,
+        python: str = sys.executable,
+        **environment: str,
+    ) -> RunningNode:
         host = host or f"127.0.{os.getpid() % 250}.{len(started) + 2}"
-        started.append(RunningNode(tmp_path, host, port or 51348, *options))
+        started.append(
+            RunningNode(directory, host, port or 51348, *options, python=python, **environment)
+        )
         return started[-1]
 
     yield start
