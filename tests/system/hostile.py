@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from system.conftest import DEADLINE, Program, RunningNode
 
 from dispy.model.credentials import Secret
@@ -93,6 +93,7 @@ def secret_file(directory: Path, *secrets: Secret) -> Path:
     return path
 
 
+@cache
 def context(
     lowest: int = SSL.TLS1_3_VERSION,
     highest: int = SSL.TLS1_3_VERSION,
@@ -108,8 +109,8 @@ def context(
     made.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     if certified:
         key, certificate = _certificate()
-        made.use_privatekey(crypto.PKey.from_cryptography_key(key))
-        made.use_certificate(crypto.X509.from_cryptography(certificate))
+        made.use_privatekey(key)
+        made.use_certificate(certificate)
     return made
 
 
