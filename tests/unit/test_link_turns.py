@@ -1,14 +1,21 @@
 """One peer of a link can neither keep others from their turn nor fill this side's memory."""
 
+import os
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import gevent
+import pytest
 from gevent.socket import socketpair
 
 from dispy.net.link import FRAMES_A_TURN, UNREAD, Link, LinkEnd
-from dispy.protocol.frames import CHUNK, HEADER, SIZE, encode_head
+from dispy.node.offers import ASKED_LIMIT, PIECE_BYTES, Offers, _Offer
+from dispy.node.offers import _state as offers_state
+from dispy.node.owners import Owner
+from dispy.protocol.frames import CHUNK, HEADER, SIZE, FrameRefused, encode_head
 from dispy.protocol.messages import Kind
+from dispy.system.segments import Descriptor
 
 DEADLINE = 30.0  # seconds
 QUESTION = encode_head(Kind.LIST, [1, 1])
@@ -94,3 +101,27 @@ def test_a_second_buffer_for_which_there_is_no_memory_ends_the_link_with_a_word(
     assert "there is no memory for it here" in end.reason
     assert b"there is no memory" in ends.peer.recv(1000)
     ends.close()
+
+
+def test_pieces_of_a_file_are_read_one_after_the_other_as_they_leave(tmp_path: Path) -> None:
+    """A FETCH of 30 bytes asks for 4 MiB; a peer that sends many holds no more than one here."""
+    (tmp_path / "file").write_bytes(bytes(PIECE_BYTES))
+    file = Descriptor(os.open(tmp_path / "file", os.O_RDONLY))
+    ends, worker = Ends(), Ends()
+    owner, offers = Owner("owner", "owner"), Offers(0)
+    owner.link = ends.link
+    state = offers_state(os.fstat(file.descriptor))
+    offers._offers[b"key"] = _Offer(owner, 1, 1, {}, file, state, worker.link)
+    for _ in range(ASKED_LIMIT):
+        offers.fetch(owner, b"key", 0, PIECE_BYTES)
+    with pytest.raises(FrameRefused, match="FETCHes at once"):
+        offers.fetch(owner, b"key", 0, PIECE_BYTES)
+    wait_until(lambda: ends.link.unsent, "nothing is sent")
+    assert not ends.link._behind
+    received = 0
+    while received < 10 * PIECE_BYTES:
+        received += len(ends.peer.recv(1 << 20))
+        assert len(ends.link._behind) <= 1
+    for each in (ends, worker):
+        each.close()
+    wait_until(lambda: not offers._asked, "what nobody reads any more is kept")
