@@ -17,7 +17,7 @@ import socket as plain_socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice, repeat, takewhile
 from time import monotonic
 from typing import Any
 
@@ -44,6 +44,8 @@ from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descripto
 
 READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
 PIECES = 64  # in one system call; the kernel's own limit is 1024
+FRAMES_A_TURN = 1000  # then others have theirs: one read may bring 30,000 frames, 3 us each
+UNREAD = 10_000  # pieces of frames that wait for a peer which asks, and does not read answers
 URGENT = frozenset({int(Kind.PULSE), int(Kind.CANCEL), int(Kind.REFUSE)})
 _READ, _WRITE = 1, 2  # libev's names for a watcher's events
 
@@ -71,16 +73,20 @@ class Link:
     """Owns a connected socket; `heard` and `spoke` are the seconds (monotonic) of last bytes.
 
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
+    `reads_always`: False where the peer reads always; it is not read from while it does not.
     """
 
-    def __init__(self, sock: Transport, shares_memory: bool = False) -> None:
+    def __init__(
+        self, sock: Transport, shares_memory: bool = False, reads_always: bool = True
+    ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
         # The fingerprint of the peer's certificate; None: the link is not encrypted.
         self.peer_key: bytes | None = getattr(sock, "peer_key", None)
         # The roles that its certificate allows it; none: any.
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
-        self.shares_memory = shares_memory
+        self.shares_memory, self._reads_always = shares_memory, reads_always
+        self._waits_for_reader = False
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
         self._unsent: deque[bytes | memoryview] = deque()  # pieces whose order is fixed
@@ -158,6 +164,9 @@ class Link:
             if done:
                 self._writable.stop()
                 self._wake_waiting()
+                if self._waits_for_reader:
+                    self._waits_for_reader = False
+                    get_hub().loop.run_callback(self._go_on)
             else:
                 self._writable.start(self._write)
 
@@ -259,9 +268,7 @@ class Link:
         self._handle, self._turn_over = handle, turn_over
         self._ended = AsyncResult()
         try:
-            self._on_frames()  # those that came with the hello
-            if not self.closed and not self._ended.ready():
-                self._readable.start(self._on_readable)
+            self._go_on()  # with the frames that came with the hello
             end: LinkEnd = self._ended.get()
             return end
         finally:
@@ -270,24 +277,56 @@ class Link:
             self.close()
 
     def _on_readable(self) -> None:
-        assert self._ended is not None
         try:
             if self._receive() is False:
                 self._end(LinkEnd("closed by the peer"))
                 return
-            self._on_frames()
-            # What TLS has read already, the descriptor does not tell of.
-            while self.peer_key is not None and not self._ended.ready() and self._sock.pending():
-                self._receive()
-                self._on_frames()
         except OSError as error:
             self._end(LinkEnd(f"connection lost: {error.strerror or error}"))
+        except FrameRefused as refusal:  # there is no memory for the next buffer
+            self._refuse(refusal)
+        else:
+            self._on_frames()
+
+    def _go_on(self) -> None:
+        """Handle what has been read already, then wait for more."""
+        if self._ended is None or self._ended.ready():
+            return
+        self._readable.start(self._on_readable)
+        self._on_frames()
+
+    def _rest(self, handled: bool) -> None:
+        """Read no more until it is this link's turn again, where there is a reason.
+
+        handled: all frames are that have been read. What TLS has read, the descriptor does not
+        tell of.
+        """
+        if self._ended is None or self._ended.ready():
+            return
+        if not self._reads_always and len(self._unsent) + len(self._behind) > UNREAD:
+            self._waits_for_reader = True
+            self._readable.stop()
+        elif not handled:
+            self._readable.stop()
+            get_hub().loop.run_callback(self._go_on)
+        elif self.peer_key is not None and self._sock.pending():
+            get_hub().loop.run_callback(self._on_pending)
+
+    def _on_pending(self) -> None:
+        if self._ended is not None and not self._ended.ready() and self._readable.active:
+            self._on_readable()
 
     def _on_frames(self) -> None:
-        """Handle all frames that are whole; a bug in that is the reader's to raise."""
+        """Handle the frames that are whole, and no more than others can wait for; a bug in that
+        is the reader's to raise."""
         decoder = self._decoder
+        handled = False
         try:
-            while (frame := decoder.next_frame()) is not None:
+            for _ in repeat(None, FRAMES_A_TURN):
+                frame = decoder.next_frame()
+                if frame is None:
+                    handled = True
+                    break
                 check(frame)
                 if frame.buffers:
                     attach_sources(frame, self._descriptors)
@@ -300,14 +339,18 @@ class Link:
                         return
             if self._turn_over is not None:
                 self._turn_over()
+            self._rest(handled)
         except FrameRefused as refusal:
-            self.send(Kind.REFUSE, [str(refusal)])
-            self._end(LinkEnd(str(refusal), refused=True))
+            self._refuse(refusal)
         except Exception as bug:
             if self._ended is None:
                 raise
             self._readable.stop()
             self._ended.set_exception(bug)
+
+    def _refuse(self, refusal: FrameRefused) -> None:
+        self.send(Kind.REFUSE, [str(refusal)])
+        self._end(LinkEnd(str(refusal), refused=True))
 
     def _end(self, end: LinkEnd) -> None:
         self._readable.stop()

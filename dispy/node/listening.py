@@ -77,7 +77,7 @@ class Listener:
     def _serve(self, sock: socket.socket, peer: str) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            link = Link(accept(sock, self._credentials))
+            link = Link(accept(sock, self._credentials), reads_always=False)
         except NotProven as error:
             logger.warning("refused %s: %s", peer, error)
             return

@@ -7,6 +7,7 @@ after a broken link is offered the files again, and goes on where it was.
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from dispy.system.segments import Descriptor
 
 PIECE_BYTES = 4 * 1024 * 1024  # of a file in one frame, whatever is asked for
 OFFERS_LIMIT = 256  # files of one owner at once; each costs two descriptors
+ASKED_LIMIT = 8 * OFFERS_LIMIT  # FETCHes of one owner that wait here; it has 4 for each file
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Offers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._offers: dict[bytes, _Offer] = {}
+        self._asked: dict[Link, deque[tuple[bytes, int, int]]] = {}  # FETCHes, in their order
 
     def take(self, owner: Owner, key: Key, frame: Frame, received: list[Descriptor]) -> None:
         """Offer a job's file to its owner; `received` are the file, and where to answer."""
@@ -95,10 +98,29 @@ class Offers:
                 self._tell(number, offer)
 
     def fetch(self, owner: Owner, number: bytes, offset: int, length: int) -> None:
-        """Send an owner the piece that it asks for."""
+        """Send an owner the piece that it asks for, when those before have left.
+
+        Raises FrameRefused for more of them than any owner of ours sends.
+        """
+        assert owner.link is not None, "it was read from"
+        asked = self._asked.setdefault(owner.link, deque())
+        if len(asked) >= ASKED_LIMIT:
+            raise FrameRefused(f"more than {ASKED_LIMIT} FETCHes at once")
+        asked.append((number, offset, length))
+        if len(asked) == 1:
+            gevent.spawn(self._send_all, owner, owner.link, asked)
+
+    def _send_all(self, owner: Owner, link: Link, asked: deque[tuple[bytes, int, int]]) -> None:
+        while asked and not link.closed:
+            self._send(owner, link, *asked[0])
+            link.wait_sent()
+            asked.popleft()
+        del self._asked[link]
+
+    def _send(self, owner: Owner, link: Link, number: bytes, offset: int, length: int) -> None:
         offer = self._offers.get(number)
         if offer is None or offer.owner is not owner:
-            owner.tell(Kind.PIECE, [number, offset, "it is not offered any more"], [b""])
+            link.send(Kind.PIECE, [number, offset, "it is not offered any more"], [b""])
             return
         why, piece = None, b""
         try:
@@ -107,7 +129,7 @@ class Offers:
                 why = "it was changed while it was being sent"
         except (OSError, OverflowError, ValueError) as error:
             why = f"it cannot be read: {error}"
-        owner.tell(Kind.PIECE, [number, offset, why], [b"" if why else piece])
+        link.send(Kind.PIECE, [number, offset, why], [b"" if why else piece])
         offer.worker.send(Kind.PULSE, [])  # the worker counts the time without such a sign
 
     def took(self, owner: Owner, number: bytes, why: str | None) -> None:
