@@ -44,8 +44,10 @@ def look_for_nodes(
     """
     search = Search(Wanted(allocations, node_port, elsewhere, local_node, broadcast))
     _refuse_listed(search)
-    if search.wanted.takes_local and session.local.node is None and not _finds_one(search):
-        start_local_node(session)
+    if search.wanted.takes_local and (session.local.node is not None or not _finds_one(search)):
+        search.counts_on_local = True
+        if session.local.node is None:
+            start_local_node(session)
     return search
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dispy.client.local_node import LocalNode
 
 if TYPE_CHECKING:
+    from dispy.client.cluster import JobCluster
     from dispy.client.session import Session
 
 logger = logging.getLogger("dispy.client")
@@ -40,6 +41,11 @@ class LocalNodes:
         if not self._session.ended:
             self._ended(reason)
 
+    def cluster_opened(self, cluster: "JobCluster") -> None:
+        """Replace a local node that a new cluster counts on and that has ended meanwhile."""
+        if cluster._search.counts_on_local and self.node is None:
+            self._replace()
+
     def _ended(self, reason: str) -> None:
         """Replace a local node that ended before its program, unless that is of no use."""
         session, now = self._session, monotonic()
@@ -47,8 +53,11 @@ class LocalNodes:
         self._ends = [*(end for end in self._ends if now - end < 60), now]
         self.trouble = f"the local node ended: {reason}"
         logger.error("%s", self.trouble)
-        if not any(cluster._search.wanted.takes_local for cluster in session.clusters.values()):
-            return
+        if any(cluster._search.wanted.takes_local for cluster in session.clusters.values()):
+            self._replace()
+
+    def _replace(self) -> None:
+        session = self._session
         if len(self._ends) > LOCAL_NODES_A_MINUTE:
             self.trouble += (
                 f". {len(self._ends)} of them ended within a minute, so no more is started: "

@@ -118,6 +118,7 @@ class Search:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
+        self.counts_on_local = False  # no other node answered at first
         self.met: list[tuple[Address, str]] = []  # (address, identity) found before the hub ran
         self._pinged: dict[Address, Asked] = {}
         self._tried: dict[Address, str] = {}  # connected to by hand -> what came of it

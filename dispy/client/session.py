@@ -148,6 +148,7 @@ class Session:
     def open(self, cluster: "JobCluster", settings: dict[str, Any], content: bytes) -> None:
         """Take in a cluster and offer it the nodes that are there already."""
         self.clusters[cluster._number] = cluster
+        self.local.cluster_opened(cluster)
         if cluster.pulse_interval is not None:
             settings = {**settings, "pulse": cluster.pulse_interval}
         self.scheduler.open_cluster(

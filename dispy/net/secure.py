@@ -18,7 +18,6 @@ from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.protocol.frames import encode_head
 from dispy.protocol.messages import Kind
-from dispy.protocol.proof import ANSWER_BYTES, CLAIM_BYTES, answer, claim, is_proven
 
 if TYPE_CHECKING:
     from dispy.net.tls import TlsSocket
@@ -48,7 +47,9 @@ def dial(sock: socket, credentials: Credentials) -> Transport:
     with _closed_unless_proven(sock):
         if not credentials.protected:
             return sock
-        from dispy.net.tls import TlsError, handshake  # 60 ms that only these need
+        # 60 ms that only these need.
+        from dispy.net.tls import TlsError, handshake
+        from dispy.protocol.proof import ANSWER_BYTES, claim, is_proven
 
         try:
             secured = handshake(sock, _context(credentials), dialled=True)
@@ -76,6 +77,7 @@ def accept(sock: socket, credentials: Credentials) -> Transport:
             _refuse_plainly(sock, WANTS_PROOF)
             raise NotProven("it came without a secret or a certificate")
         from dispy.net.tls import TlsError, handshake
+        from dispy.protocol.proof import CLAIM_BYTES, answer
 
         try:
             secured = handshake(sock, _context(credentials), dialled=False)
