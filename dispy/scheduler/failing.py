@@ -54,16 +54,15 @@ class Failures:
                 extra["exception"] = self._runs_before(cluster_id, jobs[at]) + reason
             failed += 1
         if failed or mean is not None:
-            aside = self._core.jobs_failed(
+            why, aside = self._core.jobs_failed(
                 node.node_id, cluster_id, failed, len(jobs) - failed, mean, _first_line(reason)
             )
-            if aside:
+            if why is not None:
                 logger.warning(
-                    "node %s gets no more of these jobs, until `allocate_node` names it: %d in a "
-                    "row failed there at once, and do not elsewhere. The last one: %s",
-                    node.name, failed, _first_line(reason),
+                    "node %s gets no more of these jobs until `allocate_node` names it: %s",
+                    node.name, why,
                 )  # fmt: skip
-                self._perform(aside, node)
+            self._perform(aside, node)
 
     def _runs_before(self, cluster_id: int, job: int) -> str:
         """Tell of the runs that were cut short before the last one."""

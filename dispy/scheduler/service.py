@@ -96,7 +96,7 @@ class Scheduler:
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        self._core.cluster_opened(Cluster(cluster_id, name, reentrant, retries, width))
+        self._core.cluster_opened(Cluster(cluster_id, name, reentrant, width, retries))
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None

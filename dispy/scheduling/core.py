@@ -181,15 +181,15 @@ class Scheduling:
         succeeded: int,
         seconds: float | None,
         reason: str,
-    ) -> list[Action]:
+    ) -> tuple[str | None, list[Action]]:
         """Count results, `seconds` long on average, and the failures among them.
 
         Where they begin to say that the node is at fault, for `reason` of the last one, it gets
-        no more of the cluster's jobs, until `cluster_allocated`.
+        no more of the cluster's jobs, until `cluster_allocated`: then the first part says why.
         """
         allocation = self._allocation(node_id, cluster_id)
         if allocation is None:
-            return []
+            return None, []
         return self._failing.failed(allocation, failed, succeeded, seconds, reason)
 
     def is_queued(self, cluster_id: ClusterId, job: JobNumber) -> bool:

@@ -35,15 +35,15 @@ class Failing:
         succeeded: int,
         seconds: float | None,
         reason: str,
-    ) -> list[Action]:
-        """Count results; set the node aside where they say that it is at fault."""
+    ) -> tuple[str | None, list[Action]]:
+        """Count results; set the node aside, and say why, where they say that it is at fault."""
         why = blame(allocation, failed, succeeded, seconds, reason)
         if why is None or allocation.refusal is not None:
-            return []
+            return None, []
         allocation.set_aside = True
         actions = self._withdrawing.refuse(allocation, why)
         self._placement.reshaped(allocation)
-        return actions + call_all_back(allocation)
+        return why, actions + call_all_back(allocation)
 
     def forgive(self, allocation: Allocation) -> None:
         """Let a node that was set aside have jobs again."""

@@ -49,8 +49,8 @@ class Cluster:
     cluster_id: ClusterId
     name: str
     reentrant: bool = False
-    retries: int | None = None  # runs of a job after its first; None: as `retrying` has it
     width: int = 1  # slots that a job needs of its node
+    retries: int | None = None  # runs of a job after its first; None: as `retrying` has it
     widths: dict[JobNumber, int] = field(default_factory=dict)  # of the jobs that differ
     lanes: dict[int, Lane] = field(init=False)  # by width; that of `width` comes first
     plain: tuple[Lane, ...] = field(init=False)  # all of them while each job needs one slot
