@@ -91,6 +91,7 @@ class JobCluster(Steering):
         nice: int | None = None,
         jobs_per_worker: int | None = None,
         worker_growth: int | str | None = None,
+        retries: int | None = None,
     ) -> None:
         """Open the cluster and look for its nodes.
 
@@ -110,7 +111,9 @@ class JobCluster(Steering):
         dest_path: where on the nodes jobs run, below a directory of this machine's; clusters may
             share it. None: in a new directory for each cluster.
         cleanup: whether what was brought there, and what jobs have written, is removed in the end.
-        reentrant: whether jobs of a lost node may run again elsewhere.
+        reentrant: whether jobs of a lost node may run again elsewhere, and those whose process
+            died, three times in all. retries: how often, whichever it was; of a cluster that is
+            not reentrant too. A job finds the number of its run in DISPY_ATTEMPT.
         node_port: of nodes whose port is not named (51348); a pattern then means that one
             alone. dispy_port: the number before it.
         secret: one that this program shares with its nodes; better in ~/.config/dispy/secret,
@@ -160,7 +163,7 @@ class JobCluster(Steering):
             cpu_time=cpu_time, memory=memory, grace=grace, env=env, nice=nice,
             jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
             setup_timeout=setup_timeout, max_file_size=arguments.choose_file_size(max_file_size),
-            max_result_size=max_result_size,
+            max_result_size=max_result_size, retries=retries,
         )  # fmt: skip
         credentials = client_credentials(
             secret=secret or None, certfile=certfile, keyfile=keyfile, cafile=cafile,
@@ -186,6 +189,7 @@ class JobCluster(Steering):
         self.ping_interval: float | None = chosen["ping_interval"]
         self.pulse_interval: float | None = chosen["pulse_interval"]
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
+        self.retries: int | None = chosen["retries"]
         with session.finding:
             self._search = look_for_nodes(
                 session, self.allocations, chosen["node_port"],

@@ -9,6 +9,7 @@ from typing import Any
 from dispy.client.depends import check_files
 from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
+from dispy.model.settings import SETTINGS
 
 PREFIX = "dispy_job_"
 CPUS_MOST = 4096  # of a node, as of its --cpus
@@ -33,6 +34,7 @@ def check_cpus(value: Any, name: str = "dispy_job_cpus") -> int:
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "cpus": check_cpus,  # of its node, where that many are free for it
     "depends": lambda value: check_files(value, PREFIX + "depends"),
+    "retries": lambda value: SETTINGS["client.retries"].check(value, PREFIX + "retries"),
     "stdin": _check_stdin,  # goes to a program with its arguments
     **{name: check_of_job(name) for name in OF_JOB},
 }

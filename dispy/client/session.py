@@ -157,7 +157,7 @@ class Session:
             settings = {**settings, "pulse": cluster.pulse_interval}
         self.scheduler.open_cluster(
             cluster._number, cluster.name, settings, content, cluster.reentrant,
-            cluster.pulse_interval,
+            cluster.pulse_interval, cluster.retries,
         )  # fmt: skip
         self.offering.offer_known(cluster)
 

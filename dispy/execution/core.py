@@ -127,7 +127,7 @@ class Execution:
             return [], []
         ran = tuple(holding.begun(computation))
         given = [job for job in computation.jobs if job not in ran]
-        actions: list[Action] = [Report(key, ran, False, reason)] if ran else []
+        actions: list[Action] = [Report(key, ran, False, reason, died=True)] if ran else []
         return given, actions + self.computation_closed(key)
 
     def jobs_received(
@@ -279,10 +279,16 @@ class Execution:
         return actions + self._fill()
 
     def worker_died(
-        self, worker_id: WorkerId, done: int, began: bool, reason: str, cancelled: bool
+        self,
+        worker_id: WorkerId,
+        done: int,
+        began: bool,
+        reason: str,
+        cancelled: bool,
+        limited: bool = False,
     ) -> list[Action]:
         """Take out a dead worker: its first `done` jobs left their results; then end the one
-        that it had begun, if any; the others wait again."""
+        that it had begun, if any; the others wait again. `limited`: it was killed by a limit."""
         worker = self.workers.get(worker_id)
         if worker is None:
             return []  # its computation was closed
@@ -291,7 +297,11 @@ class Execution:
             ended = [worker.jobs.popleft() for _ in range(done + began)]
             holding.drop(worker.computation, ended)
             if began:
-                actions.append(Report(worker.key, (ended[-1],), cancelled, reason))
+                actions.append(Report(
+                        worker.key, (ended[-1],), cancelled, reason,
+                        died=not (cancelled or limited),
+                    )
+                )  # fmt: skip
             self._leave(worker, was_busy=True)
         else:
             self._leave(worker, was_busy=False)

@@ -141,6 +141,7 @@ class Report:
     jobs: tuple[JobNumber, ...]
     cancelled: bool
     reason: str
+    died: bool = False  # their process did, by no limit and by nobody's wish
 
 
 @dataclass(frozen=True, slots=True)

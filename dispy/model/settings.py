@@ -289,6 +289,12 @@ _TABLE = (
         help="processors that each job needs, of one node",
     ),
     Setting(
+        room="client", name="retries", kind=int, unit="runs", low=0, high=1_000_000,
+        argument=True, variable="DISPY_RETRIES",
+        help="how often a job may run again whose process died, or whose node was lost; by "
+        "default not at all, and where the cluster is reentrant twice, lost nodes not counted",
+    ),
+    Setting(
         room="client", name="setup_timeout", kind=float, default=0.0, unit="seconds", low=0,
         high=1e6, argument=True, variable="DISPY_SETUP_TIMEOUT",
         help="seconds that setup may take on a node before it is ended; 0: any time",

@@ -150,6 +150,7 @@ class Allowance:
         if verdict is None:
             return
         extra = dict(columns[-1][0][1]) if columns[-1] else {}
+        extra.pop("died", None)
         extra.pop("error", None)  # who asks for the result gets this reason, not JobTimeout
         if "exception" in extra:
             verdict = f"{verdict}\n{extra['exception']}"

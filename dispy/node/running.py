@@ -166,7 +166,9 @@ class Running:
         """Make jobs final that no worker answers for."""
         owner, count, now = self._owners[action.key[0]], len(action.jobs), time()
         self._computations[action.key].forget(action.jobs)
-        extra = {"status": int(status), "exception": action.reason}
+        extra: dict[str, object] = {"status": int(status), "exception": action.reason}
+        if action.died:
+            extra["died"] = True
         extras = [[at, extra] for at in range(count)]
         columns = [list(action.jobs), [now] * count, [now] * count, [b""] * count, extras]
         owner.owe(action.key[1], columns, [])
@@ -253,7 +255,9 @@ class Running:
         if limited and left:
             began, reason = True, limited
         self.perform(
-            self._core.worker_died(worker.worker_id, len(done.body[0]), began, reason, interrupted)
+            self._core.worker_died(
+                worker.worker_id, len(done.body[0]), began, reason, interrupted, bool(limited)
+            )
         )
         self._cancel_pending(key, worker)
 

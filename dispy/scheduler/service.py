@@ -6,7 +6,7 @@ The owner of the jobs is told through the methods of `JobsOwner`, in the same gr
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic, time
 from typing import Any
 
@@ -24,6 +24,7 @@ from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import select, send_jobs
+from dispy.scheduler.failing import Failures
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import RemoteNode
@@ -68,6 +69,7 @@ class Scheduler:
         )
         self._supply = Supply(owner.content)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
+        self._failures = Failures(self._core, self._perform)
         self._openings = Openings(
             self._core, owner, self.closing, self._heartbeat, self._perform, self._plan_pass
         )
@@ -88,12 +90,13 @@ class Scheduler:
         content: bytes,
         reentrant: bool,
         pulse: float | None,
+        retries: int | None = None,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        self._core.cluster_opened(Cluster(cluster_id, name, reentrant=reentrant, width=width))
+        self._core.cluster_opened(Cluster(cluster_id, name, reentrant, width, retries))
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -116,14 +119,11 @@ class Scheduler:
         if cluster_id not in self._core.clusters:
             return  # it was closed in between, with all its jobs
         options = self._owner.options
-        widths = (
-            {job: options[job]["cpus"] for job in jobs if "cpus" in options.get(job, ())}
-            if options else {}
-        )  # fmt: skip
+        widths, retries = _differing(options, jobs, "cpus"), _differing(options, jobs, "retries")
         if node_id is None:
-            self._core.jobs_submitted(cluster_id, jobs, widths)
+            self._core.jobs_submitted(cluster_id, jobs, widths, retries)
         else:
-            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths))
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths, retries))
         self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> None:
@@ -338,6 +338,8 @@ class Scheduler:
         # Jobs that ended without having run, or by a worker's death, say nothing of durations.
         mean = seconds / len(jobs) or None
         self._awake.passed_back(len(jobs), seconds)
+        if extras or self._failures.are_counted(node.node_id, cluster_id):
+            self._failures.take(node, cluster_id, jobs, extras, mean)
         counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some were given up or moved meanwhile
             columns, extras = select(set(counted), (jobs, starts, ends, results), extras)
@@ -403,6 +405,7 @@ class Scheduler:
         payloads, options = self._owner.payloads(batch.jobs), self._owner.options
         if batch.cluster_id in node.translated:
             payloads = self._owner.payloads_for(node, batch.jobs)
+        options = self._failures.with_attempts(batch.cluster_id, batch.jobs, options)
         send_jobs(node.link, batch.cluster_id, batch.jobs, payloads, options)
         self._owner.started(batch.cluster_id, node, batch.jobs)
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
@@ -425,6 +428,15 @@ class Scheduler:
         """In a forked child: give up the links without a word to the nodes."""
         for link in self._links:
             link.forget()
+
+
+def _differing(
+    options: Mapping[int, dict[str, Any]], jobs: Sequence[int], name: str
+) -> dict[int, int]:
+    """Return what these jobs say of themselves in one option, for those that do."""
+    if not options:
+        return {}
+    return {job: options[job][name] for job in jobs if name in options.get(job, ())}
 
 
 def _tell(action: GiveUp) -> str:

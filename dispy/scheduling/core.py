@@ -22,6 +22,7 @@ from dispy.scheduling.actions import (
 )
 from dispy.scheduling.departures import Departures
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
+from dispy.scheduling.failing import Failing
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
 from dispy.scheduling.placement import Placement
@@ -49,6 +50,7 @@ class Scheduling:
         self._recalls = Recalls()
         self._placement = Placement(self._recalls)
         self._withdrawing = Withdrawing(self._placement)
+        self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
         self._joined = 0
 
@@ -80,12 +82,15 @@ class Scheduling:
         cluster_id: ClusterId,
         jobs: Sequence[JobNumber],
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
+        retries: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> None:
         """Queue new jobs behind the others of their cluster.
 
         widths: slots that a job needs, for those that differ from their cluster in it.
+        retries: likewise, how often it may run again.
         """
         cluster = self.clusters[cluster_id]
+        cluster.own_retries.update(retries)
         if widths and note_widths(cluster, widths):
             self._placement.lane_added(cluster)
         enqueue(cluster, jobs)
@@ -97,9 +102,11 @@ class Scheduling:
         jobs: Sequence[JobNumber],
         node_id: NodeId,
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
+        retries: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue new jobs for that node alone, before what is queued for any."""
         cluster = self.clusters[cluster_id]
+        cluster.own_retries.update(retries)
         allocation = cluster.allocations.get(node_id)
         if widths and note_widths(cluster, widths):
             self._placement.lane_added(cluster)
@@ -145,7 +152,7 @@ class Scheduling:
             del placed[job]
         if cluster.widths:
             allocation.note_widths(counted, -1)
-        if cluster.pinned or cluster.stories or cluster.widths:
+        if cluster.pinned or cluster.stories or cluster.widths or cluster.own_retries:
             forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
@@ -155,6 +162,35 @@ class Scheduling:
             allocation.sent_ahead = False
         self._placement.changed(allocation)
         return counted
+
+    def job_died(
+        self, node_id: NodeId, cluster_id: ClusterId, job: JobNumber, why: str, now: float
+    ) -> list[Action]:
+        """Queue a job anew whose process has ended under it; no actions where it may not run again.
+
+        Call before `jobs_finished`, for which such a job is the node's no more.
+        """
+        allocation = self._allocation(node_id, cluster_id)
+        return [] if allocation is None else self._failing.died(allocation, job, why, now)
+
+    def jobs_failed(
+        self,
+        node_id: NodeId,
+        cluster_id: ClusterId,
+        failed: int,
+        succeeded: int,
+        seconds: float | None,
+        reason: str,
+    ) -> tuple[str | None, list[Action]]:
+        """Count results, `seconds` long on average, and the failures among them.
+
+        Where they begin to say that the node is at fault, for `reason` of the last one, it gets
+        no more of the cluster's jobs, until `cluster_allocated`: then the first part says why.
+        """
+        allocation = self._allocation(node_id, cluster_id)
+        if allocation is None:
+            return None, []
+        return self._failing.failed(allocation, failed, succeeded, seconds, reason)
 
     def is_queued(self, cluster_id: ClusterId, job: JobNumber) -> bool:
         """Whether a job waits here, on no node."""
@@ -211,6 +247,7 @@ class Scheduling:
             cluster.allocations[node_id] = node.allocations[cluster_id] = allocation
             return []
         allocation.limit, allocation.pinned_only = limit, False
+        self._failing.forgive(allocation)
         self._placement.reshaped(allocation)
         return call_all_back(allocation)
 

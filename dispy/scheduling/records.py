@@ -50,6 +50,7 @@ class Cluster:
     name: str
     reentrant: bool = False
     width: int = 1  # slots that a job needs of its node
+    retries: int | None = None  # runs of a job after its first; None: as `retrying` has it
     widths: dict[JobNumber, int] = field(default_factory=dict)  # of the jobs that differ
     lanes: dict[int, Lane] = field(init=False)  # by width; that of `width` comes first
     plain: tuple[Lane, ...] = field(init=False)  # all of them while each job needs one slot
@@ -59,6 +60,8 @@ class Cluster:
     duration: float | None = None  # seconds, smoothed mean of finished jobs; None: not known
     allocations: "dict[NodeId, Allocation]" = field(default_factory=dict)
     stories: dict[JobNumber, Story] = field(default_factory=dict)  # of jobs that have one
+    own_retries: dict[JobNumber, int] = field(default_factory=dict)  # of jobs that differ
+    attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
 
     def __post_init__(self) -> None:
         lane = Lane(self.width)
@@ -157,6 +160,9 @@ class Allocation:
     progress: float = 0.0  # the second of its last result, or of the first job since it was empty
     sent_ahead: bool = False  # some job went there, or stayed, without an idle slot
     stalled: bool = False  # nothing has come back for too long; nothing more is sent ahead
+    worked: bool = False  # some job has succeeded there
+    failed_in_a_row: int = 0  # jobs that failed there, one after the other
+    set_aside: bool = False  # its refusal is for that
     recalling: int = 0  # call-backs that have not been answered
     watched: bool = False  # for progress
     version: int = 0

@@ -22,3 +22,5 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
         cluster.pinned.pop(job, None)
         cluster.stories.pop(job, None)
         cluster.widths.pop(job, None)
+        cluster.own_retries.pop(job, None)
+        cluster.attempts.pop(job, None)

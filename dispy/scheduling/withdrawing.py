@@ -11,6 +11,7 @@ from dispy.scheduling.actions import Action, GiveUp, Requeued
 from dispy.scheduling.lanes import enqueue_first, take_from_node
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.records import Allocation, Cluster, JobNumber
+from dispy.scheduling.retrying import may_run_again, note_attempts
 from dispy.scheduling.stories import forget, remember
 
 
@@ -62,9 +63,14 @@ class Withdrawing:
         """Take all jobs from a lost node: they run elsewhere or, if they must not, are given up."""
         cluster, actions = allocation.cluster, list[Action]()
         stay = list(allocation.jobs)
-        if cluster.reentrant:
-            moved = [job for job in stay if job not in cluster.pinned]
-            stay = [job for job in stay if job in cluster.pinned] if cluster.pinned else []
+        if cluster.reentrant or cluster.retries or cluster.own_retries:
+            moved = [
+                job for job in stay
+                if job not in cluster.pinned and may_run_again(cluster, job, lost_node=True)
+            ]  # fmt: skip
+            left = set(moved)
+            stay = [job for job in stay if job not in left]
+            note_attempts(cluster, moved)
             actions += self.requeue(allocation, moved, why, now)
         remember(cluster, stay, why, now)
         take_from_node(allocation, stay)

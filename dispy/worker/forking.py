@@ -214,6 +214,8 @@ class ForkingWorker(Worker):
         reason = f"{reason}, while it ran this job on node {self._node_name}"
         reason = f"{reason}; it had used {used} of memory at most"
         extra: Extra = {"status": int(Status.Terminated), "exception": reason}
+        if not self._was_interrupted():
+            extra["died"] = True  # it may run again, where its owner says so
         stdout, stderr = self._output.take()
         if stdout or stderr:
             extra |= {"stdout": self._text(stdout), "stderr": self._text(stderr)}

@@ -29,6 +29,7 @@ THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
+ATTEMPT_VARIABLE = "DISPY_ATTEMPT"  # how often the job was begun, this time included
 TO_END = (signal.SIGTERM, signal.SIGXCPU)  # tell a job to end
 GROWTH_SECONDS = 0.02  # between looks at a worker's memory
 
@@ -70,6 +71,7 @@ class JobLimits:
 
     def surround(self) -> None:
         """Prepare this process for loading the computation: variables, threads, urgency."""
+        os.environ[ATTEMPT_VARIABLE] = "1"
         os.environ.update(self._environment)
         said = os.environ.get("OMP_NUM_THREADS")
         if said is None:
