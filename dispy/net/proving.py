@@ -4,7 +4,10 @@ Imported only by processes that have something to prove; OpenSSL comes with it. 
 there are depends on our own credentials alone, and their sizes are fixed.
 """
 
-from gevent.socket import socket, wait_read, wait_write
+import contextlib
+
+import gevent
+from gevent.socket import SHUT_WR, socket, wait_read, wait_write
 
 from dispy.model.credentials import Credentials
 from dispy.net.secure import NotProven
@@ -27,6 +30,8 @@ from dispy.protocol.proof import (
     verdict,
 )
 
+FAREWELL_SECONDS = 1.0  # that somebody who is refused has to read why
+FAREWELL_BYTES = 4096  # read at once meanwhile, and thrown away
 OTHER_SECRET = "it has not the secret that this side has"
 
 
@@ -50,8 +55,12 @@ def prove(sock: socket, credentials: Credentials, host: str | None) -> TlsSocket
             else:
                 _offer(secured, credentials)
     except TlsError as error:
+        if host is None:
+            _let_read(sock)
         raise NotProven(_told(str(error), credentials)) from None
     except TlsLost as error:
+        if "alert" not in error.reason:
+            raise  # it went without a word: it may be ending, and soon there again
         raise NotProven(_told(error.reason, credentials)) from None
     return secured
 
@@ -101,15 +110,26 @@ def _told(reason: str, credentials: Credentials) -> str:
             f"its certificate is not the same as {certificate.certfile}, and no authority "
             f"(cafile) is named"
         )
-    if "alert" in reason and certificate is None:
+    if "alert" in reason and "protocol version" not in reason and certificate is None:
         return "it wants a certificate, and this side has a secret alone"
-    if "unknown ca" in reason:
-        assert certificate is not None
+    # OpenSSL's word depends on whether an authority of the same name is known to the other side.
+    if certificate is not None and ("unknown ca" in reason or "decrypt error" in reason):
         return (
             f"it does not accept the certificate {certificate.certfile} of this side: its "
             f"authority (cafile) has not signed it, or it has a secret alone"
         )
     return f"its TLS handshake failed: {reason}"
+
+
+def _let_read(sock: socket) -> None:
+    """Wait until the other side has read why it is refused, and gone: closing while something
+    of it is unread would reset the connection before."""
+    with contextlib.suppress(OSError), gevent.Timeout(FAREWELL_SECONDS, False):
+        sock.shutdown(SHUT_WR)
+        while True:
+            wait_read(sock.fileno())
+            if not sock.recv(FAREWELL_BYTES):
+                return
 
 
 def _send_all(secured: TlsSocket, data: bytes) -> None:

@@ -208,7 +208,7 @@ def test_a_dead_worker_takes_only_the_job_it_ran() -> None:
     core.jobs_done(1, [0], 1e-6, 0.0)
     core.jobs_received(("a", 1), range(1, 50), 0.0)
     ended = core.worker_died(1, 0, True, "killed by SIGKILL", cancelled=False)
-    assert ended[0] == Report(("a", 1), (1,), False, "killed by SIGKILL")
+    assert ended[0] == Report(("a", 1), (1,), False, "killed by SIGKILL", died=True)
     assert isinstance(ended[1], StartWorker)
     assert isinstance(ended[2], Feed)
     assert ended[2].jobs[0] == 2
