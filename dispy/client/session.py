@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -95,19 +96,23 @@ class Session:
         return self._scheduler
 
     def use_credentials(self, credentials: Credentials) -> Credentials:
-        """Return those that count: the first cluster's. From any thread."""
+        """Return those that count for a cluster; from any thread.
+
+        What the first cluster proves itself by counts for all; `insecure` is each one's own.
+        """
         from dispy.net.credentials import concerns, current
 
         if self._credentials is None:
             for concern in concerns(credentials):
                 logger.warning("%s", concern)
             self._credentials = credentials
-        elif current(self._credentials) != credentials:
+        insecure = credentials.insecure
+        if replace(current(self._credentials), insecure=insecure) != credentials:
             logger.warning(
-                "this cluster names another secret, certificate or `insecure` than the first one "
-                "of this program, which decides for all: that of the first is used"
+                "this cluster names another secret or certificate than the first one of this "
+                "program, which decides for all: that of the first is used"
             )
-        return self._credentials
+        return replace(self._credentials, insecure=insecure)
 
     @property
     def has_scheduler(self) -> bool:

@@ -107,9 +107,7 @@ def test_doctor_sees_the_way_to_a_node_and_that_there_is_none(machines, tmp_path
     well = found(f"host {there.address}", "ok")
     assert "node bench answers pings (UDP port 51348)" in well
     assert any(finding.startswith("node bench listens on TCP port 51348") for finding in well)
-    assert found(f"host {there.address}", "warning") == [
-        "its node would be used without encryption"
-    ]
+    assert found(f"host {there.address}", "warning") == ["its node is not used: there is no secret"]
     assert found(f"host {silent.address}", "problem") == ["nothing listens on TCP port 51348"]
 
 
