@@ -72,6 +72,11 @@ class Honest:
             assert line, f"the program did not say {words!r}: {self.program.output}"
         return line
 
+    def wait_until_said(self, words: str) -> None:
+        """Wait until something that it has said, from its start on, has these words."""
+        while words not in self.program.output:
+            assert self.program.line(), f"it did not say {words!r}: {self.program.output}"
+
     def end(self) -> str:
         """End it, and return all that it has said."""
         self.program.say("enough")

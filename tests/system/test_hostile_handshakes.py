@@ -272,6 +272,8 @@ def test_a_program_refuses_every_impostor_and_works_with_the_honest_node(
         program.wait_for("9")
         again = impostors[hangs_up]
         again.wait_for_connections(2)  # what had ended without a word is tried once more
+        for behave in refused:
+            program.wait_until_said(f"{impostors[behave].host},")
         output = program.end()
         for behave, words in refused.items():
             (line,) = [one for one in output.splitlines() if f"{impostors[behave].host}," in one]
