@@ -51,8 +51,12 @@ def _send(
 def select(
     wanted: Collection[int], columns: Sequence[list[Any]], extras: Sequence[list[Any]]
 ) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Return the rows of the `wanted` jobs, which the first column names, and their extras."""
-    keep = [at for at, job in enumerate(columns[0]) if job in wanted]
+    """Return the rows of the `wanted` jobs, which the first column names, and their extras.
+
+    A job that is named twice has its first row alone.
+    """
+    first = {job: at for at, job in reversed(list(enumerate(columns[0]))) if job in wanted}
+    keep = sorted(first.values())
     place = {at: new for new, at in enumerate(keep)}
     kept = [[column[at] for at in keep] for column in columns]
     return kept, [[place[at], extra] for at, extra in extras if at in place]

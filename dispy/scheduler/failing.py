@@ -66,9 +66,8 @@ class Failures:
 
     def _runs_before(self, cluster_id: int, job: int) -> str:
         """Tell of the runs that were cut short before the last one."""
-        cluster = self._core.clusters[cluster_id]
-        count = cluster.attempts.get(job, 0)
-        if not count:
+        cluster = self._core.clusters.get(cluster_id)  # closed meanwhile, or made up by the node
+        if cluster is None or not (count := cluster.attempts.get(job, 0)):
             return ""
         before = "".join(f"  {what}\n" for _, what in cluster.stories.get(job, ()))
         return f"it was begun {count + 1} times:\n{before}  "
