@@ -7,6 +7,7 @@ accepted nothing but HELLO and REFUSE is read, under the small limits below.
 
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ HELLO_LIMIT = 64 * 1024  # bytes that an unknown peer may send
 HELLO_SECONDS = 10.0  # that it may take
 KNOCK = b"\0"  # the first byte of a frame: what whoever only looks sends, so that a node speaks
 NAME_LIMIT = 255  # characters of each text: a DNS name's length
+# Random, so that nobody guesses it. Nodes name directories after it: it is nothing but digits.
+_IDENTITY = re.compile("[0-9a-f]{32}")
 
 
 def platform_name() -> str:
@@ -81,6 +84,10 @@ def accept_hello(frame: Frame, role: str) -> Hello:
     for name in texts:
         if not isinstance(said.get(name), str) or len(said[name]) > NAME_LIMIT:
             raise FrameRefused(f"{name!r} of HELLO is not a text of at most {NAME_LIMIT} letters")
+        if not said[name].isprintable():  # it goes into logs and onto terminals
+            raise FrameRefused(f"{name!r} of HELLO has letters that cannot be printed")
+    if not _IDENTITY.fullmatch(said["identity"]):
+        raise FrameRefused("'identity' of HELLO is not 32 hexadecimal digits")
     if said["role"] != role:
         raise FrameRefused(f"a {said['role']} connected where a {role} was expected")
     details = said.get("details")

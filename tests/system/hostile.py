@@ -6,6 +6,7 @@ right before one that is wrong. All calls block, DEADLINE seconds at most.
 
 import contextlib
 import datetime
+import hashlib
 import socket
 import struct
 import threading
@@ -129,6 +130,11 @@ def _certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, builder.public_key(key.public_key()).sign(key, hashes.SHA256())
 
 
+def identity_of(name: str) -> str:
+    """Return an identity of the right form."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
 class Peer:
     """One connection, plain at first."""
 
@@ -202,7 +208,8 @@ class Peer:
 
     def greet(self, role: str = "client", identity: str = "hostile", **details: Any) -> Frame:
         """Say hello and return the other's."""
-        self.send(encode_head(Kind.HELLO, Hello(role, identity, role, details=details).body()))
+        said = Hello(role, identity_of(identity), role, details=details)
+        self.send(encode_head(Kind.HELLO, said.body()))
         theirs = self.frame()
         assert theirs is not None
         assert theirs.kind == Kind.HELLO, theirs

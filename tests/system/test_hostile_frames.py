@@ -145,7 +145,7 @@ RULES: dict[str, tuple[Callable[[Attack], Peer], bytes, str]] = {
         proven, encode_head(Kind.RUN, [1, [1], [b"x"], []]), "RUN came before HELLO",
     ),
     "a role of another": (
-        proven, encode_head(Kind.HELLO, Hello("node", "n", "n").body()),
+        proven, encode_head(Kind.HELLO, Hello("node", "1" * 32, "n").body()),
         "a node connected where a client was expected",
     ),
     "another protocol": (

@@ -207,7 +207,7 @@ def test_any_hello_is_accepted_or_refused_with_a_sentence(body: Any) -> None:
 @settings(max_examples=400)
 @given(name=st.sampled_from(Hello.__slots__), value=ANY)
 def test_a_hello_with_one_thing_wrong_is_refused_or_as_it_should_be(name: str, value: Any) -> None:
-    (said,) = Hello("node", "1", "n1").body()
+    (said,) = Hello("node", "1" * 32, "n1").body()
     try:
         hello = accept_hello(Frame(int(Kind.HELLO), [{**said, name: value}]), "node")
     except FrameRefused:
