@@ -73,7 +73,8 @@ from dispy.cli.options import read_options, warn_of_secret
 from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
-from dispy.model.settings import Value, processors_to_offer
+from dispy.model.setting import Value
+from dispy.model.settings import processors_to_offer
 from dispy.net.credentials import concerns, load_credentials
 from dispy.net.link import Link
 from dispy.node.confinement import confinement_of, confinement_of_own

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dispy.client.settings import resolve_here
-from dispy.model.settings import Value, settings_of
+from dispy.model.setting import Value
+from dispy.model.settings import settings_of
 from dispy.system.arguments import hide_secrets
 
 

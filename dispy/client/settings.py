@@ -6,7 +6,8 @@ from typing import Any
 
 from dispy.model.configuration import read_configuration
 from dispy.model.credentials import Credentials
-from dispy.model.settings import Value, resolve
+from dispy.model.setting import Value
+from dispy.model.settings import resolve
 from dispy.system.directories import configuration_files
 
 

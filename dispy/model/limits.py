@@ -12,6 +12,7 @@ from dispy.model.errors import DispyError
 # Its node watches over these, which takes a worker that has one job at a time.
 WATCHED = frozenset({"timeout", "cpu_time", "memory"})
 NICE_MOST = 19
+ATTEMPT_VARIABLE = "DISPY_ATTEMPT"  # tells a job how often it was begun, this time included
 GRACE_SECONDS = 5.0
 
 _NUMBERS = {

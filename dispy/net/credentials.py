@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dispy.model.credentials import Certificate, Credentials, Secret, read_secrets
 from dispy.model.errors import DispyError
-from dispy.model.settings import Value
+from dispy.model.setting import Value
 from dispy.system.directories import file_state, read_private, user_configuration
 
 logger = logging.getLogger("dispy.net")

@@ -18,7 +18,8 @@ from dispy.model.credentials import (
     read_secrets,
 )
 from dispy.model.errors import DispyError
-from dispy.model.settings import SETTINGS, Value, resolve
+from dispy.model.setting import Value
+from dispy.model.settings import SETTINGS, resolve
 from dispy.net.credentials import concerns, current, load_credentials
 from dispy.protocol.proof import VERDICT_BYTES, read_verdict, verdict
 from dispy.system.arguments import secret_places

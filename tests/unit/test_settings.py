@@ -10,7 +10,8 @@ import pytest
 from dispy.client.cluster import JobCluster
 from dispy.model.configuration import read_configuration
 from dispy.model.errors import DispyError
-from dispy.model.settings import SETTINGS, Setting, Value, processors_to_offer, resolve, settings_of
+from dispy.model.setting import Setting, Value
+from dispy.model.settings import SETTINGS, processors_to_offer, resolve, settings_of
 from dispy.system.directories import configuration_files
 
 COMMANDS = {"node": "dispy.cli.node"}  # whose options are settings of that room
