@@ -1,31 +1,13 @@
 """What a process may do on its machine, given up before it runs other people's code.
 
-Linux can do all of it; elsewhere users are changed, and the rest is left as it is.
+Linux can do all of it; elsewhere it is left as it is, but for core files.
 """
 
 import ctypes
-import os
 import sys
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS = 38
-
-
-def read_user(text: str) -> tuple[int, int, list[int]]:
-    """Return the user, group and groups that `dispy.system.users.User.text` names."""
-    uid, gid, groups = text.split(":")
-    return int(uid), int(gid), [int(group) for group in groups.split(",")]
-
-
-def become(uid: int, gid: int, groups: list[int]) -> None:
-    """Be another user for good; raises OSError."""
-    os.setgroups(groups)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    # The kernel hides a process that has changed users from its new user: jobs could not look
-    # at themselves in /proc. Nothing that the old one knew is in this process.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def gain_no_privileges() -> None:

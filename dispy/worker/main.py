@@ -1,20 +1,17 @@
 """`dispy worker FD`: how a node starts a nursery; not for people.
 
 `dispy worker --script PATH ARGUMENTS...` runs a Python script, where there is no Python but
-this executable. `dispy worker --try DIRECTORY` ends at once, with status 0 if a nursery could
-work there.
+this executable.
 
-Behind FD or DIRECTORY: `--user=UID:GID:GROUPS`, whom to be, and `--new-privileges`, that programs
-may gain some.
+`--new-privileges` behind FD: programs that jobs start may gain some.
 """
 
-import os
 import runpy
 import socket
 import sys
 from collections.abc import Sequence
 
-from dispy.system.privileges import become, gain_no_privileges, read_user, write_no_core
+from dispy.system.privileges import gain_no_privileges, write_no_core
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,23 +20,16 @@ def main(arguments: Sequence[str]) -> int:
         sys.argv = list(arguments[2:])
         runpy.run_path(arguments[2], run_name="__main__")
         return 0
-    trying = arguments[1] == "--try"
     # Before anything else, because whatever runs from here on may be other people's.
     _give_up_rights(arguments[2:])
     from dispy.system.memory import keep_freed_memory
     from dispy.worker.nursery import Nursery
 
-    if trying:
-        os.chdir(arguments[2])
-        return 0
     keep_freed_memory()
     return Nursery(socket.socket(fileno=int(arguments[1]))).run()
 
 
 def _give_up_rights(said: Sequence[str]) -> None:
-    for word in said:
-        if word.startswith("--user="):
-            become(*read_user(word.partition("=")[2]))
     if "--new-privileges" not in said:
         gain_no_privileges()
     write_no_core()
