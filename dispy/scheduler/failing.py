@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from dispy.model.limits import ATTEMPT_VARIABLE
 from dispy.model.statuses import Status
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.actions import Action
 from dispy.scheduling.core import Scheduling
-from dispy.worker.limits import ATTEMPT_VARIABLE
 
 logger = logging.getLogger("dispy.scheduler")
 

@@ -12,14 +12,7 @@ Invariant: a job is queued, on exactly one node, or final (forgotten here); neve
 from collections.abc import Iterable, Mapping, Sequence
 
 from dispy.model.statuses import Status
-from dispy.scheduling.actions import (
-    Action,
-    CancelOnNode,
-    Drop,
-    Leave,
-    Recall,
-    RunBatch,
-)
+from dispy.scheduling.actions import Action, CancelOnNode, Drop, Leave, Recall, RunBatch
 from dispy.scheduling.departures import Departures
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.failing import Failing
@@ -27,14 +20,7 @@ from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, call_all_back
-from dispy.scheduling.records import (
-    Allocation,
-    Cluster,
-    ClusterId,
-    JobNumber,
-    Node,
-    NodeId,
-)
+from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
 from dispy.scheduling.stories import forget
 from dispy.scheduling.withdrawing import Withdrawing, give_up
 

@@ -231,7 +231,7 @@ class ForkingWorker(Worker):
     def _pay_toll(self) -> None:
         jobs = len(self._numbers)
         if jobs > 1 and not self._toll.told:  # the others waited for the first
-            own = sum(self._ends) - sum(self._starts)
+            own = sum(self._ends[:-1]) - sum(self._starts[:-1])
             toll = self._toll.paid(jobs - 1, self._starts[-1] - self._starts[0], own)
             if toll is not None:
                 extras = dict(self._extras)

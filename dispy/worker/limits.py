@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from dispy.model.errors import JobTimeout
-from dispy.model.limits import NICE_MOST, limits_of_job
+from dispy.model.limits import ATTEMPT_VARIABLE, NICE_MOST, limits_of_job
 from dispy.model.sizes import tell_bytes
 from dispy.system.usage import (
     data_bytes,
@@ -29,7 +29,6 @@ THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
-ATTEMPT_VARIABLE = "DISPY_ATTEMPT"  # how often the job was begun, this time included
 TO_END = (signal.SIGTERM, signal.SIGXCPU)  # tell a job to end
 GROWTH_SECONDS = 0.02  # between looks at a worker's memory
 

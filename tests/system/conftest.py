@@ -193,7 +193,8 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
     for node in started:
         if node.process.poll() is None:
             node.process.kill()
-            node.process.communicate()
+            node.said += node.process.communicate()[1]
+        print(f"node at {node.host} said:\n{node.said}")  # shown where the test has failed
 
 
 @pytest.fixture(scope="module")
