@@ -35,13 +35,14 @@ def read_private(path: str, source: str) -> str:
 
     `source` names who asked for it. Raises DispyError that says what to do.
     """
+    asked_for = path if source == path else f"{path} ({source})"
     try:
         with open(path, encoding="utf-8") as file:
             state = os.fstat(file.fileno())
             if os.name == "posix" and state.st_uid not in (0, os.geteuid()):
-                raise DispyError(f"{path} ({source}) belongs to another user: who wrote it?")
+                raise DispyError(f"{asked_for} belongs to another user: who wrote it?")
             if os.name == "posix" and state.st_mode & 0o077:
-                raise DispyError(f"{path} ({source}) can be read by others: chmod 600 {path}")
+                raise DispyError(f"{asked_for} can be read by others: chmod 600 {path}")
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
