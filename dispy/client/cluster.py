@@ -14,6 +14,7 @@ from dispy.client.calling import Calls
 from dispy.client.closing import close
 from dispy.client.completion import as_completed
 from dispy.client.depends import check_files
+from dispy.client.ending import interrupted_after
 from dispy.client.finding import look_for_nodes
 from dispy.client.job import DispyJob
 from dispy.client.mapping import map_calls
@@ -197,7 +198,11 @@ class JobCluster(Steering):
                 chosen["local_node"], chosen["broadcast"],
             )  # fmt: skip
         # Late: a local node starts while this is imported, and packs the computation.
-        from dispy.client.opening import make_opening
+        with interrupted_after():
+            from dispy.client.opening import make_opening
+
+            if not isinstance(computation, str):
+                import dispy.shipping.code  # noqa: F401  # packing it needs that
 
         opening = make_opening(computation, elements, setup, cleanup, dest_path, chosen)
         self.name, self._is_program = opening.name, opening.is_program

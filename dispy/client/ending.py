@@ -1,12 +1,14 @@
 """What happens when a program with clusters ends, however that comes about."""
 
+import _imp
 import atexit
 import contextlib
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dispy.client.cluster import JobCluster
@@ -23,6 +25,7 @@ def end_with_program(session: "Session", this: Callable[[], None]) -> None:
     `this` is the exit function that calls it.
     """
     interrupted = False
+    release_imports()
     try:
         if not ends_at_once():
             wait_for_all(list(session.clusters.values()))
@@ -35,6 +38,38 @@ def end_with_program(session: "Session", this: Callable[[], None]) -> None:
         session.end()
     if interrupted:
         die_of_interrupt(this)
+
+
+def release_imports() -> None:
+    """Give up the lock of all imports, where a Ctrl-C in the midst of one has left it with us.
+
+    CPython loses it then: no thread but this one could import any more, and the hub, which may
+    be importing, would never answer. Only for moments at which this thread imports nothing.
+    """
+    with contextlib.suppress(RuntimeError):  # "not holding the import lock"
+        while True:
+            _imp.release_lock()
+
+
+@contextlib.contextmanager
+def interrupted_after() -> Iterator[None]:
+    """Have a Ctrl-C that comes meanwhile count at the end: around imports beside the hub's.
+
+    One in the midst of an import can be lost for good, with the lock that `release_imports`
+    knows of. In other threads than the main one there is none.
+    """
+    came: list[tuple[Any, ...]] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
 
 
 def ends_at_once() -> bool:
