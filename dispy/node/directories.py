@@ -17,6 +17,7 @@ from typing import Any
 from dispy.model.errors import DispyError
 from dispy.node import placing
 from dispy.shipping.files import Entry, why_not_inside
+from dispy.system.users import User, hand_over
 
 KEPT = "clients"  # what stays in the node's directory lies below this
 _GOING = "going"  # what is about to be removed
@@ -44,10 +45,13 @@ class _Shared:
 
 
 class Directories:
-    """Owns all directories below the node's own; `root` exists."""
+    """Owns all directories below the node's own; `root` exists.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    user: whose those are in which computations work, and nobody else's; None: the node's.
+    """
+
+    def __init__(self, root: Path, user: User | None = None) -> None:
+        self._root, self.user = root, user
         self._shared: dict[Path, _Shared] = {}
 
     def open(
@@ -59,7 +63,7 @@ class Directories:
             name = str(number)
             if os.path.lexists(self._root / owner_id[:12] / name):  # its end is not over
                 name += f"-{os.urandom(4).hex()}"
-            path = self._make([owner_id[:12], name])
+            path = self._make([owner_id[:12], name], own=1)
             return WorkingDirectory(path, is_fresh=True, cleanup=True)
         if wish is None:
             wish = f"{owner_id[:12]}-{number}"
@@ -69,7 +73,7 @@ class Directories:
         parts = [KEPT, address.replace(":", "_") or "local", *wish.split("/")]
         path = self._root.joinpath(*parts)
         was_there = os.path.lexists(path)
-        self._make(parts)
+        self._make(parts, own=2)
         shared = self._shared.get(path)
         if shared is None:
             shared = self._shared[path] = _Shared(path, stays=was_there)
@@ -78,12 +82,26 @@ class Directories:
         shared.stays = shared.stays or not cleanup
         return opened
 
-    def _make(self, parts: list[str]) -> Path:
+    def _make(self, parts: list[str], own: int) -> Path:
+        """Make a directory; the `own` first parts of the way stay the node's."""
+        where = self._root.joinpath(*parts)
         try:
-            return placing.make_below(self._root, parts)
+            placing.make_below(self._root, parts)
+            for depth in range(len(parts)) if self.user is not None else ():
+                with placing.opened_below(self._root, parts[: depth + 1]) as descriptor:
+                    self._give_away(descriptor, where, theirs=depth >= own)
         except OSError as error:
-            where = self._root.joinpath(*parts)
             raise DispyError(f"cannot make {where}: {error.strerror or error}") from None
+        return where
+
+    def _give_away(self, descriptor: int, where: Path, theirs: bool) -> None:
+        assert self.user is not None
+        if not theirs:
+            os.fchmod(descriptor, 0o711)  # they come through, and see no other names
+        elif not hand_over(descriptor, self.user):
+            raise DispyError(
+                f"{where} belongs to another user; the jobs of this node run as {self.user.name}"
+            )
 
     def brought(self, directory: WorkingDirectory, entry: Entry, was_there: bool) -> None:
         """Take note of a file that a computation has put there, or found there as it wants it."""

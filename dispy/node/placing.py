@@ -38,6 +38,13 @@ def make_below(root: Path, parts: Sequence[str]) -> Path:
         return root.joinpath(*parts)
 
 
+@contextlib.contextmanager
+def opened_below(root: Path, parts: Sequence[str]) -> Iterator[int]:
+    """Give a descriptor of the directory `root`/`parts`; raises PlaceRefused and OSError."""
+    with _parent(root, "/".join([*parts, "."]), make=False) as (descriptor, _):
+        yield descriptor
+
+
 def place(directory: Path, entry: Entry, source: Path | None) -> list[str]:
     """Put an entry where it belongs, over what was there; `source` has a file's content.
 

@@ -48,11 +48,15 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
 
 
 class Store:
-    """Owns its directory; `quota` is in bytes."""
+    """Owns its directory; `quota` is in bytes. `for_others`: jobs of another user read its files,
+    and find those alone whose digests they know."""
 
-    def __init__(self, directory: Path, quota: int) -> None:
+    def __init__(self, directory: Path, quota: int, for_others: bool = False) -> None:
         shutil.rmtree(directory, ignore_errors=True)  # what a node left that was killed
         directory.mkdir(parents=True)
+        self._for_others = for_others
+        if for_others:
+            directory.chmod(0o711)
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
@@ -100,6 +104,8 @@ class Store:
 
     def keep(self, arrived: "Arriving") -> None:
         """Take in what has arrived whole; its digest has been compared."""
+        if self._for_others:
+            arrived.let_others_read()
         os.replace(arrived.path, self._place(arrived.digest))
         if arrived.digest not in self._sizes:
             self._sizes[arrived.digest] = arrived.size
@@ -134,6 +140,10 @@ class Arriving:
         except OSError as error:
             raise room_error(self.what, self.size, self.path.parent, error) from None
         self._sum.update(piece)
+
+    def let_others_read(self) -> None:
+        """Let every user of the machine read it, who can enter the directory."""
+        os.fchmod(self._file, 0o444)
 
     @property
     def is_right(self) -> bool:

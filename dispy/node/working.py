@@ -8,18 +8,20 @@ waits until those who use it are done. One disk operation at a time, in threads.
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import gevent
 from gevent.event import AsyncResult, Event
 from gevent.lock import BoundedSemaphore
 
 from dispy.model.errors import DispyError
-from dispy.net.threads import in_thread
+from dispy.net.threads import Result, in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
 from dispy.node.fetching import Fetching
 from dispy.node.store import Store
 from dispy.shipping.files import Entry
+from dispy.system.users import as_user
 
 logger = logging.getLogger("dispy.node")
 
@@ -152,9 +154,14 @@ class WorkingFiles:
         if why is not None:
             raise DispyError(why)
 
+    def _on_disk(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Do in a thread, and as the user of the jobs, what touches the directory of these."""
+        result: Result = in_thread(as_user, self._directories.user, function, *arguments)
+        return result
+
     def _is_there(self, entry: Entry) -> bool:
         with self._disk:
-            return in_thread(placing.has, self.directory.path, entry)
+            return self._on_disk(placing.has, self.directory.path, entry)
 
     def _check_wanted(self, bringing: _Bringing) -> None:
         if bringing.is_over:
@@ -201,7 +208,7 @@ class WorkingFiles:
         if not was_there:
             if entry.is_file and source is None:
                 raise DispyError(f"file {entry.path!r} was removed while it was needed")
-            made = in_thread(placing.place, self.directory.path, entry, source)
+            made = self._on_disk(placing.place, self.directory.path, entry, source)
             if bringing.user != ALL_JOBS:
                 self._made.update(made)
         use.placed = True
@@ -213,4 +220,4 @@ class WorkingFiles:
             for path in paths:
                 if path not in self._uses and not self._closed:
                     made = frozenset(self._made)
-                    in_thread(placing.remove, self.directory.path, path, made)
+                    self._on_disk(placing.remove, self.directory.path, path, made)
