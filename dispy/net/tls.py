@@ -51,9 +51,9 @@ class TlsSocket:
 
     def __init__(self, sock: socket, connection: SSL.Connection) -> None:
         self._sock, self._connection = sock, connection
-        certificate = connection.get_peer_certificate()
+        certificate = connection.get_peer_certificate(as_cryptography=True)
         assert certificate is not None, "both sides present one"
-        self._certificate = certificate.to_cryptography()
+        self._certificate = certificate
         self.peer_key: bytes = self._certificate.fingerprint(hashes.SHA256())
         self._faults: list[str] = connection.get_app_data()  # that verifying has found
         self.peer_roles = certificates.roles(self._certificate)  # none: it may be of any
@@ -210,8 +210,8 @@ def own_context() -> SSL.Context:
         .not_valid_after(now + _LIFETIME)
         .sign(key, hashes.SHA256())
     )
-    context.use_privatekey(crypto.PKey.from_cryptography_key(key))
-    context.use_certificate(crypto.X509.from_cryptography(certificate))
+    context.use_privatekey(key)
+    context.use_certificate(certificate)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return context
 

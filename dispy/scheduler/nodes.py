@@ -1,6 +1,7 @@
 """A node as a scheduler sees it, and the greenlet that keeps the link to one address."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from time import time
 from typing import Any
 
@@ -77,6 +78,14 @@ class RemoteNode:
         if self.acknowledged != self.results_seen and self.link is not None:
             self.acknowledged = self.results_seen
             self.link.send(Kind.ACKNOWLEDGE, [self.results_seen])
+
+    @property
+    def exposed(self) -> bool:
+        """Whether nothing protects the link to it on its way through a network."""
+        link = self.link
+        if self.port == 0 or link is None or link.peer_key is not None:
+            return False
+        return not ip_address(self.ip_addr.split("%")[0]).is_loopback
 
     @property
     def python(self) -> str:
