@@ -120,8 +120,8 @@ def step(descriptor: int, name: str, path: str) -> int:
     except OSError as error:
         if error.errno in _NO_STEP:
             raise PlaceRefused(
-                f"{path!r} is refused: {name!r} on the way there is a symbolic link or a file, which "
-                f"might lead out of the directory"
+                f"{path!r} is refused: {name!r} on the way there is a symbolic link or a file, "
+                f"which might lead out of the directory"
             ) from None
         raise
 
