@@ -4,15 +4,13 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dispy.model.errors import DispyError
-
-Result = TypeVar("Result")
 
 _LARGEST = 2**32 - 2  # the number after it means "leave it as it is" to the kernel
 
@@ -156,16 +154,13 @@ def _way_to(path: str) -> list[str]:
 
 
 @contextmanager
-def acting_as(user: User | None) -> Iterator[None]:
+def acting_as(user: User) -> Iterator[None]:
     """Have this very thread reach files as a user does, and make what it makes as his.
 
     So nothing that the user does meanwhile can turn our rights against others: what may not be
-    done is refused. None: as the process. Raises OSError. Linux alone can do it; not for a main
+    done is refused. Raises OSError. Linux alone can do it; not for a main
     thread, whose `die_with_parent` it would end. Groups stay those of the process.
     """
-    if user is None:
-        yield
-        return
     library = ctypes.CDLL(None)
     try:
         library.setfsgid(user.gid)
@@ -176,12 +171,6 @@ def acting_as(user: User | None) -> Iterator[None]:
     finally:
         library.setfsuid(os.geteuid())
         library.setfsgid(os.getegid())
-
-
-def as_user(user: User | None, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function while acting as a user; return what it returns."""
-    with acting_as(user):
-        return function(*arguments)
 
 
 def hand_over(descriptor: int, user: User) -> bool:

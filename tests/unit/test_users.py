@@ -14,7 +14,7 @@ from dispy.model.errors import DispyError
 from dispy.model.setting import Value
 from dispy.model.settings import resolve
 from dispy.node.confinement import confinement_of
-from dispy.system.users import User, acting_as, as_user, closed_to, find_user, in_the_hands_of
+from dispy.system.users import User, acting_as, closed_to, find_user, in_the_hands_of
 
 NOBODY = User(65534, 65534, (65534,), "nobody", "/nonexistent", "/bin/sh")
 needs_root = pytest.mark.skipif(
@@ -117,5 +117,6 @@ def test_a_thread_that_acts_as_a_user_may_what_that_user_may(place: Path) -> Non
         raise FileNotFoundError
     (place / "file").write_text("ours again")
     place.chmod(0o777)
-    as_user(NOBODY, (place / "theirs").write_text, "x")
+    with acting_as(NOBODY):
+        (place / "theirs").write_text("x")
     assert (place / "theirs").stat().st_uid == NOBODY.uid
