@@ -49,6 +49,7 @@ class RemoteNode:
     closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
+    of_other_user: bool = False  # of this machine, and it has proven nothing
 
     def traffic(self) -> tuple[int, int]:
         """Return how many bytes were sent to it and received from it. From any thread."""
