@@ -34,7 +34,8 @@ Options:
   --revoked=<file>    file with the SHA-256 fingerprints of certificates that count no more, one a
                       line
   --insecure          listen on an address that other machines reach, without encryption:
-                      anybody who reaches it can run any program here
+                      anybody who reaches it can run any program here, other users of this
+                      machine included
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
@@ -85,6 +86,7 @@ from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
+from dispy.system.peers import CAN_TELL
 from dispy.system.privileges import hide_memory
 from dispy.system.processes import processors
 
@@ -147,6 +149,11 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], credentials)
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
+    elif not CAN_TELL:
+        logger.warning(
+            "this system does not tell which user connects: without a secret every user of this "
+            "machine can run programs by this node; `dispy secret` makes one"
+        )
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
