@@ -10,6 +10,9 @@ settings.load_profile("dispy")
 
 os.environ["DISPY_BROADCAST"] = "0"  # tests stay inside this machine; tests/netns has its own net
 
+# Whoever runs the tests may have a secret, or settings, that would count in them.
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
+
 # A shell has its background jobs ignore Ctrl-C, and every program that a test starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

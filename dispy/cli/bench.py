@@ -1,13 +1,17 @@
 """Measure how fast dispy is here, and compare it with its budget.
 
 Usage:
-  dispy bench [--nodes=<hosts>] [--only=<rows>] [--rounds=<n>] [--quick] [--json]
+  dispy bench [--nodes=<hosts> | --secret] [--only=<rows>] [--rounds=<n>] [--quick] [--json]
   dispy bench (-h | --help)
 
 Options:
   --nodes=<hosts>  the nodes to measure: names, addresses or patterns, with commas between them;
                    without it any that answer, and where none does a node of its own
-  --only=<rows>    only these rows, with commas between them: %s
+  --secret         measure what a shared secret costs: two nodes on this machine, with a secret and
+                   without, and pyOpenSSL alone between two processes
+  --only=<rows>    only these rows, with commas between them: %s;
+                   with --secret: jobs, jobs-secret, jobs-ratio, bulk, bulk-openssl, bulk-secret,
+                   bulk-ratio, link, link-secret
   --rounds=<n>     how often to measure each; the median counts [default: 5]
   --quick          fewer and smaller jobs: a first impression
   --json           print a JSON object and nothing else
@@ -17,37 +21,21 @@ The budget is what dispy promises on two idle processors with a node of its own.
 something on a machine that does nothing else; where it does, look at the spread.
 """
 
-import json
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from docopt import docopt
 
-from dispy import JobCluster, __version__
+from dispy import JobCluster
 from dispy.cli import measurements
+from dispy.cli.figures import Probes, Row, keys_of, measure, rounds_of, show, wanted_keys
 from dispy.cli.jobs import give_back, sleep
 from dispy.cli.measurements import Contender, NotMeasured, contender_of
-from dispy.cli.progress import Progress, table
-from dispy.model.errors import DispyError
+from dispy.cli.progress import Progress
 
 MIB = 1024 * 1024
 QUICK = 10  # times fewer jobs
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `budget` None: nothing is promised."""
-
-    key: str
-    title: str
-    unit: str
-    budget: float | None
-    more_is_better: bool
-    digits: int = 0
 
 
 class Bench:
@@ -142,7 +130,7 @@ def _import(bench: Bench) -> tuple[float, ...]:
     return (measurements.import_seconds() * 1e3,)
 
 
-PROBES: list[tuple[tuple[Row, ...], Callable[[Bench], tuple[float, ...]]]] = [
+PROBES: Probes[Bench] = [
     ((Row("jobs", "no-op jobs one by one", "jobs/s", 100_000, True),), _small_jobs),
     ((Row("cpu", "processor time of one", "us", 20, False, 1),), _cpu),
     ((Row("map", "map over a range", "calls/s", 1_000_000, True),), _map),
@@ -161,110 +149,25 @@ PROBES: list[tuple[tuple[Row, ...], Callable[[Bench], tuple[float, ...]]]] = [
     ((Row("first", "start to first result", "s", 0.5, False, 3),), _first_result),
     ((Row("import", "import dispy, JobCluster", "ms", 60, False, 1),), _import),
 ]
-KEYS = [row.key for rows, _ in PROBES for row in rows]
+KEYS = keys_of(PROBES)
 __doc__ %= ", ".join(KEYS)
-
-
-@dataclass
-class Measured:
-    """A row and what its rounds gave, or why they gave nothing."""
-
-    row: Row
-    values: list[float] = field(default_factory=list)
-    reason: str = ""
-
-    @property
-    def within_budget(self) -> bool | None:
-        """Whether the median keeps the promise; None where there is nothing to say."""
-        if not self.values or self.row.budget is None:
-            return None
-        middle = median(self.values)
-        return middle >= self.row.budget if self.row.more_is_better else middle <= self.row.budget
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 0, whatever the figures are."""
     options = docopt(__doc__, argv=list(arguments))
-    if not options["--rounds"].isdecimal() or int(options["--rounds"]) < 1:
-        raise DispyError(f"--rounds: {options['--rounds']!r} is not a whole number from 1 on")
-    wanted = options["--only"].split(",") if options["--only"] else KEYS
-    if unknown := [key for key in wanted if key not in KEYS]:
-        raise DispyError(f"--only: there is no row {unknown[0]!r}; there are {', '.join(KEYS)}")
-    nodes = options["--nodes"].split(",") if options["--nodes"] else None
+    rounds = rounds_of(options["--rounds"])
     progress = Progress(quiet=options["--json"])
-    with Bench(nodes, options["--quick"]) as bench:
-        measured = list(_measure(bench, wanted, int(options["--rounds"]), progress))
-        used = bench.describe_nodes()
-    progress.clear()
-    if options["--json"]:
-        print(json.dumps(_as_json(measured, used), indent=2))
+    if options["--secret"]:
+        from dispy.cli.protection import measure_protection
+
+        measured, used = measure_protection(options["--only"], rounds, options["--quick"], progress)
     else:
-        _print(measured, used)
+        wanted = wanted_keys(options["--only"], PROBES)
+        nodes = options["--nodes"].split(",") if options["--nodes"] else None
+        with Bench(nodes, options["--quick"]) as bench:
+            measured = list(measure(PROBES, bench, wanted, rounds, progress))
+            used = bench.describe_nodes()
+    progress.clear()
+    show(measured, used, options["--json"])
     return 0
-
-
-def _measure(
-    bench: Bench, wanted: Sequence[str], rounds: int, progress: Progress
-) -> Iterator[Measured]:
-    for rows, probe in PROBES:
-        found = [Measured(row) for row in rows if row.key in wanted]
-        if not found:
-            continue
-        try:
-            probe(bench)  # not counted: connections, workers and memory are made in it
-            for number in range(rounds):
-                progress.show(f"{rows[0].title}: round {number + 1} of {rounds}")
-                values = dict(zip([row.key for row in rows], probe(bench), strict=True))
-                for one in found:
-                    one.values.append(values[one.row.key])
-        except NotMeasured as reason:
-            for one in found:
-                one.reason = str(reason)
-        yield from found
-
-
-def _as_json(measured: Sequence[Measured], nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = [
-        {
-            "row": one.row.key, "title": one.row.title, "unit": one.row.unit,
-            "median": median(one.values) if one.values else None, "rounds": one.values,
-            "budget": one.row.budget, "more_is_better": one.row.more_is_better,
-            "within_budget": one.within_budget, "not_measured": one.reason or None,
-        }
-        for one in measured
-    ]  # fmt: skip
-    return {
-        "dispy": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "nodes": nodes,
-        "rows": rows,
-    }
-
-
-def _print(measured: Sequence[Measured], nodes: list[dict[str, Any]]) -> None:
-    print(f"dispy {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for node in nodes:
-        print(f"node {node['name']} ({node['ip_addr']}), {node['cpus']} processors")
-    header = ("row", "what", "median", "unit", "spread", "budget", "")
-    lines = table(header, [_cells(one) for one in measured], left=(0, 1, 3, 6))
-    print("\n" + "\n".join(lines))
-    for one in measured:
-        if one.reason:
-            print(f"{one.row.key}: not measured: {one.reason}")
-    if any(one.within_budget is False for one in measured):
-        print("* outside of the budget")
-    print("spread: from the slowest to the fastest round, in parts of the median")
-
-
-def _cells(one: Measured) -> tuple[str, ...]:
-    row = one.row
-    middle, spread = "-", ""
-    if one.values:
-        middle = f"{median(one.values):,.{row.digits}f}"
-        spread = f"{(max(one.values) - min(one.values)) / median(one.values):.0%}"
-    budget = ""
-    if row.budget is not None:
-        budget = ("> " if row.more_is_better else "< ") + f"{row.budget:,.10g}"
-    mark = "*" if one.within_budget is False else ""
-    return row.key, row.title, middle, row.unit, spread, budget, mark

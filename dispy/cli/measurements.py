@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -192,6 +192,13 @@ def import_seconds() -> float:
     return float(_run_fresh(IMPORT)[0])
 
 
+def with_this_dispy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which `import dispy` finds this very installation."""
+    above = str(Path(__file__).resolve().parent.parent.parent)
+    path = os.pathsep.join(filter(None, [above, environment.get("PYTHONPATH")]))
+    return {**environment, "PYTHONPATH": path}
+
+
 def _run_fresh(source: str, *arguments: str) -> tuple[str, float]:
     """Run a program in an interpreter of its own; return its line, and when it came.
 
@@ -199,12 +206,10 @@ def _run_fresh(source: str, *arguments: str) -> tuple[str, float]:
     """
     if is_frozen():
         raise NotMeasured("needs a Python to start, which this executable is not")
-    above = str(Path(__file__).resolve().parent.parent.parent)
-    path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH")]))
     begin = perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE, text=True, env=with_this_dispy(os.environ),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         try:

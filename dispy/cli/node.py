@@ -202,12 +202,18 @@ def _check_address(wanted: Value, credentials: Credentials) -> None:
         raise DispyError(
             f"{wanted.source}: {host!r} is not an address of this machine: {error}"
         ) from None
-    if not loopback and not credentials.protected and not credentials.insecure:
+    if loopback or credentials.protected:
+        return
+    if not credentials.insecure:
         raise DispyError(
             f"a node at {host} would let everybody who reaches it run programs here. Give it a "
             f"secret that its clients have too (`dispy secret` makes one, --secret-file=<file> "
             f"names one), or type --insecure if everybody in that network may"
         )
+    logger.warning(
+        "--insecure: everybody who reaches %s may run programs here, and nothing is encrypted; "
+        "`dispy secret` ends that", host,
+    )  # fmt: skip
 
 
 def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tuple[Path, Any]:

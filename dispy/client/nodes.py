@@ -40,6 +40,7 @@ class DispyNode:
         self.update_time = 0.0
         self.avail_info: DispyNodeAvailInfo | None = None
         self.error: str | None = None  # why the cluster cannot use it; or what its cleanup raised
+        self.exposed = False  # another machine's, over a link that is not encrypted
         self._traffic: Callable[[], tuple[int, int]] = _no_traffic
 
     @property

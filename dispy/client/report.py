@@ -31,6 +31,9 @@ def print_table(cluster: "JobCluster", wall_time: float | None) -> None:
         times = f"{mean:.4g}", f"{node.cpu_time:.3f}"
         traffic = _size(node.tx), _size(node.rx)
         lines.append(_ROW.format(name[:30], node.cpus, node.jobs_done, *times, *traffic))
+    exposed = [node.ip_addr for node in status.nodes if node.exposed]
+    if exposed:
+        lines.append(f"Not encrypted (insecure): {', '.join(exposed)}")
     wall = wall_time or time() - cluster.start_time
     lines.append("")
     if status.jobs_pending:

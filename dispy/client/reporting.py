@@ -248,7 +248,7 @@ class Reporting:
             view = self._nodes[node.node_id] = DispyNode(node.ip_addr, node.name, node.cpus)
             view.cpus = self._granted.get(node.node_id, node.cpus)
             view.avail_info = available(node)
-            view._traffic = node.traffic
+            view.exposed, view._traffic = node.exposed, node.traffic
         return view
 
     def _node_id(self, node: Any) -> str | None:

@@ -338,6 +338,12 @@ class Session:
 
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
+        if node.exposed:
+            logger.warning(
+                "the link to node %s (%s) is not encrypted, since somebody has set `insecure`: "
+                "who is in between can read and change everything; `dispy secret` ends that",
+                node.name, node.ip_addr,
+            )  # fmt: skip
         for cluster in list(self.clusters.values()):
             self.offering.offer(cluster, node)
 

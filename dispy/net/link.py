@@ -81,7 +81,7 @@ class Link:
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
-        # The fingerprint of the peer's certificate; None: the link is not encrypted.
+        # What the peer's certificate is known by; None: the link is not encrypted.
         self.peer_key: bytes | None = getattr(sock, "peer_key", None)
         # The roles that its certificate allows it; none: any.
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())

@@ -9,6 +9,7 @@ import datetime
 import logging
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
@@ -51,9 +52,10 @@ class TlsSocket:
 
     def __init__(self, sock: socket, connection: SSL.Connection) -> None:
         self._sock, self._connection = sock, connection
-        certificate = connection.get_peer_certificate()
+        certificate = connection.get_peer_certificate(as_cryptography=True)
         assert certificate is not None, "both sides present one"
-        self._certificate = certificate.to_cryptography()
+        self._certificate = certificate
+        # By what it is known beside its identity: here a certificate made for its process.
         self.peer_key: bytes = self._certificate.fingerprint(hashes.SHA256())
         self._faults: list[str] = connection.get_app_data()  # that verifying has found
         self.peer_roles = certificates.roles(self._certificate)  # none: it may be of any
@@ -70,6 +72,13 @@ class TlsSocket:
             return ""
         named = ", ".join(certificates.hosts(self._certificate))
         return f"is for {named:.80}, not for {dialled[0]}: `dispy cert issue` with --ip or --dns"
+
+    def go_by_name(self) -> None:
+        """Know the other by the name in its certificate, which somebody has given it, so that a
+        renewed one makes nobody another; by the certificate itself where it names nobody."""
+        subject = self._certificate.subject
+        if subject.rdns:
+            self.peer_key = sha256(subject.public_bytes()).digest()
 
     def keying(self) -> bytes:
         """Return keying material that only the two ends of this connection have."""
@@ -210,8 +219,8 @@ def own_context() -> SSL.Context:
         .not_valid_after(now + _LIFETIME)
         .sign(key, hashes.SHA256())
     )
-    context.use_privatekey(crypto.PKey.from_cryptography_key(key))
-    context.use_certificate(crypto.X509.from_cryptography(certificate))
+    context.use_privatekey(key)
+    context.use_certificate(certificate)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return context
 

@@ -24,8 +24,9 @@ def slots_of(said: object) -> int:
 class Owner:
     """One client process, connected or not."""
 
-    def __init__(self, owner_id: OwnerId, name: str) -> None:
-        self.owner_id, self.name = owner_id, name
+    def __init__(self, owner_id: OwnerId, name: str, said: str = "") -> None:
+        """said: the identity that it says it has; `owner_id` is that together with its key."""
+        self.owner_id, self.name, self.said = owner_id, name, said
         self.link: Link | None = None
         self.address = ""  # that it first came from; empty: this very machine
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion

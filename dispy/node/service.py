@@ -29,7 +29,7 @@ from dispy.node.running import Running
 from dispy.node.spare import Spare
 from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello
+from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.system.spare import measure
 
@@ -98,9 +98,11 @@ class Node:
 
     def serve(self, link: Link, hello: Hello) -> str:
         """Serve an owner on its new link until that ends; return how it ended."""
-        owner = self._owners.get(hello.identity)
+        owner_id = proven_identity(hello.identity, link.peer_key)
+        owner = self._owners.get(owner_id)
         if owner is None:
-            owner = self._owners[hello.identity] = Owner(hello.identity, hello.name)
+            self._warn_of_imitation(hello, link.peer_address)
+            owner = self._owners[owner_id] = Owner(owner_id, hello.name, hello.identity)
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store)
             logger.info("client %s connected", owner.name)
@@ -129,6 +131,18 @@ class Node:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
                 gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
         return end.reason
+
+    def _warn_of_imitation(self, hello: Hello, address: str) -> None:
+        """Tell of a client that says it is one of ours, and has not its key: it gets nothing of
+        that one's. Which of the two came first proves nothing, so neither is sent away."""
+        for owner in self._owners.values():
+            if owner.said == hello.identity:
+                logger.warning(
+                    "client %s at %s says that it is client %s, and has another key: "
+                    "it is served as a client of its own",
+                    hello.name, address, owner.name,
+                )  # fmt: skip
+                return
 
     def _wants_pulse(self, owner: Owner, table: dict[str, Any]) -> None:
         """Take an owner's word on how often it wants to hear from us, if it is more often."""

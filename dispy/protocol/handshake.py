@@ -39,7 +39,8 @@ def platform_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What one side says of itself. `identity` outlives the link, not the process."""
+    """What one side says of itself. `identity` outlives the link, not the process; it is believed
+    together with a key alone, see `proven_identity`."""
 
     role: str  # "client" or "node"
     identity: str
@@ -59,6 +60,19 @@ class Hello:
 def hello_decoder(memory: TakeMemory = zeroed) -> FrameDecoder:
     """Return the decoder for a peer that has not said who it is."""
     return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0, memory=memory)
+
+
+def proven_identity(said: str, key: bytes | None) -> str:
+    """Return who a peer is that says this identity: one that has proven another key is another.
+
+    key: what its links have proven (`Link.peer_key`); None: they are not encrypted, and 128 random
+    bits, which were told to nobody else, are all that there is. 32 digits in either case.
+    """
+    if key is None:
+        return said
+    import hashlib  # which encryption has imported already
+
+    return hashlib.blake2b(said.encode(), key=key[:64], digest_size=16).hexdigest()
 
 
 def accept_hello(frame: Frame, role: str) -> Hello:

@@ -20,14 +20,14 @@ from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello
+from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import select, send_jobs
 from dispy.scheduler.failing import Failures
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Keepers, Served
-from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.nodes import IMITATION, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
 from dispy.scheduler.questions import Questions
@@ -62,7 +62,7 @@ class Scheduler:
         self._owner, self._identity, self._name = owner, identity, name
         self._credentials = credentials
         self._core = Scheduling()
-        self.nodes: dict[str, RemoteNode] = {}
+        self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(
             self.nodes, self._serve_node, self._lost, lambda: self._heartbeat.patience
@@ -221,9 +221,10 @@ class Scheduler:
             # One that closes without a word is ending or full, and soon there again.
             refused = isinstance(error, FrameRefused) and link.received_bytes > 0
             return None, LinkEnd(str(error), refused)
-        if before is not None and before.node_id != hello.identity:
+        node_id = proven_identity(hello.identity, link.peer_key)
+        if before is not None and before.node_id != node_id:
             self._lost(before, "it was restarted")
-        node = self.nodes.get(hello.identity)
+        node = self.nodes.get(node_id)
         if node is not None and node.link is not None and not node.link.closed:
             link.close()
             self.keepers.elsewhere[host, port] = node.node_id
@@ -232,8 +233,10 @@ class Scheduler:
         if node is None:
             said = hello.details.get("cpus")
             cpus = said if type(said) is int else 1  # a peer's nonsense means one
-            node = RemoteNode(hello.identity, hello.name, host, port, cpus, hello, link, cpus)
-            self.nodes[node.node_id] = node
+            if self.nodes.knows(hello.identity):
+                logger.warning(IMITATION, hello.name, host)
+            node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
+            self.nodes.take_in(node)
             node.take_available(hello.details.get("available"))
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
@@ -251,7 +254,7 @@ class Scheduler:
         return node, end
 
     def _lost(self, node: RemoteNode, reason: str) -> None:
-        if self.nodes.pop(node.node_id, None) is None:
+        if not self.nodes.take_out(node):
             return
         level = logging.WARNING if node.port else logging.DEBUG  # a local node's end is told above
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)

@@ -120,6 +120,7 @@ def where():
 if __name__ == "__main__":
     trusting = dispy.JobCluster(where, insecure=True, local_node=False)
     print(trusting.submit()())
+    trusting.print_status()
     careful = dispy.JobCluster(where)
     print(careful.submit()())
     print(len(careful.status().nodes), len(trusting.status().nodes))
@@ -134,4 +135,28 @@ def test_what_one_cluster_of_a_program_trusts_another_does_not(machines, tmp_pat
     program = here.start(sys.executable, str(path))
     output, _ = program.communicate(timeout=60)
     said = [line for line in output.splitlines() if " dispy." not in line]  # without its log
-    assert said == [there.address, "127.0.0.1", "1 1"], output
+    assert said[0] == there.address, output
+    assert said[-2:] == ["127.0.0.1", "1 1"], output
+
+
+def test_who_uses_no_encryption_is_told_at_the_start_and_in_the_status(machines, tmp_path) -> None:
+    here, there = machines(2)
+    there.start_node(tmp_path, "--name=bench")
+    path = tmp_path / "two.py"
+    path.write_text(TWO_CLUSTERS)
+    program = here.start(sys.executable, str(path))
+    output, _ = program.communicate(timeout=60)
+    assert output.count(f"the link to node bench ({there.address}) is not encrypted") == 1, output
+    assert f"Not encrypted (insecure): {there.address}\n" in output
+
+
+def test_a_node_that_lets_everybody_in_says_so_at_its_start(machines, tmp_path) -> None:
+    (there,) = machines(1)
+    options = f"--host={there.address}", f"--dest_path_prefix={tmp_path}", "--insecure"
+    node = there.start(*own_command("node", *options))
+    said = ""
+    while "serves" not in said:
+        line = node.stdout.readline()
+        assert line, said
+        said += line
+    assert f"--insecure: everybody who reaches {there.address} may run programs here" in said

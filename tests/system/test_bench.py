@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dispy.cli import protection
 from dispy.cli.bench import KEYS
+from dispy.cli.figures import keys_of
 from dispy.system.interpreter import own_command
 
 DEADLINE = 110.0  # seconds; for machines that are busy with something else
@@ -48,6 +50,28 @@ def test_a_named_node_is_measured_and_what_cannot_be_says_why(start_node) -> Non
     assert done.returncode == 0, done.stderr
     assert f"node desk ({node.host}), 1 processors" in done.stdout
     assert "cpu: not measured: the nodes are not this program's own" in done.stdout
+
+
+def test_what_a_secret_costs_is_measured_in_every_row(nothing_left) -> None:
+    done = run(own_command("bench", "--secret", "--quick", "--rounds=1", "--json"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["row"] for row in found["rows"]] == keys_of(protection.PROBES)
+    assert [node["name"] for node in found["nodes"]] == ["without-secret", "with-secret"]
+    rows = {row["row"]: row for row in found["rows"]}
+    assert all(row["median"] > 0 for row in rows.values()), rows
+    assert {key for key, row in rows.items() if row["budget"]} == {
+        "jobs-ratio", "bulk-ratio", "link-secret",
+    }  # fmt: skip
+    (ratio,), (secret,), (alone,) = (
+        rows[key]["rounds"] for key in ("bulk-ratio", "bulk-secret", "bulk-openssl")
+    )
+    assert ratio == secret / alone
+
+
+def test_the_usage_names_the_rows_of_what_a_secret_costs() -> None:
+    words = " ".join(run(own_command("bench", "--help")).stdout.split())
+    assert f"with --secret: {', '.join(keys_of(protection.PROBES))}" in words
 
 
 def test_an_unknown_row_is_refused_with_those_there_are() -> None:
