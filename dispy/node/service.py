@@ -216,4 +216,5 @@ class Node:
             owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
+        self._store.close()
         self._directories.stop()
