@@ -1,6 +1,7 @@
 """Nodes and jobs of other users than the one who runs the tests, who must be root for that."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ needs_root = pytest.mark.skipif(
 )
 
 
+@functools.cache
 def python_for_all() -> tuple[str, dict[str, str]]:
     """Return a Python of our version that other users may run, and variables that it needs."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
