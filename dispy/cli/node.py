@@ -39,7 +39,8 @@ Options:
   --suid=<uid>        the same by the user's number, without the groups that it is in
   --sgid=<gid>        number of the group of such jobs; the user's own by default
   --insecure          listen on an address that other machines reach, without encryption:
-                      anybody who reaches it can run any program here
+                      anybody who reaches it can run any program here, other users of this
+                      machine included
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
@@ -93,6 +94,7 @@ from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
+from dispy.system.peers import CAN_TELL
 from dispy.system.privileges import hide_memory
 from dispy.system.processes import processors
 from dispy.system.users import User, is_ours
@@ -156,6 +158,11 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], credentials)
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
+    elif not CAN_TELL:
+        logger.warning(
+            "this system does not tell which user connects: without a secret every user of this "
+            "machine can run programs by this node; `dispy secret` makes one"
+        )
     confinement = confinement_of(settings, os.environ)
     if confinement.user is not None:
         check_rights()

@@ -105,7 +105,7 @@ _TABLE = (
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "
-        "reaches it can run any program here",
+        "reaches it can run any program here, other users of this machine included",
     ),
     *_credentials("node"),
     Setting(
@@ -159,7 +159,7 @@ _TABLE = (
     Setting(
         room="client", name="insecure", kind=bool, default=False,
         argument=True, variable="DISPY_INSECURE",
-        help="use nodes of other machines without encryption",
+        help="use nodes of other machines, and of other users of this one, without encryption",
     ),
     *_credentials("client"),
     Setting(
