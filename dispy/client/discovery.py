@@ -167,7 +167,7 @@ class Discovery:
 
     def _refuse(self, searches: Sequence[Search], here: Here, address: str) -> None:
         self._doubted.discard(here.identity)
-        if here.identity in self._session.scheduler.nodes:
+        if self._session.scheduler.nodes.knows(here.identity):
             return
         news = [search.refused(here, address) for search in searches]
         if any(news):
@@ -176,7 +176,7 @@ class Discovery:
     def _dial(self, identity: str, address: Address) -> None:
         """Connect to a node, once, from whichever of its addresses the answer came."""
         now = monotonic()
-        if identity in self._session.scheduler.nodes:
+        if self._session.scheduler.nodes.knows(identity):
             return  # connected, or being dialled again by its keeper
         before = self._found.get(identity)
         if before is not None and before[0] != address and now - before[1] < SAME_NODE_SECONDS:

@@ -25,7 +25,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
-from dispy.net.secure import Transport
+from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
     Frame,
@@ -81,7 +81,7 @@ class Link:
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
-        # The fingerprint of the peer's certificate; None: the link is not encrypted.
+        # What the peer's certificate is known by; None: the link is not encrypted.
         self.peer_key: bytes | None = getattr(sock, "peer_key", None)
         # The roles that its certificate allows it; none: any.
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
@@ -111,6 +111,10 @@ class Link:
         except OSError:
             return ""
         return str(name[0]) if isinstance(name, tuple) else ""
+
+    def is_of_other_user(self) -> bool:
+        """Say whether the other side is of another user of this machine, and has proven nothing."""
+        return is_of_other_user(self._sock)
 
     # -- sending
 

@@ -49,6 +49,7 @@ def prove(sock: socket, credentials: Credentials, host: str | None) -> TlsSocket
         if certificate is not None:
             dialled = [] if host is None else [host, address]
             _judge(secured, dialled, bool(credentials.secrets))
+            secured.go_by_name()
         if credentials.secrets:
             if host is None:
                 _ask(secured, credentials)

@@ -25,9 +25,14 @@ def slots_of(said: object) -> int:
 class Owner:
     """One client process, connected or not."""
 
-    def __init__(self, owner_id: OwnerId, name: str, memory: int = 0, disk: int = 0) -> None:
-        """memory, disk: bytes that it may have of the node; 0: any."""
-        self.owner_id, self.name = owner_id, name
+    def __init__(
+        self, owner_id: OwnerId, name: str, said: str = "", memory: int = 0, disk: int = 0
+    ) -> None:
+        """said: the identity that it says it has; `owner_id` is that together with its key.
+
+        memory, disk: bytes that it may have of the node; 0: any.
+        """
+        self.owner_id, self.name, self.said = owner_id, name, said
         self.memory = Memory(memory, "node.client_memory", has_room=self._tell_room)
         self.disk = Account(disk, "node.client_disk")
         self.link: Link | None = None

@@ -30,7 +30,7 @@ from dispy.node.running import Running
 from dispy.node.spare import Spare
 from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello
+from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.system.spare import measure
 
@@ -76,9 +76,12 @@ class Node:
             name, self._core, self._owners, self._table, self._offers, memory_reserve
         )
         self._root = directory
-        self._directories = Directories(directory)
+        confinement = confinement or Confinement()
+        user = confinement.user
+        self._directories = Directories(directory, user)
+        quota = store_size or default_quota(directory)
         self._client_limits = client_limits(client_memory, client_disk, directory)
-        self._store = Store(directory / "store", store_size or default_quota(directory))
+        self._store = Store(directory / "store", quota, for_others=user is not None)
         self._computations = Computations(
             name,
             address,
@@ -90,7 +93,7 @@ class Node:
             self._store,
             max_file_size,
             shut_down,
-            confinement or Confinement(),
+            confinement,
         )
         self.stopping = False
         self._spare = Spare(self._owners, self.spare)
@@ -103,10 +106,12 @@ class Node:
 
     def serve(self, link: Link, hello: Hello) -> str:
         """Serve an owner on its new link until that ends; return how it ended."""
-        owner = self._owners.get(hello.identity)
+        owner_id = proven_identity(hello.identity, link.peer_key)
+        owner = self._owners.get(owner_id)
         if owner is None:
-            owner = Owner(hello.identity, hello.name, *self._client_limits)
-            self._owners[hello.identity] = owner
+            self._warn_of_imitation(hello, link.peer_address)
+            owner = Owner(owner_id, hello.name, hello.identity, *self._client_limits)
+            self._owners[owner_id] = owner
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info("client %s connected", owner.name)
@@ -135,6 +140,18 @@ class Node:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
                 gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
         return end.reason
+
+    def _warn_of_imitation(self, hello: Hello, address: str) -> None:
+        """Tell of a client that says it is one of ours, and has not its key: it gets nothing of
+        that one's. Which of the two came first proves nothing, so neither is sent away."""
+        for owner in self._owners.values():
+            if owner.said == hello.identity:
+                logger.warning(
+                    "client %s at %s says that it is client %s, and has another key: "
+                    "it is served as a client of its own",
+                    hello.name, address, owner.name,
+                )  # fmt: skip
+                return
 
     def _wants_pulse(self, owner: Owner, table: dict[str, Any]) -> None:
         """Take an owner's word on how often it wants to hear from us, if it is more often."""

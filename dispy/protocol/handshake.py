@@ -17,7 +17,7 @@ from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, TakeMemory,
 from dispy.protocol.messages import Kind, check
 
 PROTOCOL = 1  # raised when a message changes its meaning
-HELLO_LIMIT = 64 * 1024  # bytes that an unknown peer may send
+HELLO_LIMIT = 8 * 1024  # bytes that an unknown peer may send; the longest texts need 7,300
 HELLO_SECONDS = 10.0  # that it may take
 KNOCK = b"\0"  # the first byte of a frame: what whoever only looks sends, so that a node speaks
 NAME_LIMIT = 255  # characters of each text: a DNS name's length
@@ -39,7 +39,8 @@ def platform_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What one side says of itself. `identity` outlives the link, not the process."""
+    """What one side says of itself. `identity` outlives the link, not the process; it is believed
+    together with a key alone, see `proven_identity`."""
 
     role: str  # "client" or "node"
     identity: str
@@ -59,6 +60,19 @@ class Hello:
 def hello_decoder(memory: TakeMemory = zeroed) -> FrameDecoder:
     """Return the decoder for a peer that has not said who it is."""
     return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0, memory=memory)
+
+
+def proven_identity(said: str, key: bytes | None) -> str:
+    """Return who a peer is that says this identity: one that has proven another key is another.
+
+    key: what its links have proven (`Link.peer_key`); None: they are not encrypted, and 128 random
+    bits, which were told to nobody else, are all that there is. 32 digits in either case.
+    """
+    if key is None:
+        return said
+    import hashlib  # which encryption has imported already
+
+    return hashlib.blake2b(said.encode(), key=key[:64], digest_size=16).hexdigest()
 
 
 def accept_hello(frame: Frame, role: str) -> Hello:

@@ -1,5 +1,6 @@
-"""A node as a scheduler sees it, and the greenlet that keeps the link to one address."""
+"""A node as a scheduler sees it, and the table of all of them."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import time
@@ -9,10 +10,16 @@ from dispy.net.link import Link
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 
+IMITATION = (
+    "node %s at %s says that it is one which is used already, and has another key: it is used as "
+    "a node of its own"
+)
+
 
 @dataclass(slots=True)
 class RemoteNode:
-    """A node that said hello. `node_id` is that of its process, not of its address."""
+    """A node that said hello. `node_id` is that of its process, not of its address: what it says,
+    and the key that it has proven."""
 
     node_id: str
     name: str
@@ -42,6 +49,10 @@ class RemoteNode:
     closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
+    files_answered: dict[bytes, str | None] = field(default_factory=dict)  # what TOOK said of them
+    strange: int = 0  # how often it spoke of what was not its own
+    told_of: Link | None = None  # the link on which that was logged last
+    of_other_user: bool = False  # of this machine, and it has proven nothing
 
     def traffic(self) -> tuple[int, int]:
         """Return how many bytes were sent to it and received from it. From any thread."""
@@ -101,3 +112,29 @@ class RemoteNode:
         """Return for how many seconds it has kept silent although it knew what we expect."""
         assert self.link is not None, "who asks has looked"
         return now - max(self.link.heard, self.pulse_since)
+
+
+class Nodes(dict[str, RemoteNode]):
+    """Those that a scheduler has, by `node_id`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: Counter[str] = Counter()  # identities that they say they have
+
+    def take_in(self, node: RemoteNode) -> None:
+        """Add a node."""
+        self[node.node_id] = node
+        self._said[node.hello.identity] += 1
+
+    def take_out(self, node: RemoteNode) -> bool:
+        """Remove a node; False: it is gone already."""
+        if self.pop(node.node_id, None) is None:
+            return False
+        self._said[node.hello.identity] -= 1
+        if not self._said[node.hello.identity]:
+            del self._said[node.hello.identity]
+        return True
+
+    def knows(self, identity: str) -> bool:
+        """Whether some node says that this is its identity."""
+        return identity in self._said

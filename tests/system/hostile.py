@@ -7,12 +7,14 @@ right before one that is wrong. All calls block, DEADLINE seconds at most.
 import contextlib
 import datetime
 import hashlib
+import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import psutil
@@ -27,7 +29,15 @@ from dispy.model.credentials import Secret
 from dispy.protocol.frames import Frame, FrameDecoder, encode_frame, encode_head
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
-from dispy.protocol.proof import ANSWER_BYTES, EXPORTER, KEYING_BYTES, claim, is_proven
+from dispy.protocol.proof import (
+    ANSWER_BYTES,
+    CLAIM_BYTES,
+    EXPORTER,
+    KEYING_BYTES,
+    answer,
+    claim,
+    is_proven,
+)
 
 SECRET = Secret("dispy-" + "s" * 43, "the tests")
 OTHER = Secret("dispy-" + "o" * 43, "the tests")
@@ -131,7 +141,9 @@ def _certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 
 def identity_of(name: str) -> str:
-    """Return an identity of the right form."""
+    """Return an identity of the right form; one that has it stays as it is."""
+    if re.fullmatch("[0-9a-f]{32}", name):
+        return name
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
@@ -140,6 +152,8 @@ class Peer:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, LIMIT_SECONDS)
         self.sock, self.tls = sock, None
@@ -205,6 +219,20 @@ class Peer:
         """As who dialled: claim, and look at the answer."""
         self.send(claim([secret], self.keying))
         return is_proven(self.receive_all(ANSWER_BYTES), [secret], self.keying)
+
+    def prove_to(self, secret: Secret = SECRET) -> None:
+        """As who was dialled: end TLS, hear the claim, and answer it."""
+        self.encrypt(context(), dialled=False)
+        said, proven = answer(self.receive_all(CLAIM_BYTES), [secret], self.keying)
+        assert proven
+        self.send(said)
+
+    def until(self, kind: int) -> Frame:
+        """Return the next frame of this kind; fails at the end."""
+        while (frame := self.frame()) is not None:
+            if frame.kind == kind:
+                return frame
+        raise AssertionError(f"{Kind(kind).name} did not come")
 
     def greet(self, role: str = "client", identity: str = "hostile", **details: Any) -> Frame:
         """Say hello and return the other's."""
@@ -353,6 +381,23 @@ class Impostor:
         for sock in (self._listening, *(peer.sock for peer in self._peers)):
             sock.close()
         assert not self.failures, self.failures
+
+
+class FalseNode(Impostor):
+    """A node that has the secret, and does what it likes: `act` gets each program that comes."""
+
+    def __init__(
+        self, host: str, act: Callable[[Peer], None], identity: str = "false", cpus: int = 2
+    ) -> None:
+        self._act, self._identity, self._cpus = act, identity, cpus
+        self.met: Queue[Hello] = Queue()  # what the programs said of themselves
+        super().__init__(host, self._meet)
+
+    def _meet(self, peer: Peer) -> None:
+        peer.prove_to()
+        said = peer.greet("node", self._identity, cpus=self._cpus).body[0]
+        self.met.put(Hello("client", said["identity"], said["name"]))
+        self._act(peer)
 
 
 class Relay:

@@ -17,9 +17,12 @@ from dispy.model.errors import DispyError
 from dispy.model.ports import NODE_PORT
 from dispy.net import authority, certificates
 from dispy.net.credentials import concerns
-from dispy.net.secure import NotProven
-from dispy.protocol.frames import FrameRefused
+from dispy.net.dialing import connect
+from dispy.net.link import Link
+from dispy.net.secure import NotProven, dial
+from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import Kind
 from dispy.system.interpreter import own_command
 
 SECONDS = 20.0
@@ -210,6 +213,36 @@ def test_a_renewed_certificate_is_used_without_a_restart(start_node: Callable[..
     for name in ("cert.pem", "key.pem"):
         shutil.move(renewed / name, machine / name)
     ask(node, program)
+
+
+def test_who_has_a_renewed_certificate_of_the_same_name_is_the_same(
+    start_node: Callable[..., Any],
+) -> None:
+    """And who has one of another name is another, whatever identity it says."""
+    node = start_node(*options(issue("machine")), host=HOST)
+    program, files = of_client(issue("program")), [["x", b"d" * 32, 1, 0o644, 1]]
+
+    def holds(credentials: Credentials, opens: bool = False) -> list[Any]:
+        sock = connect(node.host, NODE_PORT, SECONDS)
+        link, heard = Link(dial(sock, credentials, node.host)), list[Any]()
+
+        def hear(frame: Frame) -> None:
+            if frame.kind == Kind.HELD:
+                heard.append(frame.body)
+                if opens:
+                    settings = {"program": True, "files": files}
+                    link.send(Kind.OPEN, [7, "n", settings], [b"#!/bin/true"])
+            if not opens or frame.kind == Kind.FETCH:
+                link.close()
+
+        link.exchange_hello(Hello("client", "1" * 32, "n"), "node")
+        link.read(hear)
+        return heard
+
+    assert holds(program, opens=True) == [[[], []]]
+    shutil.move("program", "before")
+    assert holds(of_client(issue("program"))) == [[[], [7]]]
+    assert holds(of_client(issue("other"))) == [[[], []]]
 
 
 def test_a_secret_beside_certificates_is_asked_for_too(start_node: Callable[..., Any]) -> None:
