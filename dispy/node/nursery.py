@@ -41,8 +41,8 @@ class NurseryProcess:
                 self._confinement.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=self._confinement.environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
+                **self._confinement.start,
             )
         except OSError as error:
             logger.error("cannot start a process: %s", error.strerror or error)

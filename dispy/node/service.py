@@ -72,8 +72,11 @@ class Node:
             name, self._core, self._owners, self._table, self._offers, memory_reserve
         )
         self._root = directory
-        self._directories = Directories(directory)
-        self._store = Store(directory / "store", store_size or default_quota(directory))
+        confinement = confinement or Confinement()
+        user = confinement.user
+        self._directories = Directories(directory, user)
+        quota = store_size or default_quota(directory)
+        self._store = Store(directory / "store", quota, for_others=user is not None)
         self._computations = Computations(
             name,
             address,
@@ -85,7 +88,7 @@ class Node:
             self._store,
             max_file_size,
             shut_down,
-            confinement or Confinement(),
+            confinement,
         )
         self.stopping = False
         self._spare = Spare(self._owners, self.spare)
@@ -216,4 +219,5 @@ class Node:
             owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
+        self._store.close()
         self._directories.stop()

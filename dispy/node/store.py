@@ -2,8 +2,9 @@
 
 Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
-A file counts as there only when it is whole and its digest was compared. Used on the node's loop;
-methods of `Arriving` that say so run in a thread.
+A file counts as there only when it is whole and its digest was compared. Its files are reached by
+the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
+so run in a thread.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dispy.model.errors import DispyError
 from dispy.shipping.contents import new_digest
+from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
 
 logger = logging.getLogger("dispy.node")
 
@@ -39,7 +41,9 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
     """Say why a file of `size` bytes could not be written below `directory`."""
     if error.errno not in _FULL:
         return NoRoom(f"{what} cannot be written there: {error.strerror or error}")
-    free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
+    free = f"none is free in {directory}"
+    with contextlib.suppress(OSError):  # a job may have removed it
+        free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
     if error.errno == errno.EDQUOT:
         free += ", and the quota of the node's user is used up"
     elif error.errno == errno.EFBIG:
@@ -48,16 +52,28 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
 
 
 class Store:
-    """Owns its directory; `quota` is in bytes."""
+    """Owns its directory; `quota` is in bytes. `for_others`: jobs of another user read its files,
+    and find those alone whose digests they know."""
 
-    def __init__(self, directory: Path, quota: int) -> None:
-        shutil.rmtree(directory, ignore_errors=True)  # what a node left that was killed
-        directory.mkdir(parents=True)
+    def __init__(self, directory: Path, quota: int, for_others: bool = False) -> None:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        place = Beneath.of(directory.parent).below(directory.name)
+        place.remove()  # what a node left that was killed
+        with place.opened(make=True) as descriptor:
+            self._descriptor = os.dup(descriptor)
+        os.close(place.root)
+        self._for_others = for_others
+        if for_others:
+            os.fchmod(self._descriptor, 0o711)
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
+
+    def close(self) -> None:
+        """Free the descriptor of the directory; nothing is asked for any more."""
+        os.close(self._descriptor)
 
     def path(self, digest: bytes) -> Path | None:
         """Return where a content lies, None unless it is there; counts as a use of it."""
@@ -65,6 +81,10 @@ class Store:
             return None
         self._sizes.move_to_end(digest)
         return self._place(digest)
+
+    def open(self, digest: bytes) -> int:
+        """In a thread: return a descriptor of a content that is there; raises OSError."""
+        return os.open(digest.hex(), READ_FILE, dir_fd=self._descriptor)
 
     def _place(self, digest: bytes) -> Path:
         return self.directory / digest.hex()
@@ -89,18 +109,21 @@ class Store:
         Raises NoRoom where the disk has none for it.
         """
         self._shrink(size)
-        free = shutil.disk_usage(self.directory).free
+        free = shutil.disk_usage(self._descriptor).free
         if size > free:
             raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
         path = self.directory / f"arriving-{next(self._numbers)}"
         try:
-            return Arriving(path, digest, size, what)
+            return Arriving(self._descriptor, path, digest, size, what)
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
     def keep(self, arrived: "Arriving") -> None:
         """Take in what has arrived whole; its digest has been compared."""
-        os.replace(arrived.path, self._place(arrived.digest))
+        if self._for_others:
+            arrived.let_others_read()
+        here = self._descriptor
+        os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
         if arrived.digest not in self._sizes:
             self._sizes[arrived.digest] = arrived.size
             self.used += arrived.size
@@ -114,15 +137,18 @@ class Store:
             if self.used + coming <= self.quota:
                 return
             self.used -= self._sizes.pop(digest)
-            self._place(digest).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(digest.hex(), dir_fd=self._descriptor)
 
 
 class Arriving:
     """A content on its way into the store: an open file, and the digest so far."""
 
-    def __init__(self, path: Path, digest: bytes, size: int, what: str) -> None:
+    def __init__(self, directory: int, path: Path, digest: bytes, size: int, what: str) -> None:
+        """`directory` is the descriptor of the one that `path` lies in."""
         self.path, self.digest, self.size, self.what = path, digest, size, what
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._directory = directory
+        self._file = os.open(path.name, NEW_FILE, 0o600, dir_fd=directory)
         self._sum = new_digest()
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
@@ -135,6 +161,10 @@ class Arriving:
             raise room_error(self.what, self.size, self.path.parent, error) from None
         self._sum.update(piece)
 
+    def let_others_read(self) -> None:
+        """Let every user of the machine read it, who can enter the directory."""
+        os.fchmod(self._file, 0o444)
+
     @property
     def is_right(self) -> bool:
         """Whether what was written is what was announced."""
@@ -144,4 +174,4 @@ class Arriving:
         """Free the descriptor, and the file unless it was kept."""
         os.close(self._file)
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            os.unlink(self.path.name, dir_fd=self._directory)
