@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from dispy.net.link import Link
 from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
+from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_options
 from dispy.node.streaming import Streaming
 from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
@@ -194,6 +195,7 @@ class ComputationProcesses:
     def __init__(
         self,
         files: WorkingFiles,
+        memory: Memory,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None, Told], None],
         lost: Callable[[str], None],
@@ -202,6 +204,9 @@ class ComputationProcesses:
         self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self._memory, self._weight = memory, 0  # where what it keeps is counted, and how much
+        self._weights: dict[int, int] = {}  # of options
+        self._code_weight = 0
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
         self.limits: dict[str, Any] = {}  # of each of its jobs
         self.watched = False  # some of these are for the node to watch over
@@ -228,6 +233,33 @@ class ComputationProcesses:
         self._load = (name, {**settings, "directory": str(self.directory)}, content)
         self.load_again(nursery)
 
+    def count_code(self, weight: int) -> None:
+        """Count the bytes that are kept until it is closed."""
+        self._weight = self._code_weight = weight
+        self._memory.take(weight)
+        self._memory.lasting += weight
+
+    def close_account(self) -> None:
+        """Count nothing of it any more: it is closed."""
+        weight, self._weight = self._weight, 0
+        self._memory.lasting -= self._code_weight
+        self._memory.release(weight)
+
+    def keep(
+        self, jobs: Sequence[int], payloads: Sequence[Payload], options: dict[int, dict[str, Any]]
+    ) -> None:
+        """Keep jobs that have come until they are final, or given back."""
+        if not self.payloads.keys().isdisjoint(jobs):
+            self._drop(jobs)  # they have come again
+        self.payloads.update(zip(jobs, payloads, strict=True))
+        weight = weight_of_jobs(payloads)
+        for job, table in options.items():
+            self.options[job] = table
+            self._weights[job] = weight_of_options(table)
+            weight += self._weights[job]
+        self._weight += weight
+        self._memory.take(weight)
+
     def load_again(self, nursery: NurseryProcess) -> None:
         """Replace the nursery."""
         self._nursery = nursery
@@ -235,15 +267,25 @@ class ComputationProcesses:
         self._limit = Limit(nursery, "its loading was interrupted", None)
         self._reader = gevent.spawn(self._read_nursery, nursery)
 
-    def forget(self, jobs: Iterable[int]) -> None:
+    def forget(self, jobs: Collection[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
-        take = self.payloads.pop
-        for job in jobs:
-            take(job, None)
+        self._drop(jobs)
         if self.options:
             for job in jobs:
                 if self.options.pop(job, None) is not None:
                     self.needs.forget(job)
+
+    def _drop(self, jobs: Collection[int]) -> None:
+        weight, take = 0, self.payloads.pop
+        for job in jobs:
+            payload = take(job, None)
+            if payload is not None:
+                weight += JOB_BYTES + len(payload)
+        if self._weights:
+            weight += sum(self._weights.pop(job, 0) for job in jobs)
+        if weight and self._weight:
+            self._weight -= weight
+            self._memory.release(weight)
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
