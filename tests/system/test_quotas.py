@@ -125,7 +125,7 @@ def test_bytes_beyond_a_client_s_part_take_no_memory_though_they_come(
 ) -> None:
     peer = opened(attack, f"large {kind}")
     before = attack.forget_peak()
-    bulk(peer, BULK_LIMIT, 10 * LIMIT, kind, body)
+    bulk(peer, BULK_LIMIT, 4 * LIMIT, kind, body)
     bystander = attack.welcome(identity="bystander")
     bystander.tell(Kind.LIST, [99, 5])
     assert answer(bystander, Kind.LISTED).body == [5, []]
