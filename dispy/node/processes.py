@@ -1,6 +1,5 @@
 """The processes of a node's computations, as the node holds them: nurseries and workers."""
 
-import contextlib
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.processes import free_beyond, memory_files
+from dispy.system.reach import open_memory_file, signal_group, signal_process
 from dispy.worker.journal import make_journal, read_journal, running_job
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
 
@@ -46,8 +46,9 @@ Told = dict[str, Any]  # what a nursery tells of setup or cleanup: output, threa
 class WorkerProcess:
     """One worker: its link, what is known of its process, and how far a cancel has gone."""
 
-    def __init__(self, worker_id: int, link: Link, journal: int) -> None:
-        self.worker_id, self.link = worker_id, link
+    def __init__(self, worker_id: int, link: Link, journal: int, uid: int | None = None) -> None:
+        """uid: of the user as whom it runs; None: of the node's own."""
+        self.worker_id, self.link, self._uid = worker_id, link, uid
         self.reader: gevent.Greenlet[..., None] | None = None  # ends when all is read
         self._journal = journal  # descriptor
         self.pid: int | None = None  # None until its nursery has forked it
@@ -62,7 +63,7 @@ class WorkerProcess:
         self.last_heard = monotonic()
         self._signalled = 0
         self.streams = False  # what its job writes is sent on while that runs
-        self._streaming = Streaming(journal)
+        self._streaming = Streaming(journal, uid)
         self._outputs: list[str] = []  # paths of what it captures output in, once looked up
 
     def supervise(self, now: float, expected: float, behind: bool) -> None:
@@ -103,7 +104,10 @@ class WorkerProcess:
             return
         self._look_up_outputs(self.pid)
         for path in self._outputs:
-            free_beyond(path, OUTPUT_LIMIT)
+            descriptor = open_memory_file(path, os.O_WRONLY, self._uid)
+            if descriptor is not None:
+                free_beyond(descriptor, OUTPUT_LIMIT)
+                os.close(descriptor)
 
     def interrupt(self, job: int, now: float) -> None:
         """Begin to cancel the only job that it has; it may have begun it, or not yet."""
@@ -147,8 +151,11 @@ class WorkerProcess:
         # What a job's own child still holds open must not keep us waiting for the last words.
         gevent.spawn_later(LAST_WORDS_SECONDS, self.link.close)
 
-    def forked(self, pid: int) -> None:
-        """Take the news that it runs; catch up with what it could not be told before."""
+    def forked(self, pid: int | None) -> None:
+        """Take the news that it runs; catch up with what it could not be told before.
+
+        None: it has ended again already, of which there will be news.
+        """
         self.pid = pid
         if self.stopped:
             self.kill()
@@ -163,21 +170,18 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send a signal to the worker alone."""
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+            signal_process(self.pid, number, self._uid)
 
     def nudge(self) -> None:
         """Have all Python processes of the job look at the signals that they got."""
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGURG)
+            signal_group(self.pid, signal.SIGURG, self._uid)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and what its job started."""
         self._signalled = number
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+            signal_group(self.pid, number, self._uid)
 
 
 class ComputationProcesses:
@@ -287,7 +291,8 @@ class ComputationProcesses:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
         assert self._nursery is not None, "workers run what is loaded"
-        worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
+        nursery = self._nursery
+        worker = WorkerProcess(worker_id, nursery.fork(worker_id, journal), journal, nursery.uid)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
@@ -322,7 +327,7 @@ class ComputationProcesses:
         elif frame.kind == Kind.FORKED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.forked(frame.body[1])
+                worker.forked(nursery.worker_pid(frame.body[1]))
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
