@@ -223,7 +223,7 @@ class Running:
         if worker.allowance is not None:
             worker.allowance.amend(frame.body, self._name)
             worker.allowance = None
-        self.lending.lend(worker.link, frame.buffers)
+        self.lending.lend(key[0], worker.link, frame.buffers)
         owner.owe(key[1], frame.body, frame.buffers)
 
     def worker_died(self, key: Key, worker: WorkerProcess) -> None:

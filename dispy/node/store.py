@@ -1,6 +1,7 @@
 """What a node keeps by its digest: files and values that computations and jobs have named.
 
-Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
+Shared by all owners, and kept once. That an owner knows a digest is no reason to let it have what
+lies under it: see `Fetching.has`.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
 A file counts as there only when it is whole and its digest was compared. Its files are reached by
 the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
@@ -64,6 +65,7 @@ class Store:
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
 
@@ -77,6 +79,15 @@ class Store:
             return None
         self._sizes.move_to_end(digest)
         return self._place(digest)
+
+    def arrival(self, digest: bytes) -> int | None:
+        """Return a number that this content has until it goes, None if it is not there."""
+        return self._arrivals.get(digest)
+
+    @property
+    def contents(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
 
     def open(self, digest: bytes) -> int:
         """In a thread: return a descriptor of a content that is there; raises OSError."""
@@ -99,11 +110,13 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
-    def begin(self, digest: bytes, size: int, what: str) -> "Arriving":
+    def begin(self, digest: bytes, size: int, what: str) -> "Arriving | Comparing":
         """Return where a content can be written; `what` names it in errors.
 
-        Raises NoRoom where the disk has none for it.
+        Of one that is there only the digest is taken. Raises NoRoom where the disk has none for it.
         """
+        if digest in self._sizes:
+            return Comparing(digest)
         self._shrink(size)
         free = shutil.disk_usage(self._descriptor).free
         if size > free:
@@ -114,13 +127,15 @@ class Store:
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
-    def keep(self, arrived: "Arriving") -> None:
-        """Take in what has arrived whole; its digest has been compared."""
+    def keep(self, arrived: "Arriving | Comparing") -> None:
+        """Take in what has arrived whole, unless it is there; its digest has been compared."""
+        if isinstance(arrived, Comparing) or arrived.digest in self._sizes:
+            return
         here = self._descriptor
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
-        if arrived.digest not in self._sizes:
-            self._sizes[arrived.digest] = arrived.size
-            self.used += arrived.size
+        self._sizes[arrived.digest] = arrived.size
+        self._arrivals[arrived.digest] = next(self._numbers)
+        self.used += arrived.size
         self._shrink(0)
 
     def _shrink(self, coming: int) -> None:
@@ -131,8 +146,29 @@ class Store:
             if self.used + coming <= self.quota:
                 return
             self.used -= self._sizes.pop(digest)
+            del self._arrivals[digest]
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(digest.hex(), dir_fd=self._descriptor)
+
+
+class Comparing:
+    """A content that comes from one more owner, and is there; used as `Arriving`."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self._sum = new_digest()
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """In a thread: take the next piece into account."""
+        self._sum.update(piece)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether this owner has the content that is there."""
+        return self._sum.digest() == self.digest
+
+    def close_and_clear(self) -> None:
+        """Do nothing: there is nothing to free."""
 
 
 class Arriving:
