@@ -4,7 +4,8 @@ Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
              [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
-             [--client_shutdown] [--secret=<text> | --secret-file=<file>]
+             [--client_shutdown] [--run-as=<user> | --suid=<uid>] [--sgid=<gid>]
+             [--secret=<text> | --secret-file=<file>]
              [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
              [--insecure] [-d | --debug]
   dispy node --serve-descriptor=<fd>
@@ -33,8 +34,13 @@ Options:
                       it both sides have the same certificate
   --revoked=<file>    file with the SHA-256 fingerprints of certificates that count no more, one a
                       line
+  --run-as=<user>     user of this machine as whom jobs run, or user:group; the node must be
+                      root's
+  --suid=<uid>        the same by the user's number, without the groups that it is in
+  --sgid=<gid>        number of the group of such jobs; the user's own by default
   --insecure          listen on an address that other machines reach, without encryption:
-                      anybody who reaches it can run any program here
+                      anybody who reaches it can run any program here, other users of this
+                      machine included
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
@@ -45,13 +51,15 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
 DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE,
-DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES and DISPY_BROADCAST, then from the table [node] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID, DISPY_MAX_PROCESSES
+and DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
 """
 
+import contextlib
 import fcntl
 import ipaddress
 import logging
@@ -77,16 +85,19 @@ from dispy.model.setting import Value
 from dispy.model.settings import processors_to_offer
 from dispy.net.credentials import concerns, load_credentials
 from dispy.net.link import Link
-from dispy.node.confinement import confinement_of, confinement_of_own
+from dispy.node.confinement import Confinement, confinement_of, confinement_of_own
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
+from dispy.node.trial import check_place, check_rights, try_out
 from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
+from dispy.system.peers import CAN_TELL
 from dispy.system.privileges import hide_memory
 from dispy.system.processes import processors
+from dispy.system.users import User, is_ours
 
 logger = logging.getLogger("dispy.node")
 
@@ -117,6 +128,8 @@ def _serve_one(descriptor: int, cpus: int, settings: dict[str, Value]) -> int:
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
         confinement=confinement_of_own(settings, os.environ),
+        client_memory=0,
+        client_disk=0,
     )  # fmt: skip
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
@@ -147,7 +160,18 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], credentials)
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
-    root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
+    elif not CAN_TELL:
+        logger.warning(
+            "this system does not tell which user connects: without a secret every user of this "
+            "machine can run programs by this node; `dispy secret` makes one"
+        )
+    confinement = confinement_of(settings, os.environ)
+    if confinement.user is not None:
+        check_rights()
+    prefix = settings["dest_path_prefix"].value
+    root, lock = _own_directory(prefix, host, port, clean, confinement.user)
+    if confinement.user is not None:
+        _try_out(confinement, root)
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
 
@@ -162,7 +186,9 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         max_file_size=settings["max_file_size"].value,
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
-        confinement=confinement_of(settings, os.environ),
+        confinement=confinement,
+        client_memory=settings["client_memory"].value,
+        client_disk=settings["client_disk"].value,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)
@@ -183,6 +209,8 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)
+    if confinement.user is None and hasattr(os, "geteuid") and os.geteuid() == 0:
+        logger.warning("jobs run as root; --run-as=<user> has them run as somebody else")
     logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, listener.port)
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
@@ -216,21 +244,44 @@ def _check_address(wanted: Value, credentials: Credentials) -> None:
     )  # fmt: skip
 
 
-def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tuple[Path, Any]:
-    """Return this node's directory, empty, and the lock that keeps it ours."""
+def _try_out(confinement: Confinement, root: Path) -> None:
+    try:
+        try_out(confinement, root)
+    except DispyError:
+        with contextlib.suppress(OSError):
+            root.rmdir()
+        raise
+    logger.info("jobs run as %s", confinement.user)
+
+
+def _own_directory(
+    prefix: str | None, host: str, port: int, clean: bool, user: User | None
+) -> tuple[Path, Any]:
+    """Return this node's directory, empty, and the lock that keeps it ours.
+
+    It lies where `user`, as whom jobs are to run, cannot exchange it.
+    """
     # Not a directory "dispy": beside a user's program it would be what `import dispy` finds.
     parent = Path(prefix or tempfile.gettempdir())
     root = parent / f"dispy-node-{host.replace(':', '_')}-{port}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        lock = open(f"{root}.lock", "w")  # noqa: SIM115
+        if user is not None:
+            check_place(user, root)
+        # Where everybody may write, somebody may have laid a link there, to a file of ours.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = open(os.open(f"{root}.lock", flags, 0o600), "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(root) and not is_ours(root):
+            raise DispyError(f"{root} belongs to another user; choose another --dest_path_prefix")
         left = {inside.name for inside in root.iterdir()} if root.exists() else set()
         if clean and left:
             shutil.rmtree(root)
         elif left - {KEPT}:  # that is what clients want to find again
             logger.warning("%s has files of an earlier node; --clean removes them", root)
         root.mkdir(exist_ok=True)
+        if user is not None:
+            root.chmod(0o711)  # jobs come through, and see no names
     except BlockingIOError:
         raise DispyError(f"a node that uses {root} is running already") from None
     except OSError as error:

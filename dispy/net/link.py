@@ -25,7 +25,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
-from dispy.net.secure import Transport
+from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
     Frame,
@@ -111,6 +111,10 @@ class Link:
         except OSError:
             return ""
         return str(name[0]) if isinstance(name, tuple) else ""
+
+    def is_of_other_user(self) -> bool:
+        """Say whether the other side is of another user of this machine, and has proven nothing."""
+        return is_of_other_user(self._sock)
 
     # -- sending
 
@@ -257,6 +261,10 @@ class Link:
             raise FrameRefused(f"its certificate is for a {allowed}, not for a {theirs.role}")
         self._decoder.trust()
         return theirs
+
+    def limit_bulk(self, lets_in: Callable[[int], bool]) -> None:
+        """Ask before memory is taken for a frame's buffers; those not let in come as `dropped`."""
+        self._decoder.lets_in = lets_in
 
     def read(
         self, handle: Callable[[Frame], None], turn_over: Callable[[], None] | None = None

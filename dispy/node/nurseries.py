@@ -1,11 +1,14 @@
 """The nursery that a node keeps warm, and those that are on their way out."""
 
+import logging
 from typing import Protocol
 
 from gevent.pool import Group
 
 from dispy.node.confinement import Confinement
 from dispy.node.nursery import NurseryProcess
+
+logger = logging.getLogger("dispy.node")
 
 
 class Processes(Protocol):
@@ -26,7 +29,13 @@ class Nurseries:
         self.prepare()
 
     def prepare(self) -> None:
-        """Start a nursery if none is ready."""
+        """Start a nursery if none is ready, and descriptors are left for it."""
+        try:
+            self._fill()
+        except OSError as error:
+            logger.debug("no nursery is kept ready: %s", error)
+
+    def _fill(self) -> None:
         if self._spare is not None and self._spare.ended:  # somebody else killed it
             self.end(self._spare)
             self._spare = None
@@ -34,8 +43,8 @@ class Nurseries:
             self._spare = NurseryProcess(self._confinement)
 
     def take(self) -> NurseryProcess:
-        """Return a nursery that has no computation yet."""
-        self.prepare()
+        """Return a nursery that has no computation yet; raises OSError."""
+        self._fill()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
         return nursery

@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import signal
 from typing import Any
 
 import gevent
@@ -13,7 +11,8 @@ from dispy.net.link import Link
 from dispy.node.confinement import Confinement
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
-from dispy.system.processes import descendants, widen
+from dispy.system.processes import children, descendants, widen
+from dispy.system.reach import belongs_to, kill_all
 
 logger = logging.getLogger("dispy.node")
 
@@ -41,8 +40,8 @@ class NurseryProcess:
                 self._confinement.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=self._confinement.environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
+                **self._confinement.start,
             )
         except OSError as error:
             logger.error("cannot start a process: %s", error.strerror or error)
@@ -62,6 +61,22 @@ class NurseryProcess:
         self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
         theirs.close()
         return Link(ours, shares_memory=True)
+
+    @property
+    def uid(self) -> int | None:
+        """The number of the user as whom it and its workers run; None: of the node's own."""
+        return None if self._confinement.user is None else self._confinement.user.uid
+
+    def worker_pid(self, said: int) -> int | None:
+        """Return the id of a worker that it says it has forked.
+
+        None: that has ended already, or is none. What runs as another user is not believed: it
+        could name any process of this machine, and have it killed.
+        """
+        if self.uid is None:
+            return said
+        forked = self._process is not None and said in children(self._process.pid)
+        return said if forked and belongs_to(said, self.uid) else None
 
     @property
     def ended(self) -> bool:
@@ -85,9 +100,7 @@ class NurseryProcess:
             return
         started = descendants(self._process.pid)
         self._process.kill()
-        for pid in started:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(started, self.uid)
 
     def end(self) -> None:
         """End it with all its workers; returns when the process is gone."""

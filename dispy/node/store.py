@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from dispy.model.errors import DispyError
+from dispy.node.quotas import Account
 from dispy.shipping.contents import new_digest
 from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
 
@@ -53,19 +54,24 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
 
 
 class Store:
-    """Owns its directory; `quota` is in bytes."""
+    """Owns its directory; `quota` is in bytes. `for_others`: jobs of another user read its files,
+    and find those alone whose digests they know."""
 
-    def __init__(self, directory: Path, quota: int) -> None:
+    def __init__(self, directory: Path, quota: int, for_others: bool = False) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         place = Beneath.of(directory.parent).below(directory.name)
         place.remove()  # what a node left that was killed
         with place.opened(make=True) as descriptor:
             self._descriptor = os.dup(descriptor)
         os.close(place.root)
+        self._for_others = for_others
+        if for_others:
+            os.fchmod(self._descriptor, 0o711)
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
+        self._accounts: dict[bytes, Account] = {}  # of those who brought them
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
 
@@ -110,20 +116,28 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
-    def begin(self, digest: bytes, size: int, what: str) -> "Arriving | Comparing":
+    def begin(
+        self, digest: bytes, size: int, what: str, account: Account | None = None
+    ) -> "Arriving | Comparing":
         """Return where a content can be written; `what` names it in errors.
 
-        Of one that is there only the digest is taken. Raises NoRoom where the disk has none for it.
+        Of one that is there only the digest is taken. account: of who brings it, from now on until
+        it goes. Raises NoRoom where the disk has none for it, or the account.
         """
         if digest in self._sizes:
             return Comparing(digest)
+        account = account or Account(0, "")
+        if not account.fits(size):
+            self._make_room(account, size)
+        if not account.fits(size):
+            raise NoRoom(account.why_not(what, size))
         self._shrink(size)
         free = shutil.disk_usage(self._descriptor).free
         if size > free:
             raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
         path = self.directory / f"arriving-{next(self._numbers)}"
         try:
-            return Arriving(self._descriptor, path, digest, size, what)
+            return Arriving(self._descriptor, path, digest, size, what, account)
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
@@ -131,10 +145,14 @@ class Store:
         """Take in what has arrived whole, unless it is there; its digest has been compared."""
         if isinstance(arrived, Comparing) or arrived.digest in self._sizes:
             return
+        if self._for_others:
+            arrived.let_others_read()
         here = self._descriptor
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
         self._sizes[arrived.digest] = arrived.size
         self._arrivals[arrived.digest] = next(self._numbers)
+        self._accounts[arrived.digest] = arrived.account
+        arrived.was_kept = True
         self.used += arrived.size
         self._shrink(0)
 
@@ -145,10 +163,23 @@ class Store:
         for digest in [digest for digest in self._sizes if digest not in self._users]:
             if self.used + coming <= self.quota:
                 return
-            self.used -= self._sizes.pop(digest)
-            del self._arrivals[digest]
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(digest.hex(), dir_fd=self._descriptor)
+            self._remove(digest)
+
+    def _make_room(self, account: Account, coming: int) -> None:
+        """Remove what nobody uses of what one owner has brought, until `coming` bytes fit."""
+        for digest in [digest for digest, whose in self._accounts.items() if whose is account]:
+            if digest not in self._users:
+                self._remove(digest)
+                if account.fits(coming):
+                    return
+
+    def _remove(self, digest: bytes) -> None:
+        size = self._sizes.pop(digest)
+        del self._arrivals[digest]
+        self.used -= size
+        self._accounts.pop(digest).release(size)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(digest.hex(), dir_fd=self._descriptor)
 
 
 class Comparing:
@@ -174,12 +205,22 @@ class Comparing:
 class Arriving:
     """A content on its way into the store: an open file, and the digest so far."""
 
-    def __init__(self, directory: int, path: Path, digest: bytes, size: int, what: str) -> None:
+    def __init__(
+        self,
+        directory: int,
+        path: Path,
+        digest: bytes,
+        size: int,
+        what: str,
+        account: Account,
+    ) -> None:
         """`directory` is the descriptor of the one that `path` lies in."""
+        self.account, self.was_kept = account, False
         self.path, self.digest, self.size, self.what = path, digest, size, what
         self._directory = directory
         self._file = os.open(path.name, NEW_FILE, 0o600, dir_fd=directory)
         self._sum = new_digest()
+        account.take(size)
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """In a thread: append a piece; raises NoRoom."""
@@ -191,6 +232,10 @@ class Arriving:
             raise room_error(self.what, self.size, self.path.parent, error) from None
         self._sum.update(piece)
 
+    def let_others_read(self) -> None:
+        """Let every user of the machine read it, who can enter the directory."""
+        os.fchmod(self._file, 0o444)
+
     @property
     def is_right(self) -> bool:
         """Whether what was written is what was announced."""
@@ -199,5 +244,7 @@ class Arriving:
     def close_and_clear(self) -> None:
         """Free the descriptor, and the file unless it was kept."""
         os.close(self._file)
+        if not self.was_kept:
+            self.account.release(self.size)
         with contextlib.suppress(OSError):
             os.unlink(self.path.name, dir_fd=self._directory)

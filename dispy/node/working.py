@@ -5,22 +5,27 @@ brought it needs it, and is never two files at once: who wants another one under
 waits until those who use it are done. One disk operation at a time, in threads.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import gevent
 from gevent.event import AsyncResult, Event
 from gevent.lock import BoundedSemaphore
 
 from dispy.model.errors import DispyError
-from dispy.net.threads import in_thread
+from dispy.net.threads import Result, in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
 from dispy.node.fetching import Fetching
+from dispy.node.quotas import Account
 from dispy.node.store import Store
 from dispy.shipping.files import Entry
+from dispy.system.beneath import Beneath
+from dispy.system.users import acting_as
 
 logger = logging.getLogger("dispy.node")
 
@@ -57,10 +62,13 @@ class WorkingFiles:
         fetching: Fetching,
         store: Store,
         node: str,
+        disk: Account | None = None,
     ) -> None:
+        """disk: where what is placed is counted."""
         self.directory = directory
         self._directories, self._fetching, self._store = directories, fetching, store
-        self._node = node
+        self._node, self._account = node, disk or Account(0, "")
+        self._sizes: dict[str, int] = {}  # of the files that are counted there
         self._uses: dict[str, _Use] = {}
         self._paths: dict[Hashable, set[str]] = {}  # by user
         self._made: set[str] = set()  # directories for files of single jobs
@@ -110,6 +118,8 @@ class WorkingFiles:
         removal = self._directories.close(self.directory)
         with self._disk:
             in_thread(removal.carry_out)
+        if self.directory.cleanup:  # else its files stay, and count as long as their owner is known
+            self._account.release(sum(self._sizes.values()))
 
     # -- in a greenlet for each call of `bring`
 
@@ -155,7 +165,20 @@ class WorkingFiles:
 
     def _is_there(self, entry: Entry) -> bool:
         with self._disk:
-            return in_thread(placing.has, self.directory.place, entry)
+            found: bool = in_thread(self._inside, placing.has, entry)
+            return found
+
+    def _inside(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """In a thread: call with the directory, as the user whose it is; raises DispyError."""
+        place, user = self.directory.place, self._directories.user
+        if user is None:
+            return function(place, *arguments)
+        try:
+            # The way there is the node's alone.
+            with place.opened() as descriptor, acting_as(user):
+                return function(Beneath(descriptor, place.path), *arguments)
+        except OSError as error:
+            raise DispyError(f"cannot use {place.path}: {error.strerror or error}") from None
 
     def _check_wanted(self, bringing: _Bringing) -> None:
         if bringing.is_over:
@@ -199,6 +222,7 @@ class WorkingFiles:
             return
         was_there = entry.path in bringing.there
         if not was_there:
+            self._count(entry)
             made = in_thread(self._put, entry)
             if bringing.user != ALL_JOBS:
                 self._made.update(made)
@@ -206,16 +230,25 @@ class WorkingFiles:
         if bringing.user == ALL_JOBS:
             self._directories.brought(self.directory, entry, was_there)
 
+    def _count(self, entry: Entry) -> None:
+        """Count a file that is to be placed; raises DispyError where there is no room for it."""
+        size = entry.size if entry.is_file else 0
+        self._account.release(self._sizes.pop(entry.path, 0))
+        if not self._account.fits(size):
+            raise DispyError(self._account.why_not(f"file {entry.path!r}", size))
+        self._account.take(size)
+        self._sizes[entry.path] = size
+
     def _put(self, entry: Entry) -> list[str]:
         """In a thread: place an entry; raises DispyError."""
         if not entry.is_file:
-            return placing.place(self.directory.place, entry, None)
+            return self._inside(placing.place, entry, None)
         try:
             source = self._store.open(entry.digest)
         except OSError:
             raise DispyError(f"file {entry.path!r} was removed while it was needed") from None
         try:
-            return placing.place(self.directory.place, entry, source)
+            return self._inside(placing.place, entry, source)
         finally:
             os.close(source)
 
@@ -223,5 +256,7 @@ class WorkingFiles:
         with self._disk:
             for path in paths:
                 if path not in self._uses and not self._closed:
+                    self._account.release(self._sizes.pop(path, 0))
                     made = frozenset(self._made)
-                    in_thread(placing.remove, self.directory.place, path, made)
+                    with contextlib.suppress(DispyError):
+                        in_thread(self._inside, placing.remove, path, made)

@@ -60,7 +60,7 @@ class Scheduler:
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self._identity, self._name = owner, identity, name
-        self._credentials = credentials
+        self.credentials = credentials
         self._core = Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
@@ -191,7 +191,7 @@ class Scheduler:
 
     def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
         try:
-            transport = dial(sock, self._credentials, host)
+            transport = dial(sock, self.credentials, host)
         except NotProven as error:
             logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
@@ -239,6 +239,7 @@ class Scheduler:
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
+            node.of_other_user = link.is_of_other_user()
             self.nodes.take_in(node)
             self._given.came(node_id)
             node.take_available(hello.details.get("available"))
@@ -290,6 +291,10 @@ class Scheduler:
             jobs = self._given.own_jobs(node, cluster_id, jobs)
             returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
             self._perform(returned, node)
+        elif frame.kind == Kind.FULL:
+            cluster_id, jobs, why = body
+            full = self._core.node_full(node.node_id, cluster_id, jobs, why, monotonic())
+            self._perform(full, node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
         elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):
