@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from queue import Queue
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -246,7 +247,8 @@ class Peer:
 
     def until(self, kind: int) -> Frame:
         """Return the next frame of this kind; fails at the end."""
-        while (frame := self.frame()) is not None:
+        deadline = monotonic() + DEADLINE
+        while (frame := self.frame()) is not None and monotonic() < deadline:
             if frame.kind == kind:
                 return frame
         raise AssertionError(f"{Kind(kind).name} did not come")
