@@ -19,7 +19,7 @@ from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
-from dispy.node.quotas import size_of
+from dispy.node.quotas import size_of, weight_of_table
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
@@ -83,7 +83,7 @@ class Computations:
             self.closings.then_open(key, opening)
             return
         refusal, limits = why_not(self._name, name, settings), {}
-        weight = frame.dropped or size_of(frame.buffers[0])
+        weight = frame.dropped or size_of(frame.buffers[0]) + weight_of_table(settings)
         if frame.dropped or not owner.memory.fits(weight):
             refusal = f"on node {self._name}: {owner.memory.why_not('its code', weight)}"
         if refusal is None:
@@ -163,13 +163,18 @@ class Computations:
 
     def place(self, owner: Owner, number: int, token: int, table: dict[str, Any]) -> None:
         """Put files into a computation's directory (PLACE); its owner is told PLACED."""
-        processes = self._table.get((owner.owner_id, number))
+        processes, weight = self._table.get((owner.owner_id, number)), weight_of_table(table)
+        owner.memory.take(weight)
 
         def tell(why: str | None) -> None:
+            owner.memory.release(weight)
             owner.tell(Kind.PLACED, [number, token, why])
 
         if processes is None:
             tell(f"on node {self._name}: the computation is not there")
+            return
+        if not owner.memory.fits(0):
+            tell(f"on node {self._name}: {owner.memory.why_not('its list of files', weight)}")
             return
         try:
             entries = check(table.get("files"), self._size_limit)

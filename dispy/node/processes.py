@@ -15,7 +15,7 @@ from dispy.net.link import Link
 from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
-from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_options
+from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_table
 from dispy.node.streaming import Streaming
 from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
@@ -255,7 +255,7 @@ class ComputationProcesses:
         weight = weight_of_jobs(payloads)
         for job, table in options.items():
             self.options[job] = table
-            self._weights[job] = weight_of_options(table)
+            self._weights[job] = weight_of_table(table)
             weight += self._weights[job]
         self._weight += weight
         self._memory.take(weight)
