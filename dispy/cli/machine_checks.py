@@ -298,7 +298,7 @@ def _who_answers(reachable: list[Network], port: int) -> Check:
     with Asker() as asker:
         for network in reachable:
             asker.ask(network.broadcast, port)
-        for here, address in asker.answers(ANSWER_SECONDS):
+        for here, address, _ in asker.answers(ANSWER_SECONDS):
             nodes.setdefault(here.identity, f"{here.name} at {address} port {here.port}")
     if not nodes:
         return Check(OK, "nodes", "none answers a broadcast; `dispy node` starts one")

@@ -6,6 +6,7 @@ from typing import Protocol
 from gevent.pool import Group
 
 from dispy.node.confinement import Confinement
+from dispy.node.joblog import JobLog
 from dispy.node.nursery import NurseryProcess
 
 logger = logging.getLogger("dispy.node")
@@ -23,6 +24,7 @@ class Nurseries:
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
+        self._log = JobLog() if confinement.user is not None else None
         self._ending = Group()
         self._stopped = False
         self._spare: NurseryProcess | None = None
@@ -40,7 +42,7 @@ class Nurseries:
             self.end(self._spare)
             self._spare = None
         if self._spare is None and not self._stopped:
-            self._spare = NurseryProcess(self._confinement)
+            self._spare = NurseryProcess(self._confinement, self._log)
 
     def take(self) -> NurseryProcess:
         """Return a nursery that has no computation yet; raises OSError."""
@@ -59,3 +61,5 @@ class Nurseries:
         if self._spare is not None:
             self.end(self._spare)
         self._ending.join()
+        if self._log is not None:
+            self._log.stop()

@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import signal
 from typing import Any
 
 import gevent
@@ -11,9 +9,11 @@ from gevent import socket, subprocess
 
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement
+from dispy.node.joblog import JobLog
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
-from dispy.system.processes import descendants, widen
+from dispy.system.processes import children, descendants, widen
+from dispy.system.reach import belongs_to, kill_all
 
 logger = logging.getLogger("dispy.node")
 
@@ -24,12 +24,13 @@ BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 class NurseryProcess:
     """A nursery that was started before anybody needed it, and then got one computation."""
 
-    def __init__(self, confinement: Confinement) -> None:
-        self._confinement = confinement
+    def __init__(self, confinement: Confinement, log: JobLog | None = None) -> None:
+        """log: where what it says goes; None: to where this process's does."""
+        self._confinement, self._log = confinement, log
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link = Link(ours, shares_memory=True)
+        self.link = self._link(ours)
         self._process: subprocess.Popen | None = None
         self.busy = False  # it runs code of the user's itself, and hears nothing
         # Starting a process waits a little, which a handler of frames must not.
@@ -41,6 +42,8 @@ class NurseryProcess:
                 self._confinement.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=self._log and self._log.descriptor,
+                stderr=self._log and self._log.descriptor,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
                 **self._confinement.start,
             )
@@ -61,7 +64,26 @@ class NurseryProcess:
             widen(sock)
         self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
         theirs.close()
-        return Link(ours, shares_memory=True)
+        return self._link(ours)
+
+    def _link(self, sock: socket.socket) -> Link:
+        return Link(sock, shares_memory=True, trusts_memory=self._confinement.user is None)
+
+    @property
+    def uid(self) -> int | None:
+        """The number of the user as whom it and its workers run; None: of the node's own."""
+        return None if self._confinement.user is None else self._confinement.user.uid
+
+    def worker_pid(self, said: int) -> int | None:
+        """Return the id of a worker that it says it has forked.
+
+        None: that has ended already, or is none. What runs as another user is not believed: it
+        could name any process of this machine, and have it killed.
+        """
+        if self.uid is None:
+            return said
+        forked = self._process is not None and said in children(self._process.pid)
+        return said if forked and belongs_to(said, self.uid) else None
 
     @property
     def ended(self) -> bool:
@@ -85,9 +107,7 @@ class NurseryProcess:
             return
         started = descendants(self._process.pid)
         self._process.kill()
-        for pid in started:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(started, self.uid)
 
     def end(self) -> None:
         """End it with all its workers; returns when the process is gone."""

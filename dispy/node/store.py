@@ -1,6 +1,7 @@
 """What a node keeps by its digest: files and values that computations and jobs have named.
 
-Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
+Shared by all owners, and kept once. That an owner knows a digest is no reason to let it have what
+lies under it: see `Fetching.has`.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
 A file counts as there only when it is whole and its digest was compared. Its files are reached by
 the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
@@ -18,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from dispy.model.errors import DispyError
+from dispy.node.quotas import Account
 from dispy.shipping.contents import new_digest
 from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
 
@@ -68,6 +70,8 @@ class Store:
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
+        self._accounts: dict[bytes, Account] = {}  # of those who brought them
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
 
@@ -81,6 +85,15 @@ class Store:
             return None
         self._sizes.move_to_end(digest)
         return self._place(digest)
+
+    def arrival(self, digest: bytes) -> int | None:
+        """Return a number that this content has until it goes, None if it is not there."""
+        return self._arrivals.get(digest)
+
+    @property
+    def contents(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
 
     def open(self, digest: bytes) -> int:
         """In a thread: return a descriptor of a content that is there; raises OSError."""
@@ -103,30 +116,44 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
-    def begin(self, digest: bytes, size: int, what: str) -> "Arriving":
+    def begin(
+        self, digest: bytes, size: int, what: str, account: Account | None = None
+    ) -> "Arriving | Comparing":
         """Return where a content can be written; `what` names it in errors.
 
-        Raises NoRoom where the disk has none for it.
+        Of one that is there only the digest is taken. account: of who brings it, from now on until
+        it goes. Raises NoRoom where the disk has none for it, or the account.
         """
+        if digest in self._sizes:
+            return Comparing(digest)
+        account = account or Account(0, "")
+        if not account.fits(size):
+            self._make_room(account, size)
+        if not account.fits(size):
+            raise NoRoom(account.why_not(what, size))
         self._shrink(size)
         free = shutil.disk_usage(self._descriptor).free
         if size > free:
             raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
         path = self.directory / f"arriving-{next(self._numbers)}"
         try:
-            return Arriving(self._descriptor, path, digest, size, what)
+            return Arriving(self._descriptor, path, digest, size, what, account)
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
-    def keep(self, arrived: "Arriving") -> None:
-        """Take in what has arrived whole; its digest has been compared."""
+    def keep(self, arrived: "Arriving | Comparing") -> None:
+        """Take in what has arrived whole, unless it is there; its digest has been compared."""
+        if isinstance(arrived, Comparing) or arrived.digest in self._sizes:
+            return
         if self._for_others:
             arrived.let_others_read()
         here = self._descriptor
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
-        if arrived.digest not in self._sizes:
-            self._sizes[arrived.digest] = arrived.size
-            self.used += arrived.size
+        self._sizes[arrived.digest] = arrived.size
+        self._arrivals[arrived.digest] = next(self._numbers)
+        self._accounts[arrived.digest] = arrived.account
+        arrived.was_kept = True
+        self.used += arrived.size
         self._shrink(0)
 
     def _shrink(self, coming: int) -> None:
@@ -136,20 +163,64 @@ class Store:
         for digest in [digest for digest in self._sizes if digest not in self._users]:
             if self.used + coming <= self.quota:
                 return
-            self.used -= self._sizes.pop(digest)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(digest.hex(), dir_fd=self._descriptor)
+            self._remove(digest)
+
+    def _make_room(self, account: Account, coming: int) -> None:
+        """Remove what nobody uses of what one owner has brought, until `coming` bytes fit."""
+        for digest in [digest for digest, whose in self._accounts.items() if whose is account]:
+            if digest not in self._users:
+                self._remove(digest)
+                if account.fits(coming):
+                    return
+
+    def _remove(self, digest: bytes) -> None:
+        size = self._sizes.pop(digest)
+        del self._arrivals[digest]
+        self.used -= size
+        self._accounts.pop(digest).release(size)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(digest.hex(), dir_fd=self._descriptor)
+
+
+class Comparing:
+    """A content that comes from one more owner, and is there; used as `Arriving`."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self._sum = new_digest()
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """In a thread: take the next piece into account."""
+        self._sum.update(piece)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether this owner has the content that is there."""
+        return self._sum.digest() == self.digest
+
+    def close_and_clear(self) -> None:
+        """Do nothing: there is nothing to free."""
 
 
 class Arriving:
     """A content on its way into the store: an open file, and the digest so far."""
 
-    def __init__(self, directory: int, path: Path, digest: bytes, size: int, what: str) -> None:
+    def __init__(
+        self,
+        directory: int,
+        path: Path,
+        digest: bytes,
+        size: int,
+        what: str,
+        account: Account,
+    ) -> None:
         """`directory` is the descriptor of the one that `path` lies in."""
+        self.account, self.was_kept = account, False
         self.path, self.digest, self.size, self.what = path, digest, size, what
         self._directory = directory
         self._file = os.open(path.name, NEW_FILE, 0o600, dir_fd=directory)
         self._sum = new_digest()
+        account.take(size)
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """In a thread: append a piece; raises NoRoom."""
@@ -173,5 +244,7 @@ class Arriving:
     def close_and_clear(self) -> None:
         """Free the descriptor, and the file unless it was kept."""
         os.close(self._file)
+        if not self.was_kept:
+            self.account.release(self.size)
         with contextlib.suppress(OSError):
             os.unlink(self.path.name, dir_fd=self._directory)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from queue import Queue
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -246,7 +247,8 @@ class Peer:
 
     def until(self, kind: int) -> Frame:
         """Return the next frame of this kind; fails at the end."""
-        while (frame := self.frame()) is not None:
+        deadline = monotonic() + DEADLINE
+        while (frame := self.frame()) is not None and monotonic() < deadline:
             if frame.kind == kind:
                 return frame
         raise AssertionError(f"{Kind(kind).name} did not come")
@@ -350,7 +352,7 @@ class Impostor:
         self._listening = socket.create_server((host, port))
         self.host, self.port, self._behave = host, port, behave
         self._connected = threading.Condition()
-        self._connections = 0
+        self.connections = 0
         self.failures: list[BaseException] = []
         self._peers: list[Peer] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -359,7 +361,7 @@ class Impostor:
     def wait_for_connections(self, count: int) -> None:
         """Wait until so many have come."""
         with self._connected:
-            assert self._connected.wait_for(lambda: self._connections >= count, DEADLINE)
+            assert self._connected.wait_for(lambda: self.connections >= count, DEADLINE)
 
     def _accept(self) -> None:
         while True:
@@ -368,7 +370,7 @@ class Impostor:
             except OSError:
                 return
             with self._connected:
-                self._connections += 1
+                self.connections += 1
                 self._connected.notify_all()
             self._peers.append(Peer(sock))
             thread = threading.Thread(target=self._serve, args=(self._peers[-1],))

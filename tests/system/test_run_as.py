@@ -274,6 +274,69 @@ def test_a_cancelled_job_and_what_it_started_end(
         time.sleep(0.01)
 
 
+def test_a_nursery_that_names_another_process_has_no_signal_sent_to_it(
+    node: RunningNode, open_cluster: Open, open_directory: Path  # noqa: F811
+) -> None:  # fmt: skip
+    open_directory.chmod(0o1777)
+    victim = subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
+    pid, forked = victim.pid, 53
+
+    def lie() -> int:
+        import gc
+
+        (channel,) = [each for each in gc.get_objects() if type(each).__name__ == "Channel"]
+        tell = channel.send
+        channel.send = lambda kind, body: tell(kind, [body[0], pid] if kind == forked else body)
+        return 0
+
+    def mark(path: str) -> None:
+        import os
+        import time
+
+        os.close(os.open(path, os.O_CREAT))
+        time.sleep(1000)
+
+    with victim:
+        cluster = open_cluster(mark, nodes=[node.host], setup=lie, isolation="worker")
+        job = cluster.submit(str(open_directory / "mark"))
+        deadline = time.monotonic() + DEADLINE
+        while not (open_directory / "mark").exists():
+            assert time.monotonic() < deadline, job.why()
+            time.sleep(0.01)
+        cluster.cancel(job)
+        cluster.close(timeout=0, terminate=True)
+        assert job.finish.wait(timeout=DEADLINE)
+        assert victim.stdin is not None
+        victim.stdin.close()
+        assert victim.wait(timeout=DEADLINE) == 0, "it ended by itself"
+
+
+def test_jobs_write_to_the_nodes_log_without_holding_it(
+    start_node: Start, open_cluster: Open, open_directory: Path  # noqa: F811
+) -> None:  # fmt: skip
+    def look() -> list[str]:
+        import os
+
+        dispynode_logger.info("said by a job")  # type: ignore[name-defined]  # noqa: F821
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
+            except FileNotFoundError:  # that of the listing itself
+                continue
+        return found
+
+    python, environment = python_for_all()
+    node = start_node("--run-as=nobody", directory=open_directory, python=python, **environment)
+    log = [os.readlink(f"/proc/{node.process.pid}/fd/{number}") for number in range(3)]
+    cluster = open_cluster(look, nodes=[node.host])
+    held = cluster.submit()()
+    cluster.close()
+    assert not (set(log) - {"/dev/null"}) & set(held)
+    assert node.end() == 0
+    assert "dispynode - said by a job" in node.said
+
+
 # -- what is refused at the start
 
 
