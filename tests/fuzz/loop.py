@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import gevent
-from gevent import get_hub, socket
+from gevent import get_hub
 
 from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, encode_frame
 from dispy.system import processes
@@ -83,10 +83,10 @@ def turn(count: int = TURNS) -> None:
 
 
 class Wire:
-    """The fuzzer's end of a connection: `theirs` is the other."""
+    """The fuzzer's end of a connection."""
 
-    def __init__(self) -> None:
-        self._ours, self.theirs = socket.socketpair()
+    def __init__(self, sock: Any) -> None:
+        self._ours = sock
         self._ours.setblocking(False)
         self._decoder = FrameDecoder()
         self.ended = False

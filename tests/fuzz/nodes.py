@@ -15,9 +15,11 @@ import gevent
 from fuzz import messages
 from fuzz.choices import Choices
 from fuzz.loop import MEMORY, Failures, Wire, alone, turn
+from gevent import socket
 
 from dispy.net.link import Link
 from dispy.node import nurseries
+from dispy.node.nursery import NurseryProcess
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
 from dispy.protocol.handshake import Hello
@@ -33,32 +35,22 @@ CLEANED = messages.TABLES[Kind.CLEANED]
 FROM_WORKERS = [Kind.DONE, Kind.GIVEN_BACK, Kind.INTERIM, Kind.FILE, Kind.RETIRE]
 
 
-class PlayedNursery:
-    """Stands in for a nursery's process."""
+class PlayedNursery(NurseryProcess):
+    """One without a process: the fuzzer has the other ends of its sockets."""
 
     made: list["PlayedNursery"] = []
 
-    def __init__(self, confinement: Any) -> None:
-        self.wire = Wire()
-        self.link = Link(self.wire.theirs, shares_memory=True)
+    def _start(self, theirs: Any) -> None:
+        self.wire = Wire(theirs)
         self.workers: list[tuple[Wire, int]] = []  # and a copy of its journal
         self.unborn: list[int] = []  # workers that the node does not know to run
-        self.busy = self.ended = False
         PlayedNursery.made.append(self)
 
-    def load(self, name: str, settings: dict[str, Any], content: Any) -> None:
-        self.busy = True
-        self.link.send(Kind.LOAD, [name, settings], [content])
-
     def fork(self, worker_id: int, journal: int) -> Link:
-        wire = Wire()
+        ours, theirs = socket.socketpair()
         self.unborn.append(worker_id)
-        self.workers.append((wire, os.dup(journal)))
-        return Link(wire.theirs, shares_memory=True)
-
-    def clean(self) -> None:
-        self.busy = True
-        self.link.send(Kind.CLEAN, [])
+        self.workers.append((Wire(theirs), os.dup(journal)))
+        return self._link(ours)
 
     def interrupt(self) -> None:
         self.wire.close()
@@ -66,15 +58,14 @@ class PlayedNursery:
     kill = interrupt
 
     def end(self) -> None:
-        self.link.close()
+        super().end()
         self.close()
 
     def close(self) -> None:
         self.wire.close()
         for wire, journal in self.workers:
             wire.close()
-            if journal >= 0:
-                os.close(journal)
+            os.close(journal)
         self.workers.clear()
 
 
@@ -90,13 +81,14 @@ class Play:
 
     def connect(self, identity: str) -> None:
         """Serve a client as a listener does."""
-        wire = Wire()
+        ours, theirs = socket.socketpair()
+        wire = Wire(ours)
         self.clients.append(wire)
         wire.send(messages.hello(self.choices, "client", identity))
-        self.greenlets.append(gevent.spawn(self._serve, wire))
+        self.greenlets.append(gevent.spawn(self._serve, theirs))
 
-    def _serve(self, wire: Wire) -> None:
-        link = Link(wire.theirs, reads_always=False)
+    def _serve(self, sock: Any) -> None:
+        link = Link(sock, reads_always=False)
         try:
             ours = Hello("node", self.node.identity, "n", details={"cpus": 2})
             hello = link.exchange_hello(ours, "client")

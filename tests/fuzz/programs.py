@@ -18,6 +18,7 @@ import gevent
 from fuzz import messages
 from fuzz.choices import Choices
 from fuzz.loop import MEMORY, Failures, Wire, alone, turn
+from gevent import socket
 
 from dispy.client import cluster as clusters
 from dispy.client import opening, receiving
@@ -149,14 +150,15 @@ class Play:
 
     def connect(self, identity: str) -> None:
         """Serve a node as the keeper of its address does."""
-        wire = Wire()
+        ours, theirs = socket.socketpair()
+        wire = Wire(ours)
         self.wires.append(wire)
         wire.send(messages.hello(self.choices, "node", identity))
         shares_memory = bool(self.choices.below(2))
-        self.greenlets.append(gevent.spawn(self._serve, wire, identity, shares_memory))
+        self.greenlets.append(gevent.spawn(self._serve, theirs, identity, shares_memory))
 
-    def _serve(self, wire: Wire, identity: str, shares_memory: bool) -> None:
-        link = Link(wire.theirs, shares_memory=shares_memory)
+    def _serve(self, sock: Any, identity: str, shares_memory: bool) -> None:
+        link = Link(sock, shares_memory=shares_memory)
         before = self.known.get(identity)
         node, _ = self.scheduler._serve(link, "127.0.0.1", 51348, before)
         if node is not None:
