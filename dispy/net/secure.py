@@ -19,8 +19,7 @@ from gevent.socket import AF_INET, AF_INET6, MSG_PEEK, socket, wait_read
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.net.credentials import current
-from dispy.protocol.frames import FrameRefused, encode_head
-from dispy.protocol.handshake import accept_hello, hello_decoder
+from dispy.protocol.frames import HEADER, encode_head
 from dispy.protocol.messages import Kind
 from dispy.system import peers
 from dispy.system.network import is_loopback
@@ -120,7 +119,8 @@ def _check_whose_node(sock: socket) -> None:
     try:
         user = peers.wait_for_user(sock, PROOF_SECONDS, gevent.sleep)
     except ConnectionResetError:
-        _hear_refusal(sock)
+        if _has_refused(sock):
+            return
         raise
     if user is None:
         raise OfOtherUser(_UNKNOWN)
@@ -143,17 +143,10 @@ def _check_whose_program(sock: socket) -> None:
     raise OfOtherUser(whose)
 
 
-def _hear_refusal(sock: socket) -> None:
-    """Raise NotProven with what a node said that has closed the connection, if it refused us."""
-    decoder = hello_decoder()
-    try:
-        decoder.feed(sock.recv(STRANGERS_BYTES))
-        frame = decoder.next_frame()
-        if frame is not None and frame.kind == Kind.REFUSE:
-            accept_hello(frame, "node")
-    except FrameRefused as refusal:
-        said = str(refusal)
-        raise (OfOtherUser if said == OTHER_USER else NotProven)(said) from None
+def _has_refused(sock: socket) -> bool:
+    """Say whether a node that has closed the connection said why; whoever reads it is told."""
+    head = sock.recv(HEADER.size, MSG_PEEK)
+    return len(head) == HEADER.size and HEADER.unpack(head)[1] == Kind.REFUSE
 
 
 def whose_node(user: int) -> str:
