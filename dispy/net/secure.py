@@ -10,6 +10,7 @@ of a handshake. All of it within PROOF_SECONDS.
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
 import gevent
@@ -69,8 +70,13 @@ def dial(sock: socket, credentials: Credentials, host: str = "") -> Transport:
         return prove(sock, current(credentials), host)
 
 
-def accept(sock: socket, credentials: Credentials) -> Transport:
-    """Have whoever connected to us prove itself, and do so too; as `dial`."""
+def accept(
+    sock: socket, credentials: Credentials, take_turn: Callable[[], None] = lambda: None
+) -> Transport:
+    """Have whoever connected to us prove itself, and do so too; as `dial`.
+
+    take_turn: waits until a handshake may begin, which costs a millisecond of processor.
+    """
     with _closed_unless_proven(sock):
         if not credentials.protected and not credentials.insecure:
             _check_whose_program(sock)
@@ -84,8 +90,14 @@ def accept(sock: socket, credentials: Credentials) -> Transport:
         if not is_tls:
             _refuse_plainly(sock, WANTS_PROOF)
             raise NotProven("it came without a secret or a certificate")
+        from dispy.net.opening import NoOpening, wait_for_opening
         from dispy.net.proving import prove
 
+        try:
+            wait_for_opening(sock)
+        except NoOpening as error:
+            raise NotProven(f"its TLS handshake failed: {error}") from None
+        take_turn()
         return prove(sock, current(credentials), None)
 
 

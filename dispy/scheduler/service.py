@@ -194,7 +194,8 @@ class Scheduler:
         try:
             transport = dial(sock, self.credentials, host)
         except NotProven as error:
-            logger.warning("node at %s, port %d is refused: %s", host, port, error)
+            if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
+                logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
         except OSError as error:
             return None, LinkEnd(f"no proof: {error.strerror or error}")
