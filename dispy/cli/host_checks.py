@@ -70,12 +70,12 @@ def _unreachable(
     if isinstance(error, OfOtherUser) or str(error) == OTHER_USER:
         finding = f"its node is refused: {error}" if isinstance(error, OfOtherUser) else OTHERS
         return Check(PROBLEM, subject, finding, SHARE)
+    if str(error) == WANTS_PROOF:
+        finding = "its node asks for a secret or a certificate, and there is none here"
+        return Check(PROBLEM, subject, finding, "`dispy secret` says how to bring it here")
     if isinstance(error, NotProven):
         advice = "`dispy secret --check` on both machines shows whether they have the same secret"
         return Check(PROBLEM, subject, f"its node is refused: {error}", advice)
-    if isinstance(error, FrameRefused) and str(error) == WANTS_PROOF:
-        finding = "its node asks for a secret or a certificate, and there is none here"
-        return Check(PROBLEM, subject, finding, "`dispy secret` says how to bring it here")
     if isinstance(error, FrameRefused):
         advice = f"If it is a dispy node, run the same version on both: dispy {__version__}"
         finding = f"what listens on TCP port {port} is no node that we understand: {error}"

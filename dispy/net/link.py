@@ -32,6 +32,7 @@ from dispy.protocol.frames import (
     FrameDecoder,
     FrameRefused,
     Shared,
+    TakeShared,
     attach_sources,
     encode_chunks,
     encode_head,
@@ -57,9 +58,10 @@ Pieces = list[bytes | memoryview]
 
 
 class _WithDescriptors(bytes):
-    """A piece of the wire with which descriptors go."""
+    """A piece of the wire with which descriptors go, and what keeps these open until then."""
 
     descriptors: list[int]
+    sources: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ class Link:
             buffers = [b.source.view() if isinstance(b, Shared) else b for b in buffers]
             return buffers, encode_head(kind, body, buffers)
         head = _WithDescriptors(encode_head(kind, body, buffers))
-        head.descriptors = [buffer.source.descriptor for buffer in shared]
+        head.sources = [buffer.source for buffer in shared]
+        head.descriptors = [source.descriptor for source in head.sources]
         return buffers, head
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
@@ -269,6 +272,10 @@ class Link:
             raise FrameRefused(f"its certificate is for a {allowed}, not for a {theirs.role}")
         self._decoder.trust()
         return theirs
+
+    def receive_into(self, take_shared: TakeShared) -> None:
+        """Receive buffers where `take_shared` says, as far as it does."""
+        self._decoder.take_shared = take_shared
 
     def limit_bulk(self, lets_in: Callable[[int], bool]) -> None:
         """Ask before memory is taken for a frame's buffers; those not let in come as `dropped`."""

@@ -14,6 +14,7 @@ from dispy.model.limits import WATCHED, check_limits
 from dispy.node.closing import Closings
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
+from dispy.node.lending import WORKERS_SEGMENTS
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
@@ -26,6 +27,7 @@ from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
+from dispy.system.segments import POOL_SEGMENTS
 
 logger = logging.getLogger("dispy.node")
 
@@ -131,13 +133,13 @@ class Computations:
             "dispy_node_ip_addr": self._address,
             "dispy_job_path": str(place.path),
         }
-        shares = owner.link is not None and owner.link.shares_memory
+        segments = POOL_SEGMENTS if owner.shares_memory else WORKERS_SEGMENTS
         settings = {
             "program": bool(settings.get("program")),
             "java": str(settings.get("java")),
             "names": provided,
             "path": self._path,
-            "shares_memory": shares,
+            "segments": segments,
             "isolation": settings.get("isolation"),
             "cpus": width,
             "stream": processes.streams,

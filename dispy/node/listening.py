@@ -70,8 +70,8 @@ class Listener:
                 )
         except FrameRefused as error:
             # Who comes and goes without a word only looked whether somebody is here.
-            level = logging.WARNING if link.received_bytes > len(KNOCK) else logging.DEBUG
-            logger.log(level, "refused %s: %s", guest.address, error)
+            if link.received_bytes > len(KNOCK):
+                guest.refuse(error)
             link.send(Kind.REFUSE, [str(error)])
         except OSError as error:
             logger.debug("%s did not say who it is: %s", guest.address, error)

@@ -201,6 +201,8 @@ class Running:
         if owner is None or processes is None:
             return  # closed; what it still says is of no use
         worker.last_heard = monotonic()
+        if frame.buffers and not owner.shares_memory:
+            frame.buffers = worker.views.of(frame.buffers)
         if frame.kind == Kind.DONE:
             self._done(owner, key, worker, frame)
         elif frame.kind == Kind.GIVEN_BACK:
@@ -236,6 +238,8 @@ class Running:
         if jobs != list(islice(fed, len(jobs))):
             raise FrameRefused("a worker answered for jobs that it was not given")
         processes = self._computations[key]
+        for at, extra in frame.body[4]:
+            owner.segments.done(processes.payloads.get(jobs[at]), extra)
         processes.forget(jobs)
         processes.fruitless = 0
         worker.interrupted = None

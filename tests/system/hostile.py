@@ -296,9 +296,15 @@ class Attack:
             before, self._told = self._told, len(self.node.said)
             return self.node.said[before:]
 
-    def connect(self) -> Peer:
-        """Return a connection on which nothing has been said."""
-        sock = socket.create_connection((self.node.host, self.node.port), timeout=DEADLINE)
+    def connect(self, source: str = "") -> Peer:
+        """Return a connection on which nothing has been said, each from an address of its own.
+
+        What a node allows an address, and says of it, is the same for each.
+        """
+        number = len(self._peers)
+        source = source or f"127.66.{number // 250}.{number % 250 + 1}"
+        place = (self.node.host, self.node.port)
+        sock = socket.create_connection(place, DEADLINE, (source, 0))
         self._peers.append(Peer(sock))
         return self._peers[-1]
 

@@ -304,8 +304,9 @@ def test_announcements_without_our_secret_are_not_dialled(start_node, tmp_path) 
     node = start_node("--cpus=1", secret)
     place = f"127.4.{os.getpid() % 250}.9"
     with (
-        closing(Impostor(place, lambda peer: None)) as impostor,
         closing(Honest(tmp_path)) as program,
+        # Who dials it is told to end, and the test waits for nothing.
+        closing(Impostor(place, lambda peer: program.program.say("enough"))) as impostor,
         socket.socket(type=socket.SOCK_DGRAM) as liar,
     ):
         program.wait_for("9")  # it has run a job, on the node that has proven itself
