@@ -293,7 +293,8 @@ class Scheduler:
             self._perform(returned, node)
         elif frame.kind == Kind.FULL:
             cluster_id, jobs, why = body
-            full = self._core.node_full(node.node_id, cluster_id, jobs, why, monotonic())
+            jobs = self._given.own_jobs(node, cluster_id, jobs)
+            full = self._core.node_full(node.node_id, cluster_id, list(jobs), why, monotonic())
             self._perform(full, node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
