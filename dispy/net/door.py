@@ -9,7 +9,7 @@ import errno
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from time import monotonic
+from time import monotonic, thread_time
 
 import gevent
 from gevent import socket
@@ -23,7 +23,8 @@ from dispy.protocol.turns import Turns
 from dispy.system.processes import descriptor_limit
 
 BATCH = 16  # connections that are taken at once
-CROWDED_SECONDS = 0.01  # between two batches while there are too many strangers
+CROWDED_SECONDS = 0.01  # between two batches while there are too many strangers, at least
+CROWDED_RESTS = 30.0  # for each second of processor that a batch took
 NO_ROOM_SECONDS = 0.1  # before the next attempt, when there is no descriptor left
 NO_ROOM_TOLD_SECONDS = 60.0  # between two words of it
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -114,6 +115,7 @@ class Door:
         self._listening.settimeout(0)
         while True:
             socket.wait_read(self._listening.fileno())
+            began = thread_time()
             try:
                 crowded = self._accept_some()
             except OSError as error:
@@ -121,7 +123,8 @@ class Door:
                 self._drop(self._silent.oldest() or self._proving.oldest())
                 gevent.sleep(NO_ROOM_SECONDS)
             else:
-                gevent.sleep(CROWDED_SECONDS if crowded else _NEXT_TURN)
+                rest = max(CROWDED_SECONDS, CROWDED_RESTS * (thread_time() - began))
+                gevent.sleep(rest if crowded else _NEXT_TURN)
 
     def _accept_some(self) -> bool:
         """Take those who wait; return whether there were too many. Raises OSError: no room."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 STRANGERS = 256  # at once in a room: 64 KB each, with OpenSSL's own
 STRANGERS_OF_ONE = 64  # of one network: many programs of one machine may start at once
-EXCHANGES = 250.0  # a second: newcomers of a network for which one of it is dropped
-EXCHANGES_IN_ALL = 500.0  # a second: newcomers for which one of another network is dropped
+EXCHANGES = 100.0  # a second: newcomers of a network for which one of it is dropped
+EXCHANGES_IN_ALL = 200.0  # a second: newcomers for which one of another network is dropped
 CONNECTIONS = 4096  # of known peers: what the memory of a small machine bears
 STRANGER_SECONDS = 5.0  # that a stranger has to prove itself: a slow machine under load
 _PREFIX = 64  # of IPv6: all such addresses belong to one machine

@@ -10,8 +10,9 @@ Options:
   --only=<crowds>  only these rows, with semicolons between them
 
 A node with a secret, a program that runs small jobs on it, and beside them a crowd in a process of
-its own. "elsewhere" is the same crowd at a port that nobody serves but which takes all: what the
-crowd costs the machine. Loopback; run it where nothing else runs.
+its own. "elsewhere" is the same crowd at a plain port of another process: what a crowd costs the
+machine, where its members come again a second after they were dropped. Run it where nothing else
+runs. The last column has what the node itself, without its workers, took.
 """
 
 import os
@@ -27,14 +28,16 @@ import psutil
 from docopt import docopt
 
 ROOT = Path(__file__).parent.parent
-HOST, ELSEWHERE = "127.0.0.9", "127.0.0.10"
+HOST = "127.0.0.9"
+ELSEWHERE = {"kept": "127.0.0.10", "dropped": "127.0.0.11"}  # and what is done with a crowd there
 CROWDS = {
     "none": None,
     "silent": ["--silent", "--sources=1"],
     "slow": ["--sources=1"],
     "slow, 1000 addresses": ["--sources=1000"],
-    "slow, elsewhere": ["--sources=1"],
-    "comes again at once": ["--sources=1", "--pause=0"],
+    "slow, kept elsewhere": ["--sources=1"],
+    "slow, dropped elsewhere": ["--sources=1"],
+    "comes again at once": ["--pause=0"],
     "guesses secrets": ["--guess"],
 }
 PROGRAM = """
@@ -83,7 +86,7 @@ def crowd(name: str, size: int) -> Iterator[None]:
     if options is None:
         yield
         return
-    host = ELSEWHERE if "elsewhere" in name else HOST
+    host = next((place for word, place in ELSEWHERE.items() if word in name), HOST)
     program = str(ROOT / "system" / "crowd.py")
     size = min(size, 32) if "guesses" in name else size
     with process(sys.executable, program, host, f"--size={size}", *options) as started:
@@ -99,7 +102,8 @@ listening = socket.create_server((sys.argv[1], 51348), backlog=4096)
 taken = []
 print("ready", flush=True)
 while True:
-    taken.append(listening.accept()[0])
+    sock = listening.accept()[0]
+    sock.close() if sys.argv[2] == "dropped" else taken.append(sock)
 """
 
 
@@ -123,9 +127,10 @@ def main() -> None:
                 env=environment, stderr=(directory / "log").open("w"),
             )
         )  # fmt: skip
-        taker = stack.enter_context(process(sys.executable, "-c", TAKER, ELSEWHERE))
-        assert taker.stdout is not None
-        taker.stdout.readline()
+        for what, place in ELSEWHERE.items():
+            taker = stack.enter_context(process(sys.executable, "-c", TAKER, place, what))
+            assert taker.stdout is not None
+            taker.stdout.readline()
         path = directory / "program.py"
         path.write_text(PROGRAM)
         program = stack.enter_context(process(sys.executable, str(path), HOST, env=environment))
