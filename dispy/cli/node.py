@@ -6,7 +6,7 @@ Usage:
              [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
              [--client_shutdown] [--secret=<text> | --secret-file=<file>]
              [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
-             [--insecure] [-d | --debug]
+             [--insecure] [--sandbox] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -35,6 +35,9 @@ Options:
                       line
   --insecure          listen on an address that other machines reach, without encryption:
                       anybody who reaches it can run any program here
+  --sandbox           have the jobs of each cluster run in a sandbox of its own (bubblewrap;
+                      Linux): they see neither the machine's files, but for programs, nor its
+                      processes and network
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
@@ -45,7 +48,8 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
 DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE,
-DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES and DISPY_BROADCAST, then from the table [node] of
+DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_SANDBOX, DISPY_SANDBOX_NETWORK,
+DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then from the table [node] of
 ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
@@ -75,12 +79,13 @@ from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.setting import Value
 from dispy.model.settings import processors_to_offer
-from dispy.net.credentials import concerns, load_credentials
+from dispy.net.credentials import concerns, load_credentials, secret_path
 from dispy.net.link import Link
 from dispy.node.confinement import confinement_of, confinement_of_own
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
+from dispy.node.store import let_list
 from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
@@ -148,6 +153,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
     root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
+    confinement = confinement_of(settings, os.environ, root, _private_files(settings))
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
 
@@ -162,7 +168,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         max_file_size=settings["max_file_size"].value,
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
-        confinement=confinement_of(settings, os.environ),
+        confinement=confinement,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)
@@ -184,12 +190,20 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)
     logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, listener.port)
+    if confinement.sandbox is not None:
+        logger.info("%s", confinement.sandbox.told)
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()
     node.stop(why)
     lock.close()
     return 0
+
+
+def _private_files(settings: dict[str, Value]) -> list[str]:
+    """Return the files by which this node proves itself, be they there or not."""
+    named = [settings[name].value for name in ("secret_file", "certfile", "keyfile")]
+    return [secret_path(os.environ), *(os.path.expanduser(path) for path in named if path)]
 
 
 def _check_address(wanted: Value, credentials: Credentials) -> None:
@@ -226,6 +240,7 @@ def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tup
         lock = open(f"{root}.lock", "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         left = {inside.name for inside in root.iterdir()} if root.exists() else set()
+        let_list(root / "store")
         if clean and left:
             shutil.rmtree(root)
         elif left - {KEPT}:  # that is what clients want to find again

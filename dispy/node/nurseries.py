@@ -1,5 +1,6 @@
 """The nursery that a node keeps warm, and those that are on their way out."""
 
+from pathlib import Path
 from typing import Protocol
 
 from gevent.pool import Group
@@ -16,7 +17,10 @@ class Processes(Protocol):
 
 
 class Nurseries:
-    """Has one nursery ready: a new computation starts without waiting for Python."""
+    """Has one nursery ready: a new computation starts without waiting for Python.
+
+    Where there are sandboxes there is none: each is made for its computation (0.1 s).
+    """
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
@@ -27,14 +31,18 @@ class Nurseries:
 
     def prepare(self) -> None:
         """Start a nursery if none is ready."""
+        if self._confinement.sandbox is not None:
+            return
         if self._spare is not None and self._spare.ended:  # somebody else killed it
             self.end(self._spare)
             self._spare = None
         if self._spare is None and not self._stopped:
             self._spare = NurseryProcess(self._confinement)
 
-    def take(self) -> NurseryProcess:
-        """Return a nursery that has no computation yet."""
+    def take(self, directory: Path) -> NurseryProcess:
+        """Return a nursery that has no computation yet, for one that works in a directory."""
+        if self._confinement.sandbox is not None:
+            return NurseryProcess(self._confinement, directory)
         self.prepare()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"

@@ -4,16 +4,19 @@ import contextlib
 import logging
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent import socket, subprocess
 
+from dispy.model.errors import DispyError
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
-from dispy.system.processes import descendants, widen
+from dispy.system.namespaces import pid_here
+from dispy.system.processes import children, descendants, widen
 
 logger = logging.getLogger("dispy.node")
 
@@ -22,10 +25,13 @@ BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 
 
 class NurseryProcess:
-    """A nursery that was started before anybody needed it, and then got one computation."""
+    """A nursery that was started before anybody needed it, and then got one computation.
 
-    def __init__(self, confinement: Confinement) -> None:
-        self._confinement = confinement
+    One in a sandbox is started for its computation, of which it sees nothing but `directory`.
+    """
+
+    def __init__(self, confinement: Confinement, directory: Path | None = None) -> None:
+        self._confinement, self._directory = confinement, directory
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
@@ -36,17 +42,26 @@ class NurseryProcess:
         self._starting = gevent.spawn(self._start, theirs)
 
     def _start(self, theirs: socket.socket) -> None:
+        sandbox, command, passed = self._confinement.sandbox, [], [theirs.fileno()]
         try:
+            if sandbox is None:
+                command = self._confinement.command(*passed)
+            else:
+                assert self._directory is not None, "a sandbox is made for a computation"
+                passed.append(sandbox.open(self._directory))
+                command = self._confinement.command_inside(passed[0], self._directory, passed[1])
             self._process = subprocess.Popen(
-                self._confinement.command(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
+                command,
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 env=self._confinement.environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
             )
-        except OSError as error:
-            logger.error("cannot start a process: %s", error.strerror or error)
+        except (OSError, DispyError) as error:
+            logger.error("cannot start a process: %s", getattr(error, "strerror", None) or error)
         finally:
+            for descriptor in passed[1:]:
+                os.close(descriptor)
             theirs.close()  # without a process our reader finds the end of the stream
 
     def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
@@ -63,6 +78,28 @@ class NurseryProcess:
         theirs.close()
         return Link(ours, shares_memory=True)
 
+    def worker_pid(self, said: int) -> int | None:
+        """Return the id by which we know a worker, of which the nursery says another perhaps.
+
+        None: it has ended already, or there is no such worker.
+        """
+        if self._confinement.sandbox is None:
+            return said
+        nursery = self._pid()
+        return None if nursery is None else pid_here(said, reversed(children(nursery)))
+
+    def _pid(self) -> int | None:
+        """Return the nursery's own id: in a sandbox it is the only child of its process 1."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        pid: int = self._process.pid
+        for _ in range(2 if self._confinement.sandbox is not None else 0):
+            below = children(pid)
+            if not below:
+                return None  # it has not begun, or has ended
+            pid = below[0]
+        return pid
+
     @property
     def ended(self) -> bool:
         """Whether somebody else has ended it."""
@@ -75,9 +112,10 @@ class NurseryProcess:
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that it runs; one that runs none ends."""
-        if self._process is not None:
+        pid = self._pid()
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+                os.kill(pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it by force, with what its code has started."""

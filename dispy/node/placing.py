@@ -38,6 +38,15 @@ def make_below(root: Path, parts: Sequence[str]) -> Path:
         return root.joinpath(*parts)
 
 
+def open_below(root: Path, parts: Sequence[str]) -> int:
+    """Return a descriptor of the directory `root`/`parts`; no link leads there.
+
+    Raises PlaceRefused and OSError.
+    """
+    with _parent(root, "/".join([*parts, "."]), make=False) as (descriptor, _):
+        return os.dup(descriptor)
+
+
 def place(directory: Path, entry: Entry, source: Path | None) -> list[str]:
     """Put an entry where it belongs, over what was there; `source` has a file's content.
 

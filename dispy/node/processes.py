@@ -146,8 +146,11 @@ class WorkerProcess:
         # What a job's own child still holds open must not keep us waiting for the last words.
         gevent.spawn_later(LAST_WORDS_SECONDS, self.link.close)
 
-    def forked(self, pid: int) -> None:
-        """Take the news that it runs; catch up with what it could not be told before."""
+    def forked(self, pid: int | None) -> None:
+        """Take the news that it runs; catch up with what it could not be told before.
+
+        None: it has ended again already, of which there will be news.
+        """
         self.pid = pid
         if self.stopped:
             self.kill()
@@ -280,7 +283,7 @@ class ComputationProcesses:
         elif frame.kind == Kind.FORKED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.forked(frame.body[1])
+                worker.forked(nursery.worker_pid(frame.body[1]))
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:

@@ -73,7 +73,12 @@ class Node:
         )
         self._root = directory
         self._directories = Directories(directory)
-        self._store = Store(directory / "store", store_size or default_quota(directory))
+        confinement = confinement or Confinement()
+        self._store = Store(
+            directory / "store",
+            store_size or default_quota(directory),
+            listed=confinement.sandbox is None,
+        )
         self._computations = Computations(
             name,
             address,
@@ -85,7 +90,7 @@ class Node:
             self._store,
             max_file_size,
             shut_down,
-            confinement or Confinement(),
+            confinement,
         )
         self.stopping = False
         self._spare = Spare(self._owners, self.spare)
@@ -216,4 +221,5 @@ class Node:
             owner.fetching.close()
             if owner.link is not None:
                 owner.link.close()
+        self._store.close()
         self._directories.stop()

@@ -35,6 +35,12 @@ def default_quota(directory: Path) -> int:
     return min(QUOTA_BYTES, shutil.disk_usage(directory).total // DISK_PART)
 
 
+def let_list(directory: Path) -> None:
+    """Have a store's directory listed again, if it is there, so that it can be removed."""
+    with contextlib.suppress(OSError):
+        directory.chmod(0o700)
+
+
 def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
     """Say why a file of `size` bytes could not be written below `directory`."""
     if error.errno not in _FULL:
@@ -50,14 +56,23 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
 class Store:
     """Owns its directory; `quota` is in bytes."""
 
-    def __init__(self, directory: Path, quota: int) -> None:
+    def __init__(self, directory: Path, quota: int, listed: bool = True) -> None:
+        """listed: whether this user can see what is in it; else it takes the name of a content,
+        which only those know who know that content, to open it."""
+        let_list(directory)
         shutil.rmtree(directory, ignore_errors=True)  # what a node left that was killed
         directory.mkdir(parents=True)
         self.directory, self.quota = directory, quota
+        if not listed:
+            directory.chmod(0o300)
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
+
+    def close(self) -> None:
+        """Let the directory be removed."""
+        let_list(self.directory)
 
     def path(self, digest: bytes) -> Path | None:
         """Return where a content lies, None unless it is there; counts as a use of it."""

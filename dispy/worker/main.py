@@ -3,6 +3,8 @@
 `dispy worker --script PATH ARGUMENTS...` runs a Python script, where there is no Python but
 this executable.
 
+`dispy worker --try` ends at once: whether a nursery can be started as it would be.
+
 `--new-privileges` behind FD: programs that jobs start may gain some.
 """
 
@@ -19,6 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[1] == "--script":
         sys.argv = list(arguments[2:])
         runpy.run_path(arguments[2], run_name="__main__")
+        return 0
+    if arguments[1] == "--try":
+        import dispy.worker.nursery  # noqa: F401
+
         return 0
     # Before anything else, because whatever runs from here on may be other people's.
     _give_up_rights(arguments[2:])
