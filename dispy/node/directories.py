@@ -6,7 +6,6 @@ work and runs in a thread; all else on the node's loop.
 """
 
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 from dispy.model.errors import DispyError
 from dispy.node import placing
 from dispy.shipping.files import Entry, why_not_inside
+from dispy.system.beneath import Beneath, PlaceRefused, remove_empty, remove_tree
 
 KEPT = "clients"  # what stays in the node's directory lies below this
 _GOING = "going"  # what is about to be removed
@@ -26,17 +26,22 @@ _GOING = "going"  # what is about to be removed
 class WorkingDirectory:
     """The right of one computation to work in a directory."""
 
-    path: Path
+    place: Beneath
     is_fresh: bool  # nothing was there before, and nobody else works there
     cleanup: bool  # what it brings is removed at its end
     shared: "_Shared | None" = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for those who work there."""
+        return self.place.path
 
 
 @dataclass(slots=True, eq=False)
 class _Shared:
     """A directory with a name, which several computations may use."""
 
-    path: Path
+    place: Beneath
     stays: bool  # it was there before anybody came, or somebody wants it to stay
     users: set[int] = field(default_factory=set)  # ids of WorkingDirectory
     brought: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # by whom
@@ -44,11 +49,11 @@ class _Shared:
 
 
 class Directories:
-    """Owns all directories below the node's own; `root` exists."""
+    """Owns all directories below the node's own; `root` exists, and no job of the node's does."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._shared: dict[Path, _Shared] = {}
+        self._root = Beneath.of(root)
+        self._shared: dict[tuple[str, ...], _Shared] = {}
 
     def open(
         self, owner_id: str, number: int, address: str, settings: dict[str, Any]
@@ -56,34 +61,34 @@ class Directories:
         """Return where a computation works; raises DispyError where its wishes cannot be met."""
         cleanup, wish = settings.get("cleanup", True) is not False, settings.get("dest_path")
         if wish is None and cleanup:
-            name = str(number)
-            if os.path.lexists(self._root / owner_id[:12] / name):  # its end is not over
-                name += f"-{os.urandom(4).hex()}"
-            path = self._make([owner_id[:12], name])
-            return WorkingDirectory(path, is_fresh=True, cleanup=True)
+            place = self._root.below(owner_id[:12], str(number))
+            if place.is_there:  # the end of that one is not over
+                place = self._root.below(owner_id[:12], f"{number}-{os.urandom(4).hex()}")
+            self._make(place)
+            return WorkingDirectory(place, is_fresh=True, cleanup=True)
         if wish is None:
             wish = f"{owner_id[:12]}-{number}"
         why = why_not_inside(wish) if isinstance(wish, str) else "it is no text"
         if why is not None:
             raise DispyError(f"dest_path {str(wish)[:200]!r} is refused: {why}")
-        parts = [KEPT, address.replace(":", "_") or "local", *wish.split("/")]
-        path = self._root.joinpath(*parts)
-        was_there = os.path.lexists(path)
-        self._make(parts)
-        shared = self._shared.get(path)
+        place = self._root.below(KEPT, address.replace(":", "_") or "local", *wish.split("/"))
+        was_there = place.is_there
+        self._make(place)
+        shared = self._shared.get(place.parts)
         if shared is None:
-            shared = self._shared[path] = _Shared(path, stays=was_there)
-        opened = WorkingDirectory(path, is_fresh=not was_there, cleanup=cleanup, shared=shared)
+            shared = self._shared[place.parts] = _Shared(place, stays=was_there)
+        opened = WorkingDirectory(place, is_fresh=not was_there, cleanup=cleanup, shared=shared)
         shared.users.add(id(opened))
         shared.stays = shared.stays or not cleanup
         return opened
 
-    def _make(self, parts: list[str]) -> Path:
+    def _make(self, place: Beneath) -> None:
+        """Make a directory, and those above it; raises DispyError."""
         try:
-            return placing.make_below(self._root, parts)
+            with place.opened(make=True):
+                pass
         except OSError as error:
-            where = self._root.joinpath(*parts)
-            raise DispyError(f"cannot make {where}: {error.strerror or error}") from None
+            raise DispyError(f"cannot make {place.path}: {error.strerror or error}") from None
 
     def brought(self, directory: WorkingDirectory, entry: Entry, was_there: bool) -> None:
         """Take note of a file that a computation has put there, or found there as it wants it."""
@@ -99,7 +104,7 @@ class Directories:
         """End a computation's right to a directory; return what is to be removed now."""
         shared = directory.shared
         if shared is None:
-            return Removal(self._put_aside(directory.path))
+            return Removal(self._put_aside(directory.place))
         shared.users.discard(id(directory))
         files = []
         for path, users in list(shared.brought.items()):
@@ -108,51 +113,49 @@ class Directories:
                 if not users:
                     del shared.brought[path]
                     files.append(path)
-        if not shared.users and not shared.stays and not any(self._inside(shared.path)):
-            del self._shared[shared.path]
-            return Removal(self._put_aside(shared.path))
-        return Removal(shared.path, [path for path in files if path not in shared.kept])
+        if not shared.users and not shared.stays and not any(self._inside(shared.place)):
+            del self._shared[shared.place.parts]
+            return Removal(self._put_aside(shared.place))
+        return Removal(shared.place, [path for path in files if path not in shared.kept])
 
-    def _inside(self, path: Path) -> Iterator[_Shared]:
-        return (other for other in self._shared.values() if path in other.path.parents)
+    def _inside(self, place: Beneath) -> Iterator[_Shared]:
+        above, depth = place.parts, len(place.parts)
+        for parts, other in self._shared.items():
+            if len(parts) > depth and parts[:depth] == above:
+                yield other
 
-    def _put_aside(self, path: Path) -> Path:
-        """Rename a directory, so that its name is free at once; return its new one."""
-        going = self._root / _GOING / os.urandom(8).hex()
+    def _put_aside(self, place: Beneath) -> Beneath:
+        """Rename a directory, so that its name is free at once; return where it is."""
+        going = self._root.below(_GOING, os.urandom(8).hex())
         try:
-            going.parent.mkdir(exist_ok=True)
-            return path.rename(going)
-        except OSError:
-            return path
+            place.move(going)
+            return going
+        except (OSError, PlaceRefused):
+            return place
 
     def stop(self) -> None:
         """Remove all that does not stay, and the root with it if that is all."""
-        for inside in list(self._root.iterdir()) if self._root.exists() else ():
-            if inside.name != KEPT:
-                shutil.rmtree(inside, ignore_errors=True)
-        _remove_empty(self._root / KEPT)
         with suppress(OSError):
-            self._root.rmdir()
+            for inside in os.listdir(self._root.root):
+                if inside != KEPT:
+                    remove_tree(self._root.root, inside)
+        remove_empty(self._root.root, KEPT)
+        os.close(self._root.root)
+        with suppress(OSError):
+            self._root.path.rmdir()
 
 
 class Removal:
     """What is to go: a whole directory, or some files of one that stays."""
 
-    def __init__(self, path: Path, files: list[str] | None = None) -> None:
-        self._path, self._files = path, files
+    def __init__(self, place: Beneath, files: list[str] | None = None) -> None:
+        self._place, self._files = place, files
 
     def carry_out(self) -> None:
         """In a thread."""
         if self._files is None:
-            shutil.rmtree(self._path, ignore_errors=True)
+            self._place.remove()
             return
         above = {str(place) for path in self._files for place in Path(path).parents} - {"."}
         for path in self._files:
-            placing.remove(self._path, path, above)
-
-
-def _remove_empty(path: Path) -> None:
-    """Remove the directories at and below `path` that have nothing in them."""
-    for inside, _, _ in os.walk(path, topdown=False):
-        with suppress(OSError):
-            os.rmdir(inside)
+            placing.remove(self._place, path, above)

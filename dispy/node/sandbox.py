@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dispy.model.errors import DispyError
-from dispy.node.placing import open_below
 from dispy.system import bubblewrap
+from dispy.system.beneath import Beneath
 from dispy.system.interpreter import own_command, own_places
 
 TRIAL_SECONDS = 30.0
@@ -75,7 +75,12 @@ class Sandbox:
 
     def open(self, directory: Path) -> int:
         """Return a descriptor of a working directory; raises DispyError and OSError."""
-        return open_below(Path(self.root), directory.relative_to(self.root).parts)
+        root = Beneath.of(Path(self.root))
+        try:
+            with root.below(*directory.relative_to(self.root).parts).opened() as descriptor:
+                return os.dup(descriptor)
+        finally:
+            os.close(root.root)
 
     @property
     def told(self) -> str:

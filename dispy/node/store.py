@@ -2,8 +2,9 @@
 
 Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
-A file counts as there only when it is whole and its digest was compared. Used on the node's loop;
-methods of `Arriving` that say so run in a thread.
+A file counts as there only when it is whole and its digest was compared. Its files are reached by
+the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
+so run in a thread.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dispy.model.errors import DispyError
 from dispy.shipping.contents import new_digest
+from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
 
 logger = logging.getLogger("dispy.node")
 
@@ -45,7 +47,9 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
     """Say why a file of `size` bytes could not be written below `directory`."""
     if error.errno not in _FULL:
         return NoRoom(f"{what} cannot be written there: {error.strerror or error}")
-    free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
+    free = f"none is free in {directory}"
+    with contextlib.suppress(OSError):  # a job may have removed it
+        free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
     if error.errno == errno.EDQUOT:
         free += ", and the quota of the node's user is used up"
     elif error.errno == errno.EFBIG:
@@ -59,20 +63,26 @@ class Store:
     def __init__(self, directory: Path, quota: int, listed: bool = True) -> None:
         """listed: whether this user can see what is in it; else it takes the name of a content,
         which only those know who know that content, to open it."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
         let_list(directory)
-        shutil.rmtree(directory, ignore_errors=True)  # what a node left that was killed
-        directory.mkdir(parents=True)
-        self.directory, self.quota = directory, quota
+        place = Beneath.of(directory.parent).below(directory.name)
+        place.remove()  # what a node left that was killed
+        with place.opened(make=True) as descriptor:
+            self._descriptor = os.dup(descriptor)
+        os.close(place.root)
         if not listed:
-            directory.chmod(0o300)
+            os.fchmod(self._descriptor, 0o300)
+        self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
 
     def close(self) -> None:
-        """Let the directory be removed."""
-        let_list(self.directory)
+        """Free the descriptor of the directory; nothing is asked for any more."""
+        with contextlib.suppress(OSError):
+            os.fchmod(self._descriptor, 0o700)  # so that it can be removed
+        os.close(self._descriptor)
 
     def path(self, digest: bytes) -> Path | None:
         """Return where a content lies, None unless it is there; counts as a use of it."""
@@ -80,6 +90,10 @@ class Store:
             return None
         self._sizes.move_to_end(digest)
         return self._place(digest)
+
+    def open(self, digest: bytes) -> int:
+        """In a thread: return a descriptor of a content that is there; raises OSError."""
+        return os.open(digest.hex(), READ_FILE, dir_fd=self._descriptor)
 
     def _place(self, digest: bytes) -> Path:
         return self.directory / digest.hex()
@@ -104,18 +118,19 @@ class Store:
         Raises NoRoom where the disk has none for it.
         """
         self._shrink(size)
-        free = shutil.disk_usage(self.directory).free
+        free = shutil.disk_usage(self._descriptor).free
         if size > free:
             raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
         path = self.directory / f"arriving-{next(self._numbers)}"
         try:
-            return Arriving(path, digest, size, what)
+            return Arriving(self._descriptor, path, digest, size, what)
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
     def keep(self, arrived: "Arriving") -> None:
         """Take in what has arrived whole; its digest has been compared."""
-        os.replace(arrived.path, self._place(arrived.digest))
+        here = self._descriptor
+        os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
         if arrived.digest not in self._sizes:
             self._sizes[arrived.digest] = arrived.size
             self.used += arrived.size
@@ -129,15 +144,18 @@ class Store:
             if self.used + coming <= self.quota:
                 return
             self.used -= self._sizes.pop(digest)
-            self._place(digest).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(digest.hex(), dir_fd=self._descriptor)
 
 
 class Arriving:
     """A content on its way into the store: an open file, and the digest so far."""
 
-    def __init__(self, path: Path, digest: bytes, size: int, what: str) -> None:
+    def __init__(self, directory: int, path: Path, digest: bytes, size: int, what: str) -> None:
+        """`directory` is the descriptor of the one that `path` lies in."""
         self.path, self.digest, self.size, self.what = path, digest, size, what
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._directory = directory
+        self._file = os.open(path.name, NEW_FILE, 0o600, dir_fd=directory)
         self._sum = new_digest()
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
@@ -159,4 +177,4 @@ class Arriving:
         """Free the descriptor, and the file unless it was kept."""
         os.close(self._file)
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            os.unlink(self.path.name, dir_fd=self._directory)

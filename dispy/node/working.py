@@ -6,6 +6,7 @@ waits until those who use it are done. One disk operation at a time, in threads.
 """
 
 import logging
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -154,7 +155,7 @@ class WorkingFiles:
 
     def _is_there(self, entry: Entry) -> bool:
         with self._disk:
-            return in_thread(placing.has, self.directory.path, entry)
+            return in_thread(placing.has, self.directory.place, entry)
 
     def _check_wanted(self, bringing: _Bringing) -> None:
         if bringing.is_over:
@@ -196,21 +197,31 @@ class WorkingFiles:
         use = self._uses.get(entry.path)
         if use is None or use.placed or use.digest != entry.digest:
             return
-        source = self._store.path(entry.digest) if entry.is_file else None
         was_there = entry.path in bringing.there
         if not was_there:
-            if entry.is_file and source is None:
-                raise DispyError(f"file {entry.path!r} was removed while it was needed")
-            made = in_thread(placing.place, self.directory.path, entry, source)
+            made = in_thread(self._put, entry)
             if bringing.user != ALL_JOBS:
                 self._made.update(made)
         use.placed = True
         if bringing.user == ALL_JOBS:
             self._directories.brought(self.directory, entry, was_there)
 
+    def _put(self, entry: Entry) -> list[str]:
+        """In a thread: place an entry; raises DispyError."""
+        if not entry.is_file:
+            return placing.place(self.directory.place, entry, None)
+        try:
+            source = self._store.open(entry.digest)
+        except OSError:
+            raise DispyError(f"file {entry.path!r} was removed while it was needed") from None
+        try:
+            return placing.place(self.directory.place, entry, source)
+        finally:
+            os.close(source)
+
     def _remove(self, paths: list[str]) -> None:
         with self._disk:
             for path in paths:
                 if path not in self._uses and not self._closed:
                     made = frozenset(self._made)
-                    in_thread(placing.remove, self.directory.path, path, made)
+                    in_thread(placing.remove, self.directory.place, path, made)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgpack
@@ -19,6 +19,7 @@ from dispy.scheduler.columns import send_jobs
 from dispy.shipping import files
 from dispy.shipping.contents import digest_of
 from dispy.shipping.files import LINK, Entry, check, manifest, why_not_inside
+from dispy.system.beneath import Beneath, PlaceRefused
 
 
 def write(path: Path, text: str = "", mode: int = 0o644) -> str:
@@ -247,10 +248,37 @@ def test_any_path_lies_inside_or_is_refused(path: str) -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "source"
-    path.write_bytes(b"12345")
-    return path
+def source(tmp_path: Path) -> Iterator["Source"]:
+    made = Source(tmp_path / "source")
+    yield made
+    made.close()
+
+
+class Source:
+    """A file of the store, and a directory to place it in."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"12345")
+        self.path, self._opened = path, [os.open(path, os.O_RDONLY)]
+
+    def below(self, root: Path) -> Beneath:
+        made = Beneath.of(root)
+        self._opened.append(made.root)
+        return made
+
+    def place(self, root: Path, entry: Entry) -> list[str]:
+        os.lseek(self._opened[0], 0, os.SEEK_SET)
+        return placing.place(self.below(root), entry, self._opened[0])
+
+    def has(self, root: Path, entry: Entry) -> bool:
+        return placing.has(self.below(root), entry)
+
+    def remove(self, root: Path, path: str, made: Collection[str] = ()) -> None:
+        placing.remove(self.below(root), path, made)
+
+    def close(self) -> None:
+        for descriptor in self._opened:
+            os.close(descriptor)
 
 
 def entry(path: str, mode: int = 0o644) -> Entry:
@@ -258,83 +286,94 @@ def entry(path: str, mode: int = 0o644) -> Entry:
 
 
 def test_a_file_is_placed_with_its_mode_and_time_and_may_be_written(
-    tmp_path: Path, source: Path
+    tmp_path: Path, source: Source
 ) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    assert placing.place(root, entry("a/b/tool", 0o750), source) == ["a", "a/b"]
+    assert source.place(root, entry("a/b/tool", 0o750)) == ["a", "a/b"]
     placed = root / "a" / "b" / "tool"
     status = placed.stat()
     assert placed.read_bytes() == b"12345"
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o750, entry("x").mtime)
     placed.write_bytes(b"changed by a job")
-    assert source.read_bytes() == b"12345"
-    assert not placing.has(root, entry("a/b/tool"))
-    assert placing.place(root, entry("a/b/tool"), source) == []
-    assert placing.has(root, entry("a/b/tool", 0o600))
+    assert source.path.read_bytes() == b"12345"
+    assert not source.has(root, entry("a/b/tool"))
+    assert source.place(root, entry("a/b/tool")) == []
+    assert source.has(root, entry("a/b/tool", 0o600))
     assert stat.S_IMODE(placed.stat().st_mode) == 0o600
-    placing.remove(root, "a/b/tool", {"a", "a/b"})
+    source.remove(root, "a/b/tool", {"a", "a/b"})
     assert list(root.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["out/x", "a/out/x", "out/deep/x"])
 def test_nothing_is_placed_or_removed_through_a_link(
-    tmp_path: Path, source: Path, path: str
+    tmp_path: Path, source: Source, path: str
 ) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     (root / "a").mkdir(parents=True), outside.mkdir(), (outside / "deep").mkdir()
     for link in (root / "out", root / "a" / "out"):
         os.symlink(outside, link)
-    with pytest.raises(placing.PlaceRefused, match="is a link or a file, which might lead out"):
-        placing.place(root, entry(path), source)
+    with pytest.raises(PlaceRefused, match="is a symbolic link or a file, which might lead out"):
+        source.place(root, entry(path))
     assert sorted(p.name for p in outside.rglob("*")) == ["deep"]
     write(outside / "x"), write(outside / "deep" / "x")
-    placing.remove(root, path, {"out", "a/out", "out/deep"})
-    assert not placing.has(root, entry(path))
+    source.remove(root, path, {"out", "a/out", "out/deep"})
+    assert not source.has(root, entry(path))
     assert (outside / "x").exists()
     assert (outside / "deep" / "x").exists()
 
 
 def test_a_link_where_a_file_belongs_is_replaced_and_not_followed(
-    tmp_path: Path, source: Path
+    tmp_path: Path, source: Source
 ) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.write_text("precious")
     os.symlink(outside, root / "x")
-    assert not placing.has(root, entry("x"))
-    placing.place(root, entry("x"), source)
+    assert not source.has(root, entry("x"))
+    source.place(root, entry("x"))
     assert outside.read_text() == "precious"
     assert not (root / "x").is_symlink()
 
 
 def test_a_directory_in_the_way_stays_and_no_half_file_is_left(
-    tmp_path: Path, source: Path
+    tmp_path: Path, source: Source
 ) -> None:
     (tmp_path / "root" / "x" / "y").mkdir(parents=True)
-    with pytest.raises(placing.PlaceRefused, match="'x' is a directory there"):
-        placing.place(tmp_path / "root", entry("x"), source)
+    with pytest.raises(PlaceRefused, match="'x' is a directory there"):
+        source.place(tmp_path / "root", entry("x"))
     assert [p.name for p in (tmp_path / "root").iterdir()] == ["x"]
 
 
+def test_a_file_with_another_name_outside_is_replaced_and_keeps_its_mode(
+    tmp_path: Path, source: Source
+) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir(), outside.write_bytes(b"12345"), outside.chmod(0o640)
+    os.link(outside, root / "x")
+    assert not source.has(root, entry("x", 0o666))
+    source.place(root, entry("x", 0o666))
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o640
+
+
 def test_a_copy_that_does_not_fit_leaves_nothing(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "copy_file_range", full)
     with pytest.raises(NoRoom, match="no room for file 'x' of 5 bytes"):
-        placing.place(tmp_path, entry("x"), source)
+        source.place(tmp_path, entry("x"))
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
 
 def test_where_the_kernel_cannot_copy_we_do(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cannot(*arguments: object) -> int:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "copy_file_range", cannot)
-    placing.place(tmp_path, entry("x"), source)
+    source.place(tmp_path, entry("x"))
     assert (tmp_path / "x").read_bytes() == b"12345"

@@ -222,7 +222,7 @@ def test_the_node_s_end_leaves_what_stays_and_nothing_else(tmp_path: Path) -> No
         f"clients/local/{kept.path.name}/result"
     ]
     (kept.path / "result").unlink()
-    directories.stop()
+    Directories(root).stop()
     assert not root.exists()
 
 
