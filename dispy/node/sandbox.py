@@ -41,6 +41,7 @@ class Sandbox:
     kernel: Sequence[str]
     home: str = ""  # a path at which there is an empty directory; empty: none
     shares_network: bool = False
+    nests: bool = False  # its processes can make user namespaces of their own
     readable: Sequence[str] = ()  # what else is seen
     writable: Sequence[str] = ()
 
@@ -52,7 +53,9 @@ class Sandbox:
         """
         home = ["--tmpfs", self.home] if self.home else []
         return [
-            self.program, *_ENCLOSED, *([] if self.shares_network else ["--unshare-net"]),
+            self.program, *_ENCLOSED,
+            *([] if self.shares_network else ["--unshare-net"]),
+            *([] if self.nests else ["--disable-userns"]),
             *self.system, *self.kernel,
             "--dev", "/dev", "--tmpfs", "/dev/shm",
             "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp", *home,
@@ -86,7 +89,11 @@ class Sandbox:
     def told(self) -> str:
         """What people should know of it."""
         network = "the machine's network" if self.shares_network else "no network"
-        return f"jobs run in a sandbox, with {network}"
+        nests = (
+            f"; they can make user namespaces of their own, which {self.program} is too old to "
+            f"forbid (0.8 does), so more of the kernel is open to them"
+        )
+        return f"jobs run in a sandbox, with {network}{nests if self.nests else ''}"
 
 
 def sandbox_of(
@@ -115,6 +122,7 @@ def sandbox_of(
         program, str(root), str(root / "store"), bubblewrap.of_system(), bubblewrap.of_kernel(),
         home=home if os.path.isabs(home) and home != "/" and not bubblewrap.is_system(home) else "",
         shares_network=settings["sandbox_network"].value,
+        nests=not bubblewrap.knows(program, "--disable-userns"),
         readable=[path for path in readable if not bubblewrap.is_system(path)],
         writable=writable,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import glob
 import os
 import shutil
+import subprocess
 import sys
 
 # What every program needs of its system, and nothing by which one could find out who uses it.
@@ -50,6 +51,15 @@ _SWITCHES = (  # file, what it says where user namespaces are forbidden, to root
 def find() -> str | None:
     """Return the path of the program; None: it is not there, or this is no Linux."""
     return shutil.which("bwrap") if sys.platform == "linux" else None
+
+
+def knows(program: str, option: str) -> bool:
+    """Say whether this version of it has an option."""
+    try:
+        told = subprocess.run([program, "--help"], capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return option.encode() in told.stdout + told.stderr
 
 
 def is_system(path: str) -> bool:

@@ -211,6 +211,11 @@ def test_a_job_has_no_rights_nor_a_directory_of_outside(open_inside, isolation) 
     assert "TMPDIR" not in environment
 
 
+def test_a_job_makes_no_namespaces_of_its_own(open_inside) -> None:
+    source = "import subprocess; result = subprocess.run(['unshare', '--user', 'true']).returncode"
+    assert open_inside(act).submit(source).get() != 0
+
+
 # -- what works all the same
 
 
@@ -246,16 +251,17 @@ def test_jobs_may_use_multiprocessing(open_inside, isolation) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["worker", "job"])
-def test_a_running_job_is_cancelled(open_inside, gate, isolation) -> None:
-    cluster = open_inside(hold, isolation=isolation)
-    jobs = [cluster.submit(str(gate)) for _ in range(2)]
-    for job in jobs:
-        started(job)
-        cluster.cancel(job)
-        assert job.wait(DEADLINE)
-        assert job.status == DispyJob.Terminated
-    gate.open()
-    assert cluster.submit(str(gate), "free").get() == "free"
+def test_a_running_job_is_cancelled(open_inside, gate, doors: Path, isolation) -> None:
+    cluster = open_inside(act, isolation=isolation)
+    mark = doors / f"runs-{isolation}"
+    job = cluster.submit(
+        "open(arguments[0], 'w').close(); open(arguments[1]).read()", str(mark), str(gate)
+    )
+    wait_until(mark.exists, "the job to begin")
+    cluster.cancel(job)
+    assert job.wait(DEADLINE)
+    assert job.status == DispyJob.Terminated
+    assert cluster.submit("result = 'free'").get() == "free"
 
 
 HUNGRY = """

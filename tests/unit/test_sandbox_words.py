@@ -30,7 +30,7 @@ def test_the_command_line_closes_what_is_not_named() -> None:
     assert words[words.index("--bind-fd") + 1] == "7"
     pairs = list(pairwise(words))
     assert {("--cap-drop", "ALL"), ("--remount-ro", "/"), ("--remount-ro", "/dev")} <= {*pairs}
-    assert "--die-with-parent" in words
+    assert {"--die-with-parent", "--disable-userns"} <= {*words}
     assert words[-1] == "--"
 
 
