@@ -31,7 +31,7 @@ def run_alone() -> None:
     buffers: dict[int, bytearray] = {}
 
     def measurement(what: str, size: int) -> float:
-        buffer = buffers.setdefault(size, bytearray(b"\xa5" * size))
+        buffer = buffers.get(size) or buffers.setdefault(size, bytearray(b"\xa5" * size))
         begin = perf_counter()
         connection.sendall(size.to_bytes(8, "big"))
         connection.sendall(buffer)

@@ -9,14 +9,16 @@ from dispy import __version__
 from dispy.cli.checks import OK, PROBLEM, WARNING, Check
 from dispy.cli.greeting import Greeting, greet
 from dispy.client.asking import Asker
-from dispy.client.search import is_loopback
 from dispy.model.credentials import Credentials
-from dispy.net.secure import WANTS_PROOF, NotProven
+from dispy.net.secure import OTHER_USER, WANTS_PROOF, NotProven, OfOtherUser
 from dispy.protocol.frames import FrameRefused
+from dispy.system.network import is_loopback
 
 CONNECT_SECONDS = 3.0  # a lost first packet is sent again after one
 PING_SECONDS = 1.0
 PINGS = 3  # within that: a datagram may be lost
+OTHERS = "its node is of another user, has no secret, and takes programs of that user alone"
+SHARE = "Have the same secret in both users' ~/.config/dispy/secret: `dispy secret` makes one"
 CLOCK_SECONDS = 1.0  # by which clocks may differ before job times look odd
 
 
@@ -64,6 +66,9 @@ def _unreachable(
         finding = f"TCP port {port} did not answer in {CONNECT_SECONDS:g} s"
         advice = f"Is {host} up, and does no firewall stop TCP and UDP port {port}?"
         return Check(PROBLEM, subject, finding, advice)
+    if isinstance(error, OfOtherUser) or str(error) == OTHER_USER:
+        finding = f"its node is refused: {error}" if isinstance(error, OfOtherUser) else OTHERS
+        return Check(PROBLEM, subject, finding, SHARE)
     if isinstance(error, NotProven):
         advice = "`dispy secret --check` on both machines shows whether they have the same secret"
         return Check(PROBLEM, subject, f"its node is refused: {error}", advice)

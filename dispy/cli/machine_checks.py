@@ -20,7 +20,7 @@ from dispy.client.settings import resolve_here
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.ports import CLIENT_PORT
-from dispy.net.secure import WANTS_PROOF, NotProven
+from dispy.net.secure import OTHER_USER, WANTS_PROOF, NotProven, OfOtherUser
 from dispy.protocol.frames import FrameRefused
 from dispy.system.network import LOOPBACK, Network, networks, share_port
 from dispy.system.processes import descriptor_limit, forbids_execution, processors
@@ -148,6 +148,10 @@ def _tcp(port: int, nodes: set[int | None], credentials: Credentials) -> Check:
         address = "127.0.0.1" if holder.address in ("0.0.0.0", "::") else holder.address
         try:
             hello = greet(address, port, GREET_SECONDS, credentials).hello
+        except OfOtherUser as error:
+            nodes.add(holder.pid)
+            finding = f"{holder} listens at {holder.address}, and is not used: {error}"
+            return Check(WARNING, subject, finding, "Nodes of this user need another --port")
         except NotProven as error:
             nodes.add(holder.pid)
             said.append(f"{holder} listens at {holder.address}, and is not used: {error}")
@@ -156,6 +160,10 @@ def _tcp(port: int, nodes: set[int | None], credentials: Credentials) -> Check:
             if str(error) == WANTS_PROOF:
                 nodes.add(holder.pid)
                 said.append(f"a node with a secret listens at {holder.address}, {holder}")
+                continue
+            if str(error) == OTHER_USER:
+                nodes.add(holder.pid)
+                said.append(f"a node of another user listens at {holder.address}, {holder}")
                 continue
             advice = "End it, or start nodes with --port and say node_port= in programs"
             return Check(WARNING, subject, f"used by {holder}, which is no dispy node", advice)

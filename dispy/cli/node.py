@@ -4,7 +4,8 @@ Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
              [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
-             [--client_shutdown] [--secret=<text> | --secret-file=<file>]
+             [--client_shutdown] [--run-as=<user> | --suid=<uid>] [--sgid=<gid>]
+             [--secret=<text> | --secret-file=<file>]
              [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
              [--insecure] [--sandbox] [-d | --debug]
   dispy node --serve-descriptor=<fd>
@@ -33,8 +34,13 @@ Options:
                       it both sides have the same certificate
   --revoked=<file>    file with the SHA-256 fingerprints of certificates that count no more, one a
                       line
+  --run-as=<user>     user of this machine as whom jobs run, or user:group; the node must be
+                      root's
+  --suid=<uid>        the same by the user's number, without the groups that it is in
+  --sgid=<gid>        number of the group of such jobs; the user's own by default
   --insecure          listen on an address that other machines reach, without encryption:
-                      anybody who reaches it can run any program here
+                      anybody who reaches it can run any program here, other users of this
+                      machine included
   --sandbox           have the jobs of each cluster run in a sandbox of its own (bubblewrap;
                       Linux): they see neither the machine's files, but for programs, nor its
                       processes and network
@@ -48,14 +54,16 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
 DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE,
-DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_SANDBOX, DISPY_SANDBOX_NETWORK,
-DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then from the table [node] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID, DISPY_MAX_PROCESSES,
+DISPY_SANDBOX, DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and
+DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
 """
 
+import contextlib
 import fcntl
 import ipaddress
 import logging
@@ -81,17 +89,20 @@ from dispy.model.setting import Value
 from dispy.model.settings import processors_to_offer
 from dispy.net.credentials import concerns, load_credentials, secret_path
 from dispy.net.link import Link
-from dispy.node.confinement import confinement_of, confinement_of_own
+from dispy.node.confinement import Confinement, confinement_of, confinement_of_own
 from dispy.node.directories import KEPT
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
 from dispy.node.store import let_list
+from dispy.node.trial import check_place, check_rights, try_out
 from dispy.protocol.frames import FrameRefused
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address
+from dispy.system.peers import CAN_TELL
 from dispy.system.privileges import hide_memory
 from dispy.system.processes import processors
+from dispy.system.users import User, is_ours
 
 logger = logging.getLogger("dispy.node")
 
@@ -152,8 +163,22 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
     _check_address(settings["host"], credentials)
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
-    root, lock = _own_directory(settings["dest_path_prefix"].value, host, port, clean)
-    confinement = confinement_of(settings, os.environ, root, _private_files(settings))
+    elif not CAN_TELL:
+        logger.warning(
+            "this system does not tell which user connects: without a secret every user of this "
+            "machine can run programs by this node; `dispy secret` makes one"
+        )
+    confinement = confinement_of(settings, os.environ)
+    if confinement.user is not None:
+        check_rights()
+    prefix = settings["dest_path_prefix"].value
+    root, lock = _own_directory(prefix, host, port, clean, confinement.user)
+    if settings["sandbox"].value:
+        from dispy.node.sandbox import in_sandbox  # 3 ms that other nodes need not wait for
+
+        confinement = in_sandbox(confinement, settings, root, _private_files(settings))
+    if confinement.user is not None or confinement.sandbox is not None:
+        _try_out(confinement, root)
     name = settings["name"].value or socket.gethostname()
     told, told_at, why = Event(), 0.0, f"node {name} was ended by its operator"
 
@@ -189,9 +214,9 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)
+    if confinement.user is None and hasattr(os, "geteuid") and os.geteuid() == 0:
+        logger.warning("jobs run as root; --run-as=<user> has them run as somebody else")
     logger.info("node %s serves %d processors at %s, port %d", name, cpus, host, listener.port)
-    if confinement.sandbox is not None:
-        logger.info("%s", confinement.sandbox.told)
     told.wait()
     logger.info("ending: jobs that have not begun go back to their clients")
     listener.close()
@@ -230,15 +255,39 @@ def _check_address(wanted: Value, credentials: Credentials) -> None:
     )  # fmt: skip
 
 
-def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tuple[Path, Any]:
-    """Return this node's directory, empty, and the lock that keeps it ours."""
+def _try_out(confinement: Confinement, root: Path) -> None:
+    try:
+        try_out(confinement, root)
+    except DispyError:
+        with contextlib.suppress(OSError):
+            root.rmdir()
+        raise
+    if confinement.user is not None:
+        logger.info("jobs run as %s", confinement.user)
+    if confinement.sandbox is not None:
+        logger.info("%s", confinement.sandbox.told)
+
+
+def _own_directory(
+    prefix: str | None, host: str, port: int, clean: bool, user: User | None
+) -> tuple[Path, Any]:
+    """Return this node's directory, empty, and the lock that keeps it ours.
+
+    It lies where `user`, as whom jobs are to run, cannot exchange it.
+    """
     # Not a directory "dispy": beside a user's program it would be what `import dispy` finds.
     parent = Path(prefix or tempfile.gettempdir())
     root = parent / f"dispy-node-{host.replace(':', '_')}-{port}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        lock = open(f"{root}.lock", "w")  # noqa: SIM115
+        if user is not None:
+            check_place(user, root)
+        # Where everybody may write, somebody may have laid a link there, to a file of ours.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = open(os.open(f"{root}.lock", flags, 0o600), "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(root) and not is_ours(root):
+            raise DispyError(f"{root} belongs to another user; choose another --dest_path_prefix")
         left = {inside.name for inside in root.iterdir()} if root.exists() else set()
         let_list(root / "store")
         if clean and left:
@@ -246,6 +295,8 @@ def _own_directory(prefix: str | None, host: str, port: int, clean: bool) -> tup
         elif left - {KEPT}:  # that is what clients want to find again
             logger.warning("%s has files of an earlier node; --clean removes them", root)
         root.mkdir(exist_ok=True)
+        if user is not None:
+            root.chmod(0o711)  # jobs come through, and see no names
     except BlockingIOError:
         raise DispyError(f"a node that uses {root} is running already") from None
     except OSError as error:

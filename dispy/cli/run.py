@@ -20,7 +20,8 @@ Options:
   --stream            show output while the program runs, each line led by its job and node
   -q, --quiet         print what the program writes and nothing else
   -d, --debug         log more
-  --insecure          use nodes of other machines without encryption
+  --insecure          use nodes of other machines, and of other users of this one, without
+                      encryption
   -s <text>, --secret=<text>  a secret that the nodes share; better in a file, where nobody sees it
   --secret-file=<file>  file with the secret, or with several that are valid, one a line; by
                       default ~/.config/dispy/secret, if it is there; none: no secret

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from dispy.client.local_node import LocalNode
 from dispy.client.nodes import NodeAllocate
+from dispy.client.probing import why_unusable
 from dispy.client.search import INSECURE, Search, Wanted
 from dispy.client.settings import resolve_here
 from dispy.model.errors import DispyError
 from dispy.model.settings import processors_to_offer
-from dispy.system.network import LOOPBACK, Network, networks
+from dispy.system.network import LOOPBACK, Network, is_loopback, networks
 from dispy.system.processes import processors
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dispy.client")
 
-PROBE_SECONDS = 0.5  # for a loopback connection, which answers or refuses at once
 ANSWER_SECONDS = 0.15  # that answers to pings are waited for before a local node is started
 
 
@@ -81,7 +81,9 @@ def _finds_one(search: Search) -> bool:
     """
     ports = {search.wanted.port_of(allocation) for allocation in search.wanted.patterns}
     for port in ports:
-        if search.wanted.covers(LOOPBACK.address, port) and _connects(search, port):
+        if search.wanted.covers(LOOPBACK.address, port) and _is_usable(
+            search, LOOPBACK.address, port
+        ):
             search.met.append(((LOOPBACK.address, port), ""))
             return True
     targets = [
@@ -93,13 +95,12 @@ def _finds_one(search: Search) -> bool:
     return bool(targets) and _one_answers(search, targets)
 
 
-def _connects(search: Search, port: int) -> bool:
-    try:
-        socket.create_connection((LOOPBACK.address, port), timeout=PROBE_SECONDS).close()
-    except OSError as error:
-        search.tried(LOOPBACK.address, port, (error.strerror or str(error)).lower())
-        return False
-    return True
+def _is_usable(search: Search, address: str, port: int) -> bool:
+    """Say whether a node listens at this address of this machine, and may be used."""
+    complaint = why_unusable(address, port, search.wanted.elsewhere)
+    if complaint:
+        search.tried(address, port, complaint)
+    return not complaint
 
 
 def _worth_asking(search: Search) -> list[Network]:
@@ -130,7 +131,9 @@ def _one_answers(search: Search, targets: Sequence[tuple[Network, int]]) -> bool
             search.asked(network.broadcast, port, monotonic(), network, error)
         for here, address in asker.answers(ANSWER_SECONDS):
             search.answered(here, address)
-            if wanted.covers(address, here.port) and wanted.trusts(address):
+            if not (wanted.covers(address, here.port) and wanted.trusts(address)):
+                continue
+            if not is_loopback(address) or _is_usable(search, address, here.port):
                 search.met.append(((address, here.port), here.identity))
                 return True
     return False

@@ -7,14 +7,13 @@ a thread of its own writes, because a disk may be slow.
 
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dispy.client.callbacks import Callbacks
 from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
-from dispy.protocol.frames import Buffer, Shared
+from dispy.protocol.frames import Buffer, FrameRefused, Shared
 from dispy.protocol.messages import Kind
 
 if TYPE_CHECKING:
@@ -27,7 +26,10 @@ logger = logging.getLogger("dispy.client")
 PIECE_BYTES = 1024 * 1024
 PIECES_AHEAD = 4  # asked for and not written yet
 END_SECONDS = 5.0  # that a disk may take at the program's end
-REMEMBERED = 1000  # answers that a node may not have got; a job waits for each of its own
+REMEMBERED = 1000  # answers that one node may not have got; a job waits for each of its own
+KEY_BYTES = 64  # of a key at most, which is remembered; a node of ours makes 16
+OFFERS_LIMIT = 256  # files of one node at once; a node of ours offers no more
+_Key = tuple[str, bytes]  # a node's id and the key that it gave the file: known to others or not
 
 
 class _Arriving:
@@ -48,16 +50,21 @@ class Receiving:
         self._session = session
         self._disk = Callbacks("dispy-files")
         self._disk.start()  # a program at its end may not start threads any more
-        self.arriving: dict[bytes, _Arriving] = {}
-        self._answered: OrderedDict[bytes, str | None] = OrderedDict()
+        self.arriving: dict[_Key, _Arriving] = {}
 
     def offered(
-        self, node: "RemoteNode", cluster_id: int, job: int, key: bytes, table: dict[str, Any]
+        self, node: "RemoteNode", cluster_id: int, job: int, number: bytes, table: dict[str, Any]
     ) -> None:
-        """Begin to take a file, go on with it, or say again what became of it."""
-        if key in self._answered:
-            node.tell(Kind.TOOK, [key, self._answered[key]])
+        """Begin to take a file, go on with it, or say again what became of it.
+
+        Raises FrameRefused for a key that no node of ours makes.
+        """
+        if len(number) > KEY_BYTES:
+            raise FrameRefused(f"an OFFER with a key of {len(number)} bytes")
+        if number in node.files_answered:
+            node.tell(Kind.TOOK, [number, node.files_answered[number]])
             return
+        key = node.node_id, number
         arriving = self.arriving.get(key)
         if arriving is not None:
             arriving.node, arriving.asked = node, arriving.taken
@@ -75,6 +82,9 @@ class Receiving:
         ):  # fmt: skip
             self._answer(node, key, "the node does not say what it is")
             return
+        if sum(node_id == node.node_id for node_id, _ in self.arriving) >= OFFERS_LIMIT:
+            self._answer(node, key, f"{OFFERS_LIMIT} other files are being sent already")
+            return
         arriving = _Arriving(node, job, os.fsdecode(name), size)
         if cluster.max_file_size and size > cluster.max_file_size:
             self._refuse(
@@ -86,9 +96,10 @@ class Receiving:
         self._disk.put(self._begin, key, arriving, cluster.directory, mode, modified)
 
     def piece(
-        self, node: "RemoteNode", key: bytes, offset: int, why: str | None, data: Buffer
+        self, node: "RemoteNode", number: bytes, offset: int, why: str | None, data: Buffer
     ) -> None:
         """Take a piece that was asked for, or the news that there is none."""
+        key = node.node_id, number
         arriving = self.arriving.get(key)
         if arriving is None:
             return  # its job ended, or it failed here, while this was on its way
@@ -119,28 +130,29 @@ class Receiving:
         self._disk.put(done.set)
         done.wait(END_SECONDS)
 
-    def _ask(self, key: bytes, arriving: _Arriving) -> None:
+    def _ask(self, key: _Key, arriving: _Arriving) -> None:
         """Ask for the next pieces, as far as they can be written soon."""
         until = min(arriving.size, arriving.written + PIECES_AHEAD * PIECE_BYTES)
         while arriving.asked < until:
             length = min(PIECE_BYTES, arriving.size - arriving.asked)
-            arriving.node.tell(Kind.FETCH, [key, arriving.asked, length])
+            arriving.node.tell(Kind.FETCH, [key[1], arriving.asked, length])
             arriving.asked += length
 
-    def _answer(self, node: "RemoteNode", key: bytes, why: str | None) -> None:
-        self._answered[key] = why
-        if len(self._answered) > REMEMBERED:
-            self._answered.popitem(last=False)
-        node.tell(Kind.TOOK, [key, why])
+    def _answer(self, node: "RemoteNode", key: _Key, why: str | None) -> None:
+        answered, (_, number) = node.files_answered, key
+        answered[number] = why
+        if len(answered) > REMEMBERED:
+            del answered[next(iter(answered))]
+        node.tell(Kind.TOOK, [number, why])
 
-    def _refuse(self, key: bytes, arriving: _Arriving, why: str) -> None:
+    def _refuse(self, key: _Key, arriving: _Arriving, why: str) -> None:
         where = arriving.node.name
         logger.warning("file %r of a job on node %s is not taken: %s", arriving.name, where, why)
         if self.arriving.pop(key, None) is not None:
             self._disk.put(_discard, arriving)
         self._answer(arriving.node, key, why)
 
-    def _wrote(self, key: bytes, written: int, why: str | None, done: bool) -> None:
+    def _wrote(self, key: _Key, written: int, why: str | None, done: bool) -> None:
         """Take the word of the thread: go on, or answer."""
         arriving = self.arriving.get(key)
         if arriving is None:
@@ -159,7 +171,7 @@ class Receiving:
     # -- on the thread that writes
 
     def _begin(
-        self, key: bytes, arriving: _Arriving, directory: str, mode: int, modified: int
+        self, key: _Key, arriving: _Arriving, directory: str, mode: int, modified: int
     ) -> None:
         from pathlib import Path  # 5 ms that programs whose jobs send no file need not wait for
 
@@ -172,7 +184,7 @@ class Receiving:
             return
         self._write(key, arriving, b"", arriving.size == 0)
 
-    def _write(self, key: bytes, arriving: _Arriving, data: Any, last: bool) -> None:
+    def _write(self, key: _Key, arriving: _Arriving, data: Any, last: bool) -> None:
         file, why = arriving.file, None
         assert file is not None, "nothing is asked for before it is there"
         try:
@@ -183,7 +195,7 @@ class Receiving:
             why = str(error)
         self._tell(key, len(data), why, last)
 
-    def _tell(self, key: bytes, written: int, why: str | None, done: bool) -> None:
+    def _tell(self, key: _Key, written: int, why: str | None, done: bool) -> None:
         self._session.hub.post(lambda: self._wrote(key, written, why, done))
 
 

@@ -228,7 +228,7 @@ class Reporting:
 
     def _ask(self, node: Any) -> tuple[int, NodeAllocate | None]:
         """Ask the allocations, in order; the first that wants some of it wins."""
-        if not self._search.wanted.trusts(node.ip_addr):
+        if not self._search.wanted.trusts(node.ip_addr, node.of_other_user):
             return 0, None  # it was found for another cluster, which was told that this is fine
         for allocation in list(self.allocations):
             if not self._search.wanted.fits(allocation, node.ip_addr, node.port):

@@ -5,14 +5,13 @@ Plain records: nothing here asks, waits or reads a clock; times are seconds of `
 Filled in the thread that opens the cluster, then on the hub.
 """
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dispy.client.nodes import NodeAllocate
 from dispy.model.ports import NODE_PORT
-from dispy.system.network import Network
+from dispy.system.network import Network, is_loopback
 
 if TYPE_CHECKING:
     from dispy.protocol.discovery import Here
@@ -25,11 +24,6 @@ INSECURE = (
 )
 
 Address = tuple[str, int]  # host, port
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address (not a name) is inside this machine."""
-    return ipaddress.ip_address(host.split("%")[0]).is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +71,12 @@ class Wanted:
         """Whether a local node may serve it."""
         return self.covers("127.0.0.1", 0)
 
-    def trusts(self, address: str) -> bool:
-        """Say whether a node there may be dialled: what it has to prove is asked on its link."""
-        return self.elsewhere or is_loopback(address)
+    def trusts(self, address: str, of_other_user: bool = False) -> bool:
+        """Say whether a node there may be dialled: what it has to prove is asked on its link.
+
+        of_other_user: of this machine, and that has turned out there.
+        """
+        return self.elsewhere or (is_loopback(address) and not of_other_user)
 
     def may_meet(self, network: Network) -> bool:
         """Say whether a pattern means any address of a network."""

@@ -102,11 +102,16 @@ class Session:
         """
         from dispy.net.credentials import concerns, current
 
+        insecure = credentials.insecure
         if self._credentials is None:
             for concern in concerns(credentials):
                 logger.warning("%s", concern)
             self._credentials = credentials
-        insecure = credentials.insecure
+        elif insecure and not self._credentials.insecure:
+            # Nodes are dialled for all clusters; each then takes those that it may.
+            self._credentials = replace(self._credentials, insecure=True)
+            if self._scheduler is not None:
+                self._scheduler.credentials = self._credentials
         if replace(current(self._credentials), insecure=insecure) != credentials:
             logger.warning(
                 "this cluster names another secret or certificate than the first one of this "

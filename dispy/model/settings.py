@@ -105,7 +105,7 @@ _TABLE = (
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "
-        "reaches it can run any program here",
+        "reaches it can run any program here, other users of this machine included",
     ),
     *_credentials("node"),
     Setting(
@@ -150,6 +150,27 @@ _TABLE = (
         help="the same for what they may also write to",
     ),
     Setting(
+        room="node", name="run_as", kind=str, option="--run-as", variable="DISPY_RUN_AS",
+        help="user of this machine as whom jobs run, or user:group; the node must be root's",
+    ),
+    Setting(
+        room="node", name="suid", kind=int, low=1, high=2**32 - 2,
+        option="--suid", variable="DISPY_SUID",
+        help="the same by the user's number, without the groups that it is in",
+    ),
+    Setting(
+        room="node", name="sgid", kind=int, low=1, high=2**32 - 2,
+        option="--sgid", variable="DISPY_SGID",
+        help="number of the group of such jobs; the user's own by default",
+    ),
+    Setting(
+        room="node", name="max_processes", kind=int, unit="processes", low=16, high=2**22,
+        variable="DISPY_MAX_PROCESSES",
+        help="most processes and threads that the user whom jobs run as may have, in all; by "
+        "default 256 for each processor of the machine, and 4096 at least, for another user than "
+        "the node's",
+    ),
+    Setting(
         room="client", name="node_port", kind=int, low=1, high=65535,
         argument=True, variable="DISPY_NODE_PORT",
         help="port of nodes that are named without one, 51348 by default; a pattern then means "
@@ -158,7 +179,7 @@ _TABLE = (
     Setting(
         room="client", name="insecure", kind=bool, default=False,
         argument=True, variable="DISPY_INSECURE",
-        help="use nodes of other machines without encryption",
+        help="use nodes of other machines, and of other users of this one, without encryption",
     ),
     *_credentials("client"),
     Setting(

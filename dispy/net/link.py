@@ -25,7 +25,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
-from dispy.net.secure import Transport
+from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
     Frame,
@@ -111,6 +111,10 @@ class Link:
         except OSError:
             return ""
         return str(name[0]) if isinstance(name, tuple) else ""
+
+    def is_of_other_user(self) -> bool:
+        """Say whether the other side is of another user of this machine, and has proven nothing."""
+        return is_of_other_user(self._sock)
 
     # -- sending
 

@@ -29,7 +29,9 @@ logger = logging.getLogger("dispy.net")
 
 RECORD_BYTES = 16 * 1024  # of data in one TLS record, at most
 JOINED_BYTES = 64 * 1024  # of small pieces that are written as one
+WRITTEN_BYTES = 256 * 1024  # by one call of OpenSSL
 _RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS: 47 KB an idle connection instead of 88
+_PARTIAL_WRITES = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE, pyOpenSSL's default: a call for each record
 _LIFETIME = datetime.timedelta(days=3650)
 _LEEWAY = datetime.timedelta(days=1)  # between two clocks
 _NOT_IN_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -98,32 +100,43 @@ class TlsSocket:
         return self._sock.getpeername()
 
     def send(self, data: bytes | memoryview) -> int:
-        """Write some of it; raises BlockingIOError and OSError."""
+        """Write some of it; raises BlockingIOError and OSError.
+
+        What is written after a BlockingIOError begins with the same bytes, and is no shorter.
+        """
+        sent, size, connection = 0, len(data), self._connection
         try:
-            return self._connection.send(data)
+            if size <= WRITTEN_BYTES:
+                return connection.send(data)
+            view = memoryview(data)
+            while sent < size:
+                sent += connection.send(view[sent : sent + WRITTEN_BYTES])
         except (SSL.WantWriteError, SSL.WantReadError):
-            raise BlockingIOError from None
+            if not sent:
+                raise BlockingIOError from None
         except SSL.Error as error:
-            raise _lost(error) from None
+            if not sent:
+                raise _lost(error) from None
+        return sent
 
     def sendmsg(self, pieces: Sequence[bytes | memoryview]) -> int:
         """Write some of the pieces, small ones as one."""
-        size, count = 0, 0
+        if len(pieces[0]) >= JOINED_BYTES:
+            return self.send(pieces[0])
+        joined, room = [], JOINED_BYTES
         for piece in pieces:
-            size += len(piece)
-            count += 1
-            if size >= JOINED_BYTES:
+            joined.append(piece[:room])
+            room -= len(joined[-1])
+            if not room:
                 break
-        if count > 1 and len(pieces[0]) < JOINED_BYTES:
-            return self.send(b"".join(pieces[:count])[: JOINED_BYTES + RECORD_BYTES])
-        return self.send(pieces[0])
+        return self.send(b"".join(joined))
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read what has arrived, 0 at the end; raises BlockingIOError and OSError."""
         size, connection = 0, self._connection
         try:
             while size < len(buffer):
-                came = connection.recv_into(buffer[size:] if size else buffer)
+                came = connection.recv_into(buffer[size : size + RECORD_BYTES])
                 size += came
                 if came < RECORD_BYTES and not connection.pending():
                     break  # a record that is not full is the last, mostly
@@ -229,6 +242,8 @@ def _context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_mode(_RELEASE_BUFFERS)
+    if hasattr(context, "clear_mode"):  # else it is only slower
+        context.clear_mode(_PARTIAL_WRITES)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     return context
 

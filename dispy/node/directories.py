@@ -17,6 +17,7 @@ from dispy.model.errors import DispyError
 from dispy.node import placing
 from dispy.shipping.files import Entry, why_not_inside
 from dispy.system.beneath import Beneath, PlaceRefused, remove_empty, remove_tree
+from dispy.system.users import User, hand_over
 
 KEPT = "clients"  # what stays in the node's directory lies below this
 _GOING = "going"  # what is about to be removed
@@ -49,10 +50,13 @@ class _Shared:
 
 
 class Directories:
-    """Owns all directories below the node's own; `root` exists, and no job of the node's does."""
+    """Owns all directories below the node's own; `root` exists, and no job of the node's does.
 
-    def __init__(self, root: Path) -> None:
-        self._root = Beneath.of(root)
+    user: whose those are in which computations work, and nobody else's; None: the node's.
+    """
+
+    def __init__(self, root: Path, user: User | None = None) -> None:
+        self._root, self.user = Beneath.of(root), user
         self._shared: dict[tuple[str, ...], _Shared] = {}
 
     def open(
@@ -64,7 +68,7 @@ class Directories:
             place = self._root.below(owner_id[:12], str(number))
             if place.is_there:  # the end of that one is not over
                 place = self._root.below(owner_id[:12], f"{number}-{os.urandom(4).hex()}")
-            self._make(place)
+            self._make(place, own=1)
             return WorkingDirectory(place, is_fresh=True, cleanup=True)
         if wish is None:
             wish = f"{owner_id[:12]}-{number}"
@@ -73,7 +77,7 @@ class Directories:
             raise DispyError(f"dest_path {str(wish)[:200]!r} is refused: {why}")
         place = self._root.below(KEPT, address.replace(":", "_") or "local", *wish.split("/"))
         was_there = place.is_there
-        self._make(place)
+        self._make(place, own=2)
         shared = self._shared.get(place.parts)
         if shared is None:
             shared = self._shared[place.parts] = _Shared(place, stays=was_there)
@@ -82,13 +86,29 @@ class Directories:
         shared.stays = shared.stays or not cleanup
         return opened
 
-    def _make(self, place: Beneath) -> None:
-        """Make a directory, and those above it; raises DispyError."""
+    def _make(self, place: Beneath, own: int) -> None:
+        """Make a directory, and those above it, of which the `own` first ones stay the node's.
+
+        Raises DispyError.
+        """
         try:
             with place.opened(make=True):
                 pass
+            for depth in range(len(place.parts)) if self.user is not None else ():
+                with self._root.below(*place.parts[: depth + 1]).opened() as descriptor:
+                    self._give_away(descriptor, place, theirs=depth >= own)
         except OSError as error:
             raise DispyError(f"cannot make {place.path}: {error.strerror or error}") from None
+
+    def _give_away(self, descriptor: int, place: Beneath, theirs: bool) -> None:
+        assert self.user is not None
+        if not theirs:
+            os.fchmod(descriptor, 0o711)  # they come through, and see no other names
+        elif not hand_over(descriptor, self.user):
+            raise DispyError(
+                f"{place.path} belongs to another user; the jobs of this node run as "
+                f"{self.user.name}"
+            )
 
     def brought(self, directory: WorkingDirectory, entry: Entry, was_there: bool) -> None:
         """Take note of a file that a computation has put there, or found there as it wants it."""

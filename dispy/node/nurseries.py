@@ -1,5 +1,6 @@
 """The nursery that a node keeps warm, and those that are on their way out."""
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -7,6 +8,8 @@ from gevent.pool import Group
 
 from dispy.node.confinement import Confinement
 from dispy.node.nursery import NurseryProcess
+
+logger = logging.getLogger("dispy.node")
 
 
 class Processes(Protocol):
@@ -30,9 +33,15 @@ class Nurseries:
         self.prepare()
 
     def prepare(self) -> None:
-        """Start a nursery if none is ready."""
+        """Start a nursery if none is ready, and descriptors are left for it."""
         if self._confinement.sandbox is not None:
             return
+        try:
+            self._fill()
+        except OSError as error:
+            logger.debug("no nursery is kept ready: %s", error)
+
+    def _fill(self) -> None:
         if self._spare is not None and self._spare.ended:  # somebody else killed it
             self.end(self._spare)
             self._spare = None
@@ -40,10 +49,13 @@ class Nurseries:
             self._spare = NurseryProcess(self._confinement)
 
     def take(self, directory: Path) -> NurseryProcess:
-        """Return a nursery that has no computation yet, for one that works in a directory."""
+        """Return a nursery that has no computation yet, for one that works in a directory.
+
+        Raises OSError.
+        """
         if self._confinement.sandbox is not None:
             return NurseryProcess(self._confinement, directory)
-        self.prepare()
+        self._fill()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
         return nursery

@@ -49,13 +49,15 @@ class NurseryProcess:
             else:
                 assert self._directory is not None, "a sandbox is made for a computation"
                 passed.append(sandbox.open(self._directory))
-                command = self._confinement.command_inside(passed[0], self._directory, passed[1])
+                command = self._confinement.inside(
+                    self._confinement.command(passed[0]), str(self._directory), passed[1]
+                )
             self._process = subprocess.Popen(
                 command,
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
-                env=self._confinement.environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
+                **self._confinement.start,
             )
         except (OSError, DispyError) as error:
             logger.error("cannot start a process: %s", getattr(error, "strerror", None) or error)

@@ -6,22 +6,19 @@ are empty and theirs alone, the contents that they can name, and their own worki
 A node that cannot make it does not start.
 """
 
-import contextlib
 import glob
 import os
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dispy.model.errors import DispyError
+from dispy.node.confinement import Confinement
 from dispy.system import bubblewrap
 from dispy.system.beneath import Beneath
-from dispy.system.interpreter import own_command, own_places
+from dispy.system.interpreter import own_places
 
-TRIAL_SECONDS = 30.0
 _ENCLOSED = (
     "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
     "--die-with-parent", "--cap-drop", "ALL",
@@ -96,12 +93,13 @@ class Sandbox:
         return f"jobs run in a sandbox, with {network}{nests if self.nests else ''}"
 
 
-def sandbox_of(
-    settings: Mapping[str, Any], environment: Mapping[str, str], root: Path, hidden: Iterable[str]
-) -> Sandbox:
-    """Return the sandbox that a node's settings ask for, after a trial; raises DispyError.
+def in_sandbox(
+    confinement: Confinement, settings: Mapping[str, Any], root: Path, hidden: Iterable[str]
+) -> Confinement:
+    """Return a confinement with the sandbox that the settings of its node ask for.
 
-    environment: of jobs. hidden: files that none of them may see.
+    root: the node's directory. hidden: files that no job may see. Raises DispyError where it
+    would show them, or cannot be made; whether it can is to be tried.
     """
     source = settings["sandbox"].source
     program = bubblewrap.find()
@@ -115,9 +113,9 @@ def sandbox_of(
             f"{source}: in a sandbox no program gains privileges; leave out "
             f"{settings['new_privileges'].source} (node.new_privileges)"
         )
-    readable = [*own_places(environment), *_paths(settings["sandbox_paths"])]
+    readable = [*own_places(confinement.environment), *_paths(settings["sandbox_paths"])]
     writable = _paths(settings["sandbox_writable"])
-    home = environment.get("HOME", "")
+    home = confinement.environment.get("HOME", "")
     sandbox = Sandbox(
         program, str(root), str(root / "store"), bubblewrap.of_system(), bubblewrap.of_kernel(),
         home=home if os.path.isabs(home) and home != "/" and not bubblewrap.is_system(home) else "",
@@ -127,8 +125,7 @@ def sandbox_of(
         writable=writable,
     )  # fmt: skip
     _check_hidden(sandbox, [str(root), *hidden])
-    _try(sandbox, environment, source)
-    return sandbox
+    return replace(confinement, sandbox=sandbox)
 
 
 def _paths(setting: Any) -> list[str]:
@@ -160,37 +157,3 @@ def _check_hidden(sandbox: Sandbox, hidden: Sequence[str]) -> None:
                 f"the sandbox would show {secret} to jobs, as it shows all of the system's "
                 f"programs. Put it somewhere else"
             )
-
-
-def _try(sandbox: Sandbox, environment: Mapping[str, str], source: str) -> None:
-    """Start our own interpreter in it once; raises DispyError."""
-    made = Path(sandbox.store)
-    made.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=sandbox.root) as directory:
-        descriptor = sandbox.open(Path(directory))
-        try:
-            tried = subprocess.run(
-                [*sandbox.words(directory, descriptor), *own_command("worker", "--try")],
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=dict(environment),
-                timeout=TRIAL_SECONDS,
-                start_new_session=True,
-            )
-            code, said = tried.returncode, tried.stderr.decode(errors="replace").strip()
-        except subprocess.TimeoutExpired:
-            code, said = -1, f"it took more than {TRIAL_SECONDS:g} s"
-        except OSError as error:
-            code, said = -1, error.strerror or str(error)
-        finally:
-            os.close(descriptor)
-    if code:
-        for empty in (made, made.parent):
-            with contextlib.suppress(OSError):  # it has something in it
-                empty.rmdir()
-        raise DispyError(
-            f"{source}: this machine does not let us make the sandbox: "
-            f"{bubblewrap.why_not(sandbox.program, said)}. The node does not start without it"
-        )

@@ -72,13 +72,14 @@ class Node:
             name, self._core, self._owners, self._table, self._offers, memory_reserve
         )
         self._root = directory
-        self._directories = Directories(directory)
         confinement = confinement or Confinement()
+        user = confinement.user
+        self._directories = Directories(directory, user)
+        quota = store_size or default_quota(directory)
         self._store = Store(
-            directory / "store",
-            store_size or default_quota(directory),
+            directory / "store", quota, for_others=user is not None,
             listed=confinement.sandbox is None,
-        )
+        )  # fmt: skip
         self._computations = Computations(
             name,
             address,

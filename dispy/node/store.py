@@ -58,11 +58,13 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
 
 
 class Store:
-    """Owns its directory; `quota` is in bytes."""
+    """Owns its directory; `quota` is in bytes. `for_others`: jobs of another user read its files,
+    and find those alone whose digests they know."""
 
-    def __init__(self, directory: Path, quota: int, listed: bool = True) -> None:
-        """listed: whether this user can see what is in it; else it takes the name of a content,
-        which only those know who know that content, to open it."""
+    def __init__(
+        self, directory: Path, quota: int, for_others: bool = False, listed: bool = True
+    ) -> None:
+        """listed: whether its own user sees what is in it; else he, too, must know the digest."""
         directory.parent.mkdir(parents=True, exist_ok=True)
         let_list(directory)
         place = Beneath.of(directory.parent).below(directory.name)
@@ -70,7 +72,10 @@ class Store:
         with place.opened(make=True) as descriptor:
             self._descriptor = os.dup(descriptor)
         os.close(place.root)
-        if not listed:
+        self._for_others = for_others
+        if for_others:
+            os.fchmod(self._descriptor, 0o711)
+        elif not listed:
             os.fchmod(self._descriptor, 0o300)
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
@@ -129,6 +134,8 @@ class Store:
 
     def keep(self, arrived: "Arriving") -> None:
         """Take in what has arrived whole; its digest has been compared."""
+        if self._for_others:
+            arrived.let_others_read()
         here = self._descriptor
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
         if arrived.digest not in self._sizes:
@@ -167,6 +174,10 @@ class Arriving:
         except OSError as error:
             raise room_error(self.what, self.size, self.path.parent, error) from None
         self._sum.update(piece)
+
+    def let_others_read(self) -> None:
+        """Let every user of the machine read it, who can enter the directory."""
+        os.fchmod(self._file, 0o444)
 
     @property
     def is_right(self) -> bool:

@@ -5,22 +5,26 @@ brought it needs it, and is never two files at once: who wants another one under
 waits until those who use it are done. One disk operation at a time, in threads.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import gevent
 from gevent.event import AsyncResult, Event
 from gevent.lock import BoundedSemaphore
 
 from dispy.model.errors import DispyError
-from dispy.net.threads import in_thread
+from dispy.net.threads import Result, in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
 from dispy.node.fetching import Fetching
 from dispy.node.store import Store
 from dispy.shipping.files import Entry
+from dispy.system.beneath import Beneath
+from dispy.system.users import acting_as
 
 logger = logging.getLogger("dispy.node")
 
@@ -155,7 +159,20 @@ class WorkingFiles:
 
     def _is_there(self, entry: Entry) -> bool:
         with self._disk:
-            return in_thread(placing.has, self.directory.place, entry)
+            found: bool = in_thread(self._inside, placing.has, entry)
+            return found
+
+    def _inside(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """In a thread: call with the directory, as the user whose it is; raises DispyError."""
+        place, user = self.directory.place, self._directories.user
+        if user is None:
+            return function(place, *arguments)
+        try:
+            # The way there is the node's alone.
+            with place.opened() as descriptor, acting_as(user):
+                return function(Beneath(descriptor, place.path), *arguments)
+        except OSError as error:
+            raise DispyError(f"cannot use {place.path}: {error.strerror or error}") from None
 
     def _check_wanted(self, bringing: _Bringing) -> None:
         if bringing.is_over:
@@ -209,13 +226,13 @@ class WorkingFiles:
     def _put(self, entry: Entry) -> list[str]:
         """In a thread: place an entry; raises DispyError."""
         if not entry.is_file:
-            return placing.place(self.directory.place, entry, None)
+            return self._inside(placing.place, entry, None)
         try:
             source = self._store.open(entry.digest)
         except OSError:
             raise DispyError(f"file {entry.path!r} was removed while it was needed") from None
         try:
-            return placing.place(self.directory.place, entry, source)
+            return self._inside(placing.place, entry, source)
         finally:
             os.close(source)
 
@@ -224,4 +241,5 @@ class WorkingFiles:
             for path in paths:
                 if path not in self._uses and not self._closed:
                     made = frozenset(self._made)
-                    in_thread(placing.remove, self.directory.place, path, made)
+                    with contextlib.suppress(DispyError):
+                        in_thread(self._inside, placing.remove, path, made)

@@ -226,7 +226,7 @@ class FrameDecoder:
             end = HEADER.size + length
             if len(self._arrived) < end:
                 return None
-            body = _unpack(memoryview(self._arrived)[HEADER.size : end], self._elements)
+            body = unpack_body(memoryview(self._arrived)[HEADER.size : end], self._elements)
             del self._arrived[:end]
             return Frame(kind, body)
 
@@ -251,7 +251,7 @@ class FrameDecoder:
         if len(arrived) < start + length:
             return False
         self._tokens = _numbers(arrived, tokens, shared)[::-1]
-        body = _unpack(memoryview(arrived)[start : start + length], self._elements)
+        body = unpack_body(memoryview(arrived)[start : start + length], self._elements)
         del arrived[: start + length]
         self._frame = Frame(kind, body)
         self._sizes = sizes[::-1]
@@ -284,7 +284,7 @@ def _numbers(arrived: bytearray, start: int, count: int) -> list[int]:
     return [SIZE.unpack_from(arrived, start + n * SIZE.size)[0] for n in range(count)]
 
 
-def _unpack(packed: memoryview, elements: int) -> Any:
+def unpack_body(packed: memoryview, elements: int = -1) -> Any:
     """Decode a body; no extension types, no keys but text, no list longer than `elements`.
 
     The decoder takes memory for as many elements as a list says it has, before it has seen one:
@@ -301,6 +301,7 @@ def _unpack(packed: memoryview, elements: int) -> Any:
             raw=False,
             strict_map_key=True,
             ext_hook=_refuse_extension,
+            timestamp=1,  # the one type that the hook never sees; as a number it is harmless
             max_array_len=elements,
             max_map_len=elements,
         )

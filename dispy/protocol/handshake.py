@@ -17,7 +17,7 @@ from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, TakeMemory,
 from dispy.protocol.messages import Kind, check
 
 PROTOCOL = 1  # raised when a message changes its meaning
-HELLO_LIMIT = 64 * 1024  # bytes that an unknown peer may send
+HELLO_LIMIT = 8 * 1024  # bytes that an unknown peer may send; the longest texts need 7,300
 HELLO_SECONDS = 10.0  # that it may take
 KNOCK = b"\0"  # the first byte of a frame: what whoever only looks sends, so that a node speaks
 NAME_LIMIT = 255  # characters of each text: a DNS name's length

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
+from dispy.protocol.tables import are_times, check_end, is_shallow
 
 INLINE_LIMIT = 64 * 1024  # bytes; below this, copying is cheaper than one more buffer
 
@@ -145,6 +146,7 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
     Kind.DONE: (0, 4, 3),
 }
 _EXTRAS: dict[int, int] = {Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4}
+_ENDS = frozenset({int(Kind.RESULTS), int(Kind.DONE)})  # whose extras tell how jobs ended
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1}
 _LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
 
@@ -160,6 +162,9 @@ class _Rule:
     payloads: int  # where the column with payloads begins; 0: none
     extras: int  # where the list of extras is; 0: none
     buffers: int  # without payloads: how many buffers it has
+    tables: tuple[int, ...]  # where tables are
+    times: tuple[int, ...]  # where columns of seconds are
+    ends: bool  # its extras tell how jobs ended
 
 
 def _rule(kind: int, shape: tuple[Any, ...]) -> _Rule:
@@ -172,6 +177,9 @@ def _rule(kind: int, shape: tuple[Any, ...]) -> _Rule:
         payloads=len(shape) - 1 if kind in _LAST_IS_OPAQUE else payloads,
         extras=_EXTRAS.get(kind, 0),
         buffers=_BUFFERS.get(kind, 0),
+        tables=tuple(at for at, part in enumerate(shape) if part == _TABLE),
+        times=tuple(at for at, part in enumerate(shape) if part == _TIMES),
+        ends=kind in _ENDS,
     )
 
 
@@ -189,13 +197,19 @@ def check(frame: Frame) -> Frame:
     for at, types in rule.lists:
         if not types.issuperset(map(type, body[at])):
             raise FrameRefused(f"part {at + 1} of {Kind(frame.kind).name} is not what it should be")
+    for at in rule.tables:
+        if not is_shallow(body[at]):
+            raise FrameRefused(f"a table of {Kind(frame.kind).name} is nested too deep")
+    for at in rule.times:
+        if not are_times(body[at]):
+            raise FrameRefused(f"part {at + 1} of {Kind(frame.kind).name} has no times")
     if rule.first >= 0:
         length = len(body[rule.first])
         for at in rule.columns:
             if len(body[at]) != length:
                 raise FrameRefused(f"the columns of {Kind(frame.kind).name} differ in length")
         if rule.extras and body[rule.extras]:
-            _check_extras(body[rule.extras], length)
+            _check_extras(body[rule.extras], length, rule.ends)
     if rule.payloads:
         column = body[rule.payloads]
         counts = (
@@ -221,12 +235,16 @@ def _check_buffers(frame: Frame, counts: list[int]) -> None:
         raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
 
 
-def _check_extras(extras: list[Any], length: int) -> None:
+def _check_extras(extras: list[Any], length: int, are_ends: bool) -> None:
     for extra in extras:
         if len(extra) != 2 or type(extra[0]) is not int or type(extra[1]) is not dict:
             raise FrameRefused("an extra is not [position, table]")
         if not 0 <= extra[0] < length:
             raise FrameRefused("an extra belongs to no job")
+        if not is_shallow(extra[1]):
+            raise FrameRefused("an extra is nested too deep")
+        if are_ends:
+            check_end(extra[1])
 
 
 class Bulk:

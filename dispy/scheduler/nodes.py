@@ -49,6 +49,10 @@ class RemoteNode:
     closing: dict[int, bool] = field(default_factory=dict)
     pulse_seconds: float = 0.0  # between signs of life that it was asked for
     pulse_since: float = 0.0  # monotonic second at which it was asked
+    files_answered: dict[bytes, str | None] = field(default_factory=dict)  # what TOOK said of them
+    strange: int = 0  # how often it spoke of what was not its own
+    told_of: Link | None = None  # the link on which that was logged last
+    of_other_user: bool = False  # of this machine, and it has proven nothing
 
     def traffic(self) -> tuple[int, int]:
         """Return how many bytes were sent to it and received from it. From any thread."""

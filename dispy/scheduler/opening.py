@@ -14,6 +14,7 @@ from gevent import get_hub
 from dispy.model.errors import DispyError
 from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
+from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
@@ -44,7 +45,9 @@ class Openings:
         heartbeat: Heartbeat,
         perform: Callable[[Sequence[Action], RemoteNode], None],
         plan_pass: Callable[[], None],
+        given: Given,
     ) -> None:
+        self._given = given
         self._core, self._owner, self._closing = core, owner, closing
         self._heartbeat, self._perform, self._plan_pass = heartbeat, perform, plan_pass
         self._clusters: dict[int, _Opened] = {}
@@ -116,6 +119,7 @@ class Openings:
                 return
         if node.link is not None:
             self._heartbeat.expect(node, cluster_id)
+            self._given.opened(node.node_id, cluster_id, own.get("files", ()))
             node.link.send(Kind.OPEN, [cluster_id, opened.name, own], [content])
 
     def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:

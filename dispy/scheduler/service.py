@@ -7,7 +7,7 @@ The owner of the jobs is told through the methods of `JobsOwner`, in the same gr
 
 import logging
 from collections.abc import Mapping, Sequence
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -23,14 +23,15 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.closing import Closing
-from dispy.scheduler.columns import select, send_jobs
-from dispy.scheduler.failing import Failures
+from dispy.scheduler.columns import send_jobs
+from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Keepers, Served
 from dispy.scheduler.nodes import IMITATION, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
 from dispy.scheduler.questions import Questions
+from dispy.scheduler.results import Results
 from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.actions import (
@@ -49,7 +50,6 @@ from dispy.scheduling.records import Cluster, Node
 logger = logging.getLogger("dispy.scheduler")
 
 STOP_SECONDS = 2.0  # that greenlets may take to end
-ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
 
 
 class Scheduler:
@@ -60,21 +60,23 @@ class Scheduler:
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self._identity, self._name = owner, identity, name
-        self._credentials = credentials
+        self.credentials = credentials
         self._core = Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(
             self.nodes, self._serve_node, self._lost, lambda: self._heartbeat.patience
         )
-        self._supply = Supply(owner.content)
+        self._given = Given(self._core, owner.content)
+        self._supply = Supply(owner.content, self._given)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
-        self._failures = Failures(self._core, self._perform)
         self._openings = Openings(
-            self._core, owner, self.closing, self._heartbeat, self._perform, self._plan_pass
-        )
+            self._core, owner, self.closing, self._heartbeat, self._perform, self._plan_pass,
+            self._given,
+        )  # fmt: skip
         self._awake = Awake()
-        self.questions = Questions()
+        self._results = Results(self._core, owner, self._given, self._awake, self._perform)
+        self.questions = Questions(self._given.own_jobs)
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
@@ -118,6 +120,7 @@ class Scheduler:
         """Queue jobs, for one node if it is named; they are placed in this turn of the loop."""
         if cluster_id not in self._core.clusters:
             return  # it was closed in between, with all its jobs
+        self._given.newest = max(self._given.newest, max(jobs, default=-1))
         options = self._owner.options
         widths, retries = _differing(options, jobs, "cpus"), _differing(options, jobs, "retries")
         if node_id is None:
@@ -188,7 +191,7 @@ class Scheduler:
 
     def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
         try:
-            transport = dial(sock, self._credentials, host)
+            transport = dial(sock, self.credentials, host)
         except NotProven as error:
             logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
@@ -236,7 +239,9 @@ class Scheduler:
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
+            node.of_other_user = link.is_of_other_user()
             self.nodes.take_in(node)
+            self._given.came(node_id)
             node.take_available(hello.details.get("available"))
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
@@ -261,6 +266,7 @@ class Scheduler:
         if node.link is not None:
             node.link.close()
         self._supply.lost(node)
+        self._given.lost(node.node_id)
         self.closing.lost(node)
         self._perform(self._core.node_lost(node.node_id, reason, monotonic()), node)
         for cluster_id in node.ready:
@@ -270,28 +276,28 @@ class Scheduler:
     def _from_node(self, node: RemoteNode, frame: Frame) -> None:
         body = frame.body
         if frame.kind == Kind.RESULTS:
-            self._results(node, frame)
+            self._results.take(node, frame)
             return
         if frame.kind == Kind.SHARE:
             node.share, node.owners = body
             self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
         elif frame.kind == Kind.READY:
-            self._openings.answered(node, *body)
+            if self._given.has_cluster(node, body[0]):
+                self._openings.answered(node, *body)
         elif frame.kind == Kind.CLOSED:
             self.closing.closed(node, body[0], self._openings.name_of(body[0]), *body[1:])
         elif frame.kind == Kind.RETURNED:
             cluster_id, jobs, why = body
+            jobs = self._given.own_jobs(node, cluster_id, jobs)
             returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
             self._perform(returned, node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
-        elif frame.kind == Kind.PROVISIONAL:
-            value = join_payloads([body[2]], frame.buffers)[0]
-            self._owner.provisional(body[0], node, body[1], value)
-        elif frame.kind == Kind.OUTPUT:
-            self._owner.output(body[0], node, *body[1:])
-        elif frame.kind == Kind.OFFER:
-            self._owner.receiving.offered(node, *body)
+        elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):
+            if self._given.has_job(node, body[0], body[1]):
+                self._from_job(node, frame)
+            elif frame.kind == Kind.OFFER:
+                node.tell(Kind.TOOK, [body[2], "the job is over for its client"])
         elif frame.kind == Kind.PIECE:
             self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.FETCH:
@@ -309,10 +315,21 @@ class Scheduler:
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
 
+    def _from_job(self, node: RemoteNode, frame: Frame) -> None:
+        body = frame.body
+        if frame.kind == Kind.PROVISIONAL:
+            value = join_payloads([body[2]], frame.buffers)[0]
+            self._owner.provisional(body[0], node, body[1], value)
+        elif frame.kind == Kind.OUTPUT:
+            self._owner.output(body[0], node, *body[1:])
+        else:
+            self._owner.receiving.offered(node, *body)
+
     def _said_goodbye(self, node: RemoteNode, reason: str, begun: list[int]) -> None:
         """Take out a node that ends; what it had not begun, or never got, is safe to run."""
+        ran = frozenset(begun)
         for cluster_id, allocation in list(self._core.nodes[node.node_id].allocations.items()):
-            jobs = [job for job in allocation.jobs if job not in begun]
+            jobs = [job for job in allocation.jobs if job not in ran]
             self._perform(
                 self._core.jobs_returned(node.node_id, cluster_id, jobs, reason, monotonic()), node
             )
@@ -320,39 +337,14 @@ class Scheduler:
 
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         """Compare with what the node holds; only now may it be sent anything."""
+        if node.settled:
+            raise FrameRefused("HELD a second time on one link")
         node.settled = True
         self._supply.settled(node)
         self._perform(self._core.node_settled(node.node_id, jobs, monotonic()), node)
         self._openings.settled(node, computations)
         if not node.opened:
             self._owner.node_found(node)
-
-    def _results(self, node: RemoteNode, frame: Frame) -> None:
-        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
-        if not self._core.results_arrived(node.node_id, sequence):
-            return  # sent again after a broken link, and taken before it
-        node.results_seen = sequence
-        if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
-            node.acknowledge()
-        if not jobs:
-            return
-        seconds = max(0.0, sum(ends) - sum(starts))
-        results = join_payloads(column, frame.buffers)
-        # Jobs that ended without having run, or by a worker's death, say nothing of durations.
-        mean = seconds / len(jobs) or None
-        self._awake.passed_back(len(jobs), seconds)
-        if extras or self._failures.are_counted(node.node_id, cluster_id):
-            self._failures.take(node, cluster_id, jobs, extras, mean)
-        counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
-        if len(counted) < len(jobs):  # some were given up or moved meanwhile
-            columns, extras = select(set(counted), (jobs, starts, ends, results), extras)
-            jobs, starts, ends, results = columns
-        node.jobs_done += len(jobs)
-        node.run_seconds += seconds
-        node.update_time = time()
-        # Last, because it wakes threads that wait for the lock that this one holds.
-        if jobs:
-            self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
 
     # -- carrying out
 
@@ -388,9 +380,12 @@ class Scheduler:
                 self._run(self.nodes[action.node_id], action)
             elif isinstance(action, Requeued):
                 assert node is not None
+                self._given.taken(node.node_id, action.jobs)
                 self._owner.requeued(action.cluster_id, node, action.jobs, action.reason)
             elif isinstance(action, GiveUp):
                 where = None if action.status == Status.Cancelled else node
+                if where is not None:
+                    self._given.taken(where.node_id, action.jobs)
                 self._owner.given_up(
                     action.cluster_id, where, action.jobs, action.status, _tell(action)
                 )
@@ -408,7 +403,8 @@ class Scheduler:
         payloads, options = self._owner.payloads(batch.jobs), self._owner.options
         if batch.cluster_id in node.translated:
             payloads = self._owner.payloads_for(node, batch.jobs)
-        options = self._failures.with_attempts(batch.cluster_id, batch.jobs, options)
+        options = self._results.with_attempts(batch.cluster_id, batch.jobs, options)
+        self._given.sent(node.node_id, batch.jobs, options)
         send_jobs(node.link, batch.cluster_id, batch.jobs, payloads, options)
         self._owner.started(batch.cluster_id, node, batch.jobs)
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -9,6 +10,7 @@ from gevent.event import AsyncResult
 
 from dispy.net.pieces import PieceSender
 from dispy.protocol.messages import Kind
+from dispy.scheduler.given import Given
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
 
@@ -25,8 +27,8 @@ class _Order:
 class Supply:
     """Answers the nodes of a scheduler; `find` is its owner's."""
 
-    def __init__(self, find: Callable[[bytes], Content | None]) -> None:
-        self._find = find
+    def __init__(self, find: Callable[[bytes], Content | None], given: Given) -> None:
+        self._find, self._given = find, given
         self._senders: dict[str, PieceSender] = {}  # by node; each belongs to one link
         self._orders: dict[int, _Order] = {}  # by token, not answered so far
         self._tokens = count(1)
@@ -37,15 +39,19 @@ class Supply:
         if sender is None or sender.link is not node.link:
             assert node.link is not None, "a frame came over it"
             sender = self._senders[node.node_id] = PieceSender(
-                node.link, self._find, f"node {node.name}"
+                node.link, partial(self._find_for, node), f"node {node.name}"
             )
         sender.fetch(key, offset, length)
+
+    def _find_for(self, node: RemoteNode, digest: bytes) -> Content | None:
+        return self._find(digest) if self._given.may_fetch(node, digest) else None
 
     def place(self, node: RemoteNode, cluster_id: int, files: list[Any]) -> str | None:
         """Have a node put files into a computation's directory; return why it did not.
 
         Waits in the calling greenlet until the node has answered or is lost.
         """
+        self._given.named(node.node_id, [entry[1] for entry in files])
         token = next(self._tokens)
         order = _Order(node.node_id, [cluster_id, token, {"files": files}])
         self._orders[token] = order

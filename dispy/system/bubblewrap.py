@@ -91,8 +91,11 @@ def of_kernel() -> list[str]:
     return words
 
 
-def why_not(program: str, said: str) -> str:
-    """Say why a sandbox could not be made, and what to do; `said` is what bubblewrap wrote."""
+def why_not(program: str, said: str, by_root: bool) -> str:
+    """Say why a sandbox could not be made, and what to do; `said` is what bubblewrap wrote.
+
+    by_root: whether it was root who has tried.
+    """
     if "nknown option" in said:
         return (
             f"{program} is too old ({said}). It takes bubblewrap 0.10, or an earlier one of a "
@@ -101,7 +104,7 @@ def why_not(program: str, said: str) -> str:
     reasons = [
         text.format(program=program)
         for path, bad, root_too, text in _SWITCHES
-        if _content(path) == bad and (root_too or os.geteuid() != 0)
+        if _content(path) == bad and (root_too or not by_root)
     ]
     return ". ".join([said or f"{program} said nothing", *reasons])
 

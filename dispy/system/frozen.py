@@ -70,6 +70,17 @@ def abandoned(parent: Path, before: float) -> list[Path]:
     return found
 
 
+def let_others_read() -> None:
+    """Let other users run what this executable has unpacked, which is its owner's alone.
+
+    Nothing in it is a secret. Only the owner may change it, as before.
+    """
+    for directory, _, files in os.walk(sys._MEIPASS):  # type: ignore[attr-defined]
+        os.chmod(directory, 0o755)
+        for name in files:
+            os.chmod(os.path.join(directory, name), 0o755)
+
+
 def _restore_environment() -> None:
     """Give programs that jobs start the user's libraries; the loader has read its path already."""
     before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)

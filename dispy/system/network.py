@@ -38,6 +38,12 @@ class Network:
         return f"{self.interface} ({self.broadcast})"
 
 
+def is_loopback(address: str) -> bool:
+    """Say whether an address (not a name) is inside this machine."""
+    found = ipaddress.ip_address(address.split("%")[0])
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
 LOOPBACK = Network("loopback", "127.0.0.1", 8, LOOPBACK_BROADCAST)
 _ANY = Network("default route", "0.0.0.0", 0, "255.255.255.255")
 

@@ -27,6 +27,30 @@ def write_no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
+def limit_processes(most: int) -> None:
+    """Let the user of this process have so many processes and threads in all, for good.
+
+    Only what this process and its children start is refused for it; root is not bound by it.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def capabilities() -> int:
+    """Return the rights of root that this process has, or can take, as bits; 0 but on Linux."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/status") as file:
+        lines = [line.split() for line in file if line.startswith(("CapPrm:", "CapAmb:"))]
+    return sum(int(value, 16) for _, value in lines)
+
+
 def hide_memory() -> None:
     """Keep other processes of this user from this one's memory, descriptors and environment.
 

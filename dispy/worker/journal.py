@@ -18,8 +18,7 @@ import os
 import struct
 from typing import Any
 
-import msgpack
-
+from dispy.protocol.frames import FrameRefused, unpack_body
 from dispy.protocol.messages import Payload
 from dispy.system.processes import memory_file
 
@@ -155,7 +154,7 @@ def _columns(whole: bytes | mmap.mmap, told: int, used: int) -> list[Any]:
             number, start, end, size, extra_size = _RECORD.unpack_from(whole, at)
             at += _RECORD.size
             if extra_size:
-                extra = msgpack.unpackb(whole[at + size : at + size + extra_size])
+                extra = unpack_body(memoryview(whole[at + size : at + size + extra_size]))
                 extras.append([len(numbers), extra])
             for column, value in zip(
                 (numbers, starts, ends, results),
@@ -164,6 +163,6 @@ def _columns(whole: bytes | mmap.mmap, told: int, used: int) -> list[Any]:
             ):
                 column.append(value)
             at += size + extra_size
-    except (struct.error, ValueError, msgpack.UnpackException) as error:
+    except (struct.error, FrameRefused) as error:
         raise ValueError(f"the record at byte {at} makes no sense") from error
     return columns

@@ -7,6 +7,7 @@ right before one that is wrong. All calls block, DEADLINE seconds at most.
 import contextlib
 import datetime
 import hashlib
+import re
 import socket
 import struct
 import threading
@@ -140,7 +141,9 @@ def _certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 
 def identity_of(name: str) -> str:
-    """Return an identity of the right form."""
+    """Return an identity of the right form; one that has it stays as it is."""
+    if re.fullmatch("[0-9a-f]{32}", name):
+        return name
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
@@ -149,6 +152,8 @@ class Peer:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, LIMIT_SECONDS)
         self.sock, self.tls = sock, None

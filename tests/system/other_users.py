@@ -1,5 +1,7 @@
 """Nodes and jobs of other users than the one who runs the tests, who must be root for that."""
 
+import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ needs_root = pytest.mark.skipif(
 )
 
 
+@functools.cache
 def python_for_all() -> tuple[str, dict[str, str]]:
     """Return a Python of our version that other users may run, and variables that it needs."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -37,20 +40,32 @@ def python_for_all() -> tuple[str, dict[str, str]]:
     pytest.skip(f"no Python {version} that other users may run")
 
 
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """Return a directory that other users may look into; pytest's own are closed."""
+@contextlib.contextmanager
+def open_to_others() -> Iterator[Path]:
+    """Make a directory that other users may look into; pytest's own are closed."""
     directory = Path(tempfile.mkdtemp(prefix="dispy-test-"))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
 
 
-def as_nobody(directory: Path, python: str) -> str:
-    """Return the path of what runs a Python as the user nobody."""
-    path = directory / "python-of-nobody"
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """Return a directory that other users may look into."""
+    with open_to_others() as directory:
+        yield directory
+
+
+def as_user(directory: Path, python: str, user: int) -> str:
+    """Return the path of what runs a Python as a user of this number, who need not exist."""
+    path = directory / f"python-of-{user}"
     path.write_text(
-        f'#!/bin/sh\nexec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {python} "$@"\n'
+        f'#!/bin/sh\nexec setpriv --reuid={user} --regid={user} --clear-groups {python} "$@"\n'
     )
     path.chmod(0o755)
     return str(path)
+
+
+def as_nobody(directory: Path, python: str) -> str:
+    """Return the path of what runs a Python as the user nobody."""
+    return as_user(directory, python, NOBODY)

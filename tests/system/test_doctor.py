@@ -114,6 +114,8 @@ def pretended(hello: Hello) -> list[dict[str, str]]:
             connection, _address = server.accept()
             with connection:
                 connection.sendall(b"".join(encode_frame(Kind.HELLO, hello.body())))
+                while connection.recv(4096):
+                    pass  # until it has read that
         output, _ = process.communicate(timeout=60)
     checks: list[dict[str, str]] = json.loads(output)
     return [check for check in checks if check["subject"] == f"host {HOST}"]

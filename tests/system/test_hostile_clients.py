@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, Program, RunningNode
-from system.hostile import SECRET, Attack, FalseNode, Peer, identity_of, secret_file
+from system.hostile import SECRET, Attack, FalseNode, Peer, secret_file
 
-from dispy.protocol.frames import encode_head
-from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 
 PLACE = f"127.4.{os.getpid() % 250}"
@@ -25,8 +23,7 @@ import sys
 import dispy
 
 def hold(gate):
-    with open(gate) as file:
-        file.read(1)
+    open(gate).read(1)
     return "done"
 
 if __name__ == "__main__":
@@ -47,13 +44,6 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
     attack = Attack(RunningNode(directory, f"{PLACE}.1", 51348, "--cpus=2", secret))
     yield attack
     attack.close()
-
-
-def come(attack: Attack, identity: str) -> Peer:
-    """Return a client that says it has this identity."""
-    peer = attack.proven()
-    peer.send(encode_head(Kind.HELLO, Hello("client", identity, "hostile").body()))
-    return peer
 
 
 def holds(peer: Peer) -> Any:
@@ -88,7 +78,7 @@ def test_an_identity_is_of_no_use_without_the_key_of_its_client(
         while f"runs at {attack.host}" not in program.output:
             assert program.line(), program.output
         victim = false.met.get(timeout=DEADLINE)
-        peer = come(attack, victim.identity)
+        peer = attack.welcome(victim.identity)
         assert holds(peer) == [[], []]
         attack.wait_for("says that it is client")
         numbers = list(range(1000))
@@ -111,12 +101,12 @@ def test_an_identity_is_of_no_use_without_the_key_of_its_client(
 def test_the_same_client_finds_again_what_it_had_and_another_one_does_not(attack: Attack) -> None:
     """The computation waits for a file that does not come, so it stays as it is."""
     files = [["some.data", b"d" * 32, 1000, 0o644, 1]]
-    identity = identity_of(os.urandom(8).hex())
-    first = come(attack, identity)
+    identity = os.urandom(8).hex()
+    first = attack.welcome(identity)
     assert holds(first) == [[], []]
     first.tell(Kind.OPEN, [7, "n", {"program": True, "files": files}], [b"#!/bin/true"])
     assert first.until(Kind.FETCH).body[0] == b"d" * 32
-    again, other = come(attack, identity), come(attack, identity_of("other"))
+    again, other = attack.welcome(identity), attack.welcome("other")
     assert holds(again) == [[], [7]]
     assert holds(other) == [[], []]
     again.tell(Kind.CLOSE, [7])

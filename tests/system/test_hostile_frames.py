@@ -98,6 +98,14 @@ def bulk_head(*sizes: int, kind: int = Kind.OPEN, body: bytes = b"\x93\x01\xa1n\
     return HEADER.pack(len(body), kind, len(sizes)) + b"".join(map(SIZE.pack, sizes)) + body
 
 
+def nested(depth: int) -> list[Any]:
+    """Return a list in a list in a list; our own encoder takes 511 at most."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def still_serves(attack: Attack) -> None:
     """Fail unless the node lets a peer in and answers it."""
     peer = attack.welcome(identity=os.urandom(8).hex())
@@ -151,6 +159,18 @@ RULES: dict[str, tuple[Callable[[Attack], Peer], bytes, str]] = {
     "another protocol": (
         proven, encode_head(Kind.HELLO, [{"protocol": 99, "name": "x", "version": "9"}]),
         "Install the same version on both",
+    ),
+    "a hello that nests too deep": (
+        proven, encode_head(Kind.HELLO, [{"protocol": 99, "name": "x", "version": nested(500)}]),
+        "a table of HELLO is nested too deep",
+    ),
+    "settings that nest too deep": (
+        welcome, encode_head(Kind.OPEN, [1, "n", {"isolation": nested(500)}], [b"code"])
+        + HEADER.pack(4, CHUNK, 0) + b"code", "a table of OPEN is nested too deep",
+    ),
+    "options that nest too deep": (
+        welcome, encode_head(Kind.RUN, [1, [1], [b"x"], [[0, {"env": nested(500)}]]]),
+        "an extra is nested too deep",
     ),
     "a body that is too long": (
         welcome, HEADER.pack(BODY_LIMIT + 1, Kind.RUN, 0),

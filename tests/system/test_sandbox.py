@@ -22,6 +22,13 @@ from system.conftest import (
     node_without_a_trace,
     own_command,
 )
+from system.other_users import (  # noqa: F401
+    NOBODY,
+    as_nobody,
+    needs_root,
+    open_directory,
+    python_for_all,
+)
 
 from dispy import DispyJob
 
@@ -284,7 +291,7 @@ def test_limits_hold(open_inside, gate, isolation) -> None:
 
 def test_a_program_runs_and_is_interrupted(open_inside, doors: Path, tmp_path: Path) -> None:
     program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho said; echo > $1; sleep 1000\n")
+    program.write_text("#!/bin/sh\necho said; echo > $1; exec sleep 1000\n")
     program.chmod(0o755)
     mark = doors / "begun"
     cluster = open_inside(str(program))
@@ -379,6 +386,33 @@ def test_what_would_show_the_secret_is_refused(tmp_path: Path) -> None:
 
 def test_gaining_privileges_and_a_sandbox_exclude_each_other(tmp_path: Path) -> None:
     assert "leave out DISPY_NEW_PRIVILEGES" in refusal(tmp_path, DISPY_NEW_PRIVILEGES="1")
+
+
+# -- as whom it runs
+
+
+@needs_root
+@pytest.mark.parametrize("way", ["a node of that user", "--run-as"])
+def test_another_user_needs_no_rights_for_it(
+    start_node, open_cluster, open_directory: Path, way  # noqa: F811
+) -> None:  # fmt: skip
+    python, environment = python_for_all()
+    place = open_directory / "files"
+    place.mkdir()
+    options, run = ["--sandbox"], python
+    if way == "--run-as":
+        options.append("--run-as=nobody")
+    else:
+        os.chown(place, NOBODY, NOBODY)
+        run, environment = as_nobody(open_directory, python), {**environment, "HOME": "/nowhere"}
+    node = start_node(*options, directory=place, python=run, **environment)
+    cluster = open_cluster(act, nodes=[node.host], insecure=True)
+    large = cluster.put(bytes(3_000_000))
+    source = "import os; open('new', 'w').close(); result = os.getuid(), len(arguments[0])"
+    assert cluster.submit(source, large).get() == (NOBODY, 3_000_000)
+    endless = cluster.submit("while True: pass", dispy_job_timeout=0.2)
+    assert endless.wait(DEADLINE)
+    assert endless.status == DispyJob.Terminated
 
 
 # -- what an operator may add

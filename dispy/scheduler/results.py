@@ -1,0 +1,65 @@
+"""Results that a node sends: each batch is taken once, and of it what is that node's."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic, time
+
+from dispy.net.waking import Awake
+from dispy.protocol.frames import Frame
+from dispy.protocol.messages import join_payloads
+from dispy.scheduler.columns import select
+from dispy.scheduler.failing import Failures
+from dispy.scheduler.given import Given
+from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.owner import JobsOwner
+from dispy.scheduling.actions import Action
+from dispy.scheduling.core import Scheduling
+
+ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
+
+
+class Results:
+    """Works on its scheduler's core; `perform` carries out orders about a node."""
+
+    def __init__(
+        self,
+        core: Scheduling,
+        owner: JobsOwner,
+        given: Given,
+        awake: Awake,
+        perform: Callable[[Sequence[Action], RemoteNode], None],
+    ) -> None:
+        self._core, self._owner, self._given, self._awake = core, owner, given, awake
+        self._failures = Failures(core, perform)
+        self.with_attempts = self._failures.with_attempts
+
+    def take(self, node: RemoteNode, frame: Frame) -> None:
+        """Take a node's RESULTS: the core's jobs end, and the owner is told."""
+        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
+        if not self._core.results_arrived(node.node_id, sequence):
+            return  # sent again after a broken link, and taken before it
+        node.results_seen = sequence
+        if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
+            node.acknowledge()
+        results = join_payloads(column, frame.buffers)
+        own = self._given.own_jobs(node, cluster_id, jobs)
+        if len(own) < len(jobs):
+            columns, extras = select(set(own), (jobs, starts, ends, results), extras)
+            jobs, starts, ends, results = columns
+        if not jobs:
+            return
+        seconds = max(0.0, sum(ends) - sum(starts))
+        # Jobs that ended without having run, or by a worker's death, say nothing of durations.
+        mean = seconds / len(jobs) or None
+        self._awake.passed_back(len(jobs), seconds)
+        if extras or self._failures.are_counted(node.node_id, cluster_id):
+            self._failures.take(node, cluster_id, jobs, extras, mean)
+        counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
+        if len(counted) < len(jobs):  # some wait again, or are named twice
+            columns, extras = select(set(counted), (jobs, starts, ends, results), extras)
+            jobs, starts, ends, results = columns
+        node.jobs_done += len(jobs)
+        node.run_seconds += seconds
+        node.update_time = time()
+        # Last, because it wakes threads that wait for the lock that this one holds.
+        if jobs:
+            self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
