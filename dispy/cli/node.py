@@ -133,6 +133,8 @@ def _serve_one(descriptor: int, cpus: int, settings: dict[str, Value]) -> int:
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
         confinement=confinement_of_own(settings, os.environ),
+        client_memory=0,
+        client_disk=0,
     )  # fmt: skip
     link = Link(socket.socket(fileno=descriptor), shares_memory=True)
     greenlet = gevent.spawn(_serve_link, node, link)
@@ -194,6 +196,8 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         store_size=settings["store_size"].value,
         memory_reserve=settings["memory_reserve"].value,
         confinement=confinement,
+        client_memory=settings["client_memory"].value,
+        client_disk=settings["client_disk"].value,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)

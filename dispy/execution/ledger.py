@@ -30,10 +30,13 @@ class Ledger(Generic[Batch]):
         assert not self._owed or self._owed[-1][0] < number, "batches are owed in order"
         self._owed.append((number, batch))
 
-    def acknowledged(self, number: int) -> None:
-        """Forget all batches up to `number`; numbers that were never used change nothing more."""
+    def acknowledged(self, number: int) -> list[Batch]:
+        """Forget all batches up to `number`, and return them; numbers that were never used change
+        nothing more."""
+        forgotten = []
         while self._owed and self._owed[0][0] <= number:
-            self._owed.popleft()
+            forgotten.append(self._owed.popleft()[1])
+        return forgotten
 
     def owed(self) -> Iterator[Batch]:
         """Yield what is to be sent again, the oldest first."""

@@ -102,6 +102,18 @@ _TABLE = (
         "a tenth of the disk, 10 GiB at most, by default",
     ),
     Setting(
+        room="node", name="client_disk", kind=int, unit="bytes", low=0, high=2**62,
+        variable="DISPY_CLIENT_DISK",
+        help="most bytes of the disk that the files of one client take, in the store and in "
+        "directories of its computations; half of what is free at the start, by default; 0: any",
+    ),
+    Setting(
+        room="node", name="client_memory", kind=int, unit="bytes", low=0, high=2**62,
+        variable="DISPY_CLIENT_MEMORY",
+        help="most bytes of memory that the node itself takes for one client: arguments of its "
+        "jobs, and results on their way; half of the machine's, by default; 0: any",
+    ),
+    Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "

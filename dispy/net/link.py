@@ -262,6 +262,10 @@ class Link:
         self._decoder.trust()
         return theirs
 
+    def limit_bulk(self, lets_in: Callable[[int], bool]) -> None:
+        """Ask before memory is taken for a frame's buffers; those not let in come as `dropped`."""
+        self._decoder.lets_in = lets_in
+
     def read(
         self, handle: Callable[[Frame], None], turn_over: Callable[[], None] | None = None
     ) -> LinkEnd:

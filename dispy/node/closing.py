@@ -75,8 +75,16 @@ class Closings:
         return key in self._closing
 
     def asked_by(self, owner: Owner) -> list[int]:
-        """Return the numbers of those that this owner waits for."""
-        return [key[1] for key, closing in self._closing.items() if closing.owner is owner]
+        """Return the numbers of those that this owner waits for, perhaps since an earlier link.
+
+        Once it has closed all that it had it is forgotten with its link, and comes as a new one.
+        """
+        asked = []
+        for key, closing in self._closing.items():
+            if key[0] == owner.owner_id and closing.owner is not None:
+                closing.owner = owner
+                asked.append(key[1])
+        return asked
 
     def close(self, key: Key, owner: Owner) -> None:
         """Take an owner's CLOSE for what is not open: it is being closed, or never was here."""

@@ -19,10 +19,11 @@ from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
+from dispy.node.quotas import size_of
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
-from dispy.protocol.frames import Buffer
+from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
 
@@ -62,18 +63,29 @@ class Computations:
         self.closings = Closings(self._nurseries, shut_down or (lambda reason: None), running.limit)
 
     def open(
-        self, owner: Owner, number: int, name: str, settings: dict[str, Any], content: Buffer
+        self,
+        owner: Owner,
+        number: int,
+        name: str,
+        settings: dict[str, Any],
+        frame: Frame,
     ) -> None:
-        """Begin to load a computation; its owner is told READY in the end."""
+        """Begin to load a computation; its owner is told READY in the end.
+
+        frame: has the code.
+        """
         key = (owner.owner_id, number)
         if key in self._table:
             self.tell_if_ready(owner, key)
             return
         if key in self.closings:
-            opening = partial(self.open, owner, number, name, settings, content)
+            opening = partial(self.open, owner, number, name, settings, frame)
             self.closings.then_open(key, opening)
             return
         refusal, limits = why_not(self._name, name, settings), {}
+        weight = frame.dropped or size_of(frame.buffers[0])
+        if frame.dropped or not owner.memory.fits(weight):
+            refusal = f"on node {self._name}: {owner.memory.why_not('its code', weight)}"
         if refusal is None:
             try:
                 limits = check_limits(settings.get("limits"))
@@ -84,9 +96,12 @@ class Computations:
         if refusal is not None:
             owner.tell(Kind.READY, [number, refusal, {}])
             return
-        files = WorkingFiles(place, self._directories, owner.fetching, self._store, self._name)
+        files = WorkingFiles(
+            place, self._directories, owner.fetching, self._store, self._name, owner.disk
+        )
         processes = ComputationProcesses(
             files,
+            owner.memory,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
             loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
@@ -103,6 +118,7 @@ class Computations:
             ready=lambda job: self._running.unblock(key, job),
             failed=lambda job, why: self._running.fail(key, job, why),
         )
+        processes.count_code(weight)
         self._table[key] = processes
         width = slots_of(settings.get("cpus"))
         processes.limits, processes.is_program = limits, bool(settings.get("program"))
@@ -139,7 +155,7 @@ class Computations:
                 self._loaded(owner, key, why, {})
             else:
                 nursery = self._nurseries.take(processes.directory)
-                processes.load(nursery, name, settings, content)
+                processes.load(nursery, name, settings, frame.buffers[0])
 
         if entries:
             files.bring(entries, ALL_JOBS, load)
@@ -227,6 +243,7 @@ class Computations:
             self._running.workers.pop(worker_id, None)
         processes.needs.close()
         processes.files.close()
+        processes.close_account()
         self._running.perform(self._core.computation_closed(key))
         self.closings.begin(key, processes, owner)
 

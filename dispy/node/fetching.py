@@ -17,6 +17,7 @@ from gevent.event import Event
 
 from dispy.model.errors import DispyError
 from dispy.net.threads import in_thread
+from dispy.node.quotas import Account
 from dispy.node.store import Arriving, Store
 from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind
@@ -65,8 +66,9 @@ class _Transfer:
 class Fetching:
     """Pulls from one owner into a store that all of a node share."""
 
-    def __init__(self, owner: Source, store: Store) -> None:
-        self._owner, self._store = owner, store
+    def __init__(self, owner: Source, store: Store, disk: Account | None = None) -> None:
+        """disk: where what it brings into the store is counted."""
+        self._owner, self._store, self._disk = owner, store, disk
         self._transfers: dict[bytes, _Transfer] = {}  # in the order in which they were wanted
         self._active: dict[bytes, _Transfer] = {}
         self._ahead = 0  # bytes asked for and not yet written
@@ -190,7 +192,7 @@ class Fetching:
         """Write what comes until all has come, then tell whoever waits."""
         arriving, why = None, None
         try:
-            arriving = self._store.begin(transfer.digest, transfer.size, transfer.what)
+            arriving = self._store.begin(transfer.digest, transfer.size, transfer.what, self._disk)
             self._write_all(transfer, arriving)
             why = transfer.failed
             if why is None and not arriving.is_right:

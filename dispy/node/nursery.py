@@ -1,6 +1,5 @@
 """A nursery as its node holds it: a plain Python process for one computation."""
 
-import contextlib
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 from dispy.system.namespaces import pid_here
 from dispy.system.processes import children, descendants, widen
+from dispy.system.reach import belongs_to, kill_all, signal_process
 
 logger = logging.getLogger("dispy.node")
 
@@ -80,16 +80,6 @@ class NurseryProcess:
         theirs.close()
         return Link(ours, shares_memory=True)
 
-    def worker_pid(self, said: int) -> int | None:
-        """Return the id by which we know a worker, of which the nursery says another perhaps.
-
-        None: it has ended already, or there is no such worker.
-        """
-        if self._confinement.sandbox is None:
-            return said
-        nursery = self._pid()
-        return None if nursery is None else pid_here(said, reversed(children(nursery)))
-
     def _pid(self) -> int | None:
         """Return the nursery's own id: in a sandbox it is the only child of its process 1."""
         if self._process is None or self._process.poll() is not None:
@@ -101,6 +91,24 @@ class NurseryProcess:
                 return None  # it has not begun, or has ended
             pid = below[0]
         return pid
+
+    @property
+    def uid(self) -> int | None:
+        """The number of the user as whom it and its workers run; None: of the node's own."""
+        return None if self._confinement.user is None else self._confinement.user.uid
+
+    def worker_pid(self, said: int) -> int | None:
+        """Return the id of a worker that it says it has forked.
+
+        None: that has ended already, or is none. What runs as another user is not believed: it
+        could name any process of this machine, and have it killed. In a sandbox it knows its
+        workers by other ids than we do.
+        """
+        if self.uid is None and self._confinement.sandbox is None:
+            return said
+        nursery = self._pid()
+        forked = None if nursery is None else pid_here(said, reversed(children(nursery)))
+        return forked if forked is not None and belongs_to(forked, self.uid) else None
 
     @property
     def ended(self) -> bool:
@@ -116,8 +124,7 @@ class NurseryProcess:
         """Raise KeyboardInterrupt in the code that it runs; one that runs none ends."""
         pid = self._pid()
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            signal_process(pid, signal.SIGTERM, self.uid)
 
     def kill(self) -> None:
         """End it by force, with what its code has started."""
@@ -125,9 +132,7 @@ class NurseryProcess:
             return
         started = descendants(self._process.pid)
         self._process.kill()
-        for pid in started:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(started, self.uid)
 
     def end(self) -> None:
         """End it with all its workers; returns when the process is gone."""

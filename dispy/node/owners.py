@@ -1,12 +1,13 @@
-"""What a node keeps for one owner: the link to it, and the ledger of what it is owed."""
+"""What a node keeps for one owner: the link to it, the ledger of what it is owed, its accounts."""
 
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispy.execution.ledger import Ledger
-from dispy.execution.records import OwnerId
+from dispy.execution.records import Key, OwnerId
 from dispy.net.link import Link
+from dispy.node.quotas import Account, Memory, weight_of_results
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 
@@ -24,9 +25,16 @@ def slots_of(said: object) -> int:
 class Owner:
     """One client process, connected or not."""
 
-    def __init__(self, owner_id: OwnerId, name: str, said: str = "") -> None:
-        """said: the identity that it says it has; `owner_id` is that together with its key."""
+    def __init__(
+        self, owner_id: OwnerId, name: str, said: str = "", memory: int = 0, disk: int = 0
+    ) -> None:
+        """said: the identity that it says it has; `owner_id` is that together with its key.
+
+        memory, disk: bytes that it may have of the node; 0: any.
+        """
         self.owner_id, self.name, self.said = owner_id, name, said
+        self.memory = Memory(memory, "node.client_memory", has_room=self._tell_room)
+        self.disk = Account(disk, "node.client_disk")
         self.link: Link | None = None
         self.address = ""  # that it first came from; empty: this very machine
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
@@ -35,26 +43,49 @@ class Owner:
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
         self.fetching: Fetching  # of contents that it has; set by its node
-        self.ledger: Ledger[tuple[list[Any], Sequence[Buffer]]] = Ledger()
+        # Each batch with the bytes that it takes.
+        self.ledger: Ledger[tuple[list[Any], Sequence[Buffer], int]] = Ledger()
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
         """Send what needs no acknowledgement; nothing while the owner is away."""
         if self.link is not None:
             self.link.send(kind, body, buffers)
 
-    def owe(self, computation: int, columns: list[Any], buffers: Sequence[Buffer]) -> None:
-        """Send final results, and keep them until they are acknowledged."""
+    def owe(
+        self,
+        computation: int,
+        columns: list[Any],
+        buffers: Sequence[Buffer],
+        weight: int | None = None,
+    ) -> None:
+        """Send final results, and keep them until they are acknowledged.
+
+        weight: the bytes that they take, if that is known.
+        """
+        if weight is None:
+            weight = weight_of_results(columns, buffers)
         number = self.ledger.next_number()
         body = [number, computation, *columns]
-        self.ledger.owe(number, (body, buffers))
+        self.ledger.owe(number, (body, buffers, weight))
+        self.memory.take(weight)
         self.tell(Kind.RESULTS, body, buffers)
+
+    def acknowledged(self, number: int) -> None:
+        """Forget the results up to this frame."""
+        for _, _, weight in self.ledger.acknowledged(number):
+            self.memory.release(weight)
+
+    def _tell_room(self, keys: set[Key]) -> None:
+        for _, number in keys:
+            self.tell(Kind.FULL, [number, [], ""])
 
     def connected(self, link: Link, jobs: list[int], computations: list[int]) -> None:
         """Take a new link: send what is owed, then what is held; an older link ends."""
         if self.link is not None:
             self.link.close()
         self.link, self.gone_since = link, 0.0
-        for body, buffers in self.ledger.owed():
+        link.limit_bulk(self.memory.lets_in)
+        for body, buffers, _ in self.ledger.owed():
             link.send(Kind.RESULTS, body, buffers)
         link.send(Kind.HELD, [jobs, computations])
         self.fetching.link_changed()

@@ -1,10 +1,9 @@
 """The processes of a node's computations, as the node holds them: nurseries and workers."""
 
-import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,13 @@ from dispy.net.link import Link
 from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
+from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_options
 from dispy.node.streaming import Streaming
 from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.processes import free_beyond, memory_files
+from dispy.system.reach import open_memory_file, signal_group, signal_process
 from dispy.worker.journal import make_journal, read_journal, running_job
 from dispy.worker.output import NAMES, OUTPUT_LIMIT
 
@@ -45,8 +46,9 @@ Told = dict[str, Any]  # what a nursery tells of setup or cleanup: output, threa
 class WorkerProcess:
     """One worker: its link, what is known of its process, and how far a cancel has gone."""
 
-    def __init__(self, worker_id: int, link: Link, journal: int) -> None:
-        self.worker_id, self.link = worker_id, link
+    def __init__(self, worker_id: int, link: Link, journal: int, uid: int | None = None) -> None:
+        """uid: of the user as whom it runs; None: of the node's own."""
+        self.worker_id, self.link, self._uid = worker_id, link, uid
         self.reader: gevent.Greenlet[..., None] | None = None  # ends when all is read
         self._journal = journal  # descriptor
         self.pid: int | None = None  # None until its nursery has forked it
@@ -61,7 +63,7 @@ class WorkerProcess:
         self.last_heard = monotonic()
         self._signalled = 0
         self.streams = False  # what its job writes is sent on while that runs
-        self._streaming = Streaming(journal)
+        self._streaming = Streaming(journal, uid)
         self._outputs: list[str] = []  # paths of what it captures output in, once looked up
 
     def supervise(self, now: float, expected: float, behind: bool) -> None:
@@ -102,7 +104,10 @@ class WorkerProcess:
             return
         self._look_up_outputs(self.pid)
         for path in self._outputs:
-            free_beyond(path, OUTPUT_LIMIT)
+            descriptor = open_memory_file(path, os.O_WRONLY, self._uid)
+            if descriptor is not None:
+                free_beyond(descriptor, OUTPUT_LIMIT)
+                os.close(descriptor)
 
     def interrupt(self, job: int, now: float) -> None:
         """Begin to cancel the only job that it has; it may have begun it, or not yet."""
@@ -165,21 +170,18 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send a signal to the worker alone."""
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+            signal_process(self.pid, number, self._uid)
 
     def nudge(self) -> None:
         """Have all Python processes of the job look at the signals that they got."""
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGURG)
+            signal_group(self.pid, signal.SIGURG, self._uid)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and what its job started."""
         self._signalled = number
         if self.pid is not None and self.ended is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+            signal_group(self.pid, number, self._uid)
 
 
 class ComputationProcesses:
@@ -193,6 +195,7 @@ class ComputationProcesses:
     def __init__(
         self,
         files: WorkingFiles,
+        memory: Memory,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None, Told], None],
         lost: Callable[[str], None],
@@ -201,6 +204,9 @@ class ComputationProcesses:
         self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self._memory, self._weight = memory, 0  # where what it keeps is counted, and how much
+        self._weights: dict[int, int] = {}  # of options
+        self._code_weight = 0
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
         self.limits: dict[str, Any] = {}  # of each of its jobs
         self.watched = False  # some of these are for the node to watch over
@@ -227,6 +233,33 @@ class ComputationProcesses:
         self._load = (name, {**settings, "directory": str(self.directory)}, content)
         self.load_again(nursery)
 
+    def count_code(self, weight: int) -> None:
+        """Count the bytes that are kept until it is closed."""
+        self._weight = self._code_weight = weight
+        self._memory.take(weight)
+        self._memory.lasting += weight
+
+    def close_account(self) -> None:
+        """Count nothing of it any more: it is closed."""
+        weight, self._weight = self._weight, 0
+        self._memory.lasting -= self._code_weight
+        self._memory.release(weight)
+
+    def keep(
+        self, jobs: Sequence[int], payloads: Sequence[Payload], options: dict[int, dict[str, Any]]
+    ) -> None:
+        """Keep jobs that have come until they are final, or given back."""
+        if not self.payloads.keys().isdisjoint(jobs):
+            self._drop(jobs)  # they have come again
+        self.payloads.update(zip(jobs, payloads, strict=True))
+        weight = weight_of_jobs(payloads)
+        for job, table in options.items():
+            self.options[job] = table
+            self._weights[job] = weight_of_options(table)
+            weight += self._weights[job]
+        self._weight += weight
+        self._memory.take(weight)
+
     def load_again(self, nursery: NurseryProcess) -> None:
         """Replace the nursery."""
         self._nursery = nursery
@@ -234,21 +267,32 @@ class ComputationProcesses:
         self._limit = Limit(nursery, "its loading was interrupted", None)
         self._reader = gevent.spawn(self._read_nursery, nursery)
 
-    def forget(self, jobs: Iterable[int]) -> None:
+    def forget(self, jobs: Collection[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
-        take = self.payloads.pop
-        for job in jobs:
-            take(job, None)
+        self._drop(jobs)
         if self.options:
             for job in jobs:
                 if self.options.pop(job, None) is not None:
                     self.needs.forget(job)
 
+    def _drop(self, jobs: Collection[int]) -> None:
+        weight, take = 0, self.payloads.pop
+        for job in jobs:
+            payload = take(job, None)
+            if payload is not None:
+                weight += JOB_BYTES + len(payload)
+        if self._weights:
+            weight += sum(self._weights.pop(job, 0) for job in jobs)
+        if weight and self._weight:
+            self._weight -= weight
+            self._memory.release(weight)
+
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
         journal = make_journal()
         assert self._nursery is not None, "workers run what is loaded"
-        worker = WorkerProcess(worker_id, self._nursery.fork(worker_id, journal), journal)
+        nursery = self._nursery
+        worker = WorkerProcess(worker_id, nursery.fork(worker_id, journal), journal, nursery.uid)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)

@@ -29,11 +29,13 @@ from dispy.node.limits import wants_watch, watch
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, WorkerProcess
+from dispy.node.quotas import weight_of_jobs, weight_of_results
 from dispy.node.reserve import MemoryGuard
 from dispy.node.watching import Watch
-from dispy.protocol.frames import Frame, FrameRefused
+from dispy.protocol.frames import Frame, FrameRefused, Shared
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
+RESULT_LEAST = 2000  # bytes of a job's result that are kept in any case: an error has as many
 FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
 
 
@@ -72,17 +74,21 @@ class Running:
             why = "the computation is closed there, or cannot be loaded"
             self.give_back(owner, key, jobs, why)
             return
-        processes.payloads.update(zip(jobs, join_payloads(column, frame.buffers), strict=True))
-        for at, options in extras:
-            processes.options[jobs[at]] = options
-            if wants_watch(options):
-                self._core.computation_bounded(key, alone=True)
+        payloads = join_payloads(column, frame.buffers)
+        weight = frame.dropped or weight_of_jobs(payloads)
+        if frame.dropped or not owner.memory.fits(weight):
+            self._turn_away(owner, key, jobs, weight)
+            return
+        options = {jobs[at]: table for at, table in extras} if extras else {}
+        if any(map(wants_watch, options.values())):
+            self._core.computation_bounded(key, alone=True)
+        processes.keep(jobs, payloads, options)
         now = monotonic()
         self.guard.look(now)
-        lacking = processes.needs.lacking({jobs[at]: o for at, o in extras}) if extras else ()
+        lacking = processes.needs.lacking(options) if options else ()
         for job in lacking:
-            processes.options[job].pop("files", None)  # its worker finds them in the directory
-        widths = {jobs[at]: slots_of(o["cpus"]) for at, o in extras if "cpus" in o}
+            options[job].pop("files", None)  # its worker finds them in the directory
+        widths = {job: slots_of(o["cpus"]) for job, o in options.items() if "cpus" in o}
         self.perform(self._core.jobs_received(key, jobs, now, lacking, widths))
         if lacking:
             processes.needs.fetch(lacking)
@@ -92,6 +98,21 @@ class Running:
             for job in set(jobs).intersection(owner.early_cancels):
                 self.cancel(key, job)
         self.watch.wake()
+
+    def _turn_away(self, owner: Owner, key: Key, jobs: list[int], weight: int) -> None:
+        """Give back jobs for which their owner has no room now, or end those that never have any.
+
+        Who is turned away is told once there is room again; what fits an empty account thus comes
+        again until it is taken.
+        """
+        memory, what = owner.memory, "arguments" if len(jobs) == 1 else "arguments of its jobs"
+        why = f"node {self._name}: {memory.why_not(what, weight)}"
+        if not memory.ever_fits(weight):
+            self.report(Report(key, tuple(jobs), cancelled=False, reason=why), Status.Terminated)
+            return
+        memory.turned_away.add(key)
+        owner.tell(Kind.FULL, [key[1], jobs, why])
+        memory.tell_room()  # some may have come while what is dropped was on its way
 
     def cancel_all(self, owner: Owner, key: Key, jobs: Sequence[int]) -> None:
         """Begin to cancel jobs; those that are not here may be on their way."""
@@ -224,7 +245,20 @@ class Running:
             worker.allowance.amend(frame.body, self._name)
             worker.allowance = None
         self.lending.lend(worker.link, frame.buffers)
-        owner.owe(key[1], frame.body, frame.buffers)
+        weight = weight_of_results(frame.body, frame.buffers)
+        if weight > RESULT_LEAST * len(jobs) and not owner.memory.fits(weight):
+            self._lose_results(owner, key, frame, weight)
+        else:
+            owner.owe(key[1], frame.body, frame.buffers, weight)
+
+    def _lose_results(self, owner: Owner, key: Key, frame: Frame, weight: int) -> None:
+        """End jobs without their results, for which there is no room."""
+        jobs, starts, ends, *_ = frame.body
+        self.lending.release([b.token for b in frame.buffers if isinstance(b, Shared)])
+        why = f"node {self._name}: {owner.memory.why_not('what it returned', weight)}"
+        extra = {"status": int(Status.Terminated), "exception": why}
+        extras = [[at, extra] for at in range(len(jobs))]
+        owner.owe(key[1], [jobs, starts, ends, [b""] * len(jobs), extras], [])
 
     def worker_died(self, key: Key, worker: WorkerProcess) -> None:
         """Report what a dead worker had done; blame its end on the job that ran, if any."""

@@ -25,6 +25,7 @@ from dispy.node.fetching import Fetching
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
+from dispy.node.quotas import client_limits
 from dispy.node.running import Running
 from dispy.node.spare import Spare
 from dispy.node.store import Store, default_quota
@@ -54,6 +55,8 @@ class Node:
         shut_down: Callable[[str], None] | None = None,
         memory_reserve: int | None = None,
         confinement: Confinement | None = None,
+        client_memory: int | None = None,
+        client_disk: int | None = None,
     ) -> None:
         """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
 
@@ -61,6 +64,7 @@ class Node:
         shut_down: called with a reason when a client's cleanup ends the node; None: none may.
         memory_reserve: bytes below which no job is started; 0: any; None: what suits the machine.
         confinement: of its jobs; None: they run as this process does.
+        client_memory, client_disk: bytes that one client may have; 0: any; None: half of it all.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
@@ -76,6 +80,7 @@ class Node:
         user = confinement.user
         self._directories = Directories(directory, user)
         quota = store_size or default_quota(directory)
+        self._client_limits = client_limits(client_memory, client_disk, directory)
         self._store = Store(
             directory / "store", quota, for_others=user is not None,
             listed=confinement.sandbox is None,
@@ -108,9 +113,10 @@ class Node:
         owner = self._owners.get(owner_id)
         if owner is None:
             self._warn_of_imitation(hello, link.peer_address)
-            owner = self._owners[owner_id] = Owner(owner_id, hello.name, hello.identity)
+            owner = Owner(owner_id, hello.name, hello.identity, *self._client_limits)
+            self._owners[owner_id] = owner
             owner.address = link.peer_address
-            owner.fetching = Fetching(owner, self._store)
+            owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info("client %s connected", owner.name)
         owner.pulse_seconds = 0.0
         self._wants_pulse(owner, hello.details)
@@ -178,14 +184,14 @@ class Node:
         if frame.kind == Kind.RUN:
             self._running.run(owner, (owner.owner_id, body[0]), frame)
         elif frame.kind == Kind.ACKNOWLEDGE:
-            owner.ledger.acknowledged(body[0])
+            owner.acknowledged(body[0])
         elif frame.kind == Kind.FETCH:
             self._offers.fetch(owner, *body)
         elif frame.kind == Kind.TOOK:
             self._offers.took(owner, *body)
         elif frame.kind == Kind.OPEN:
             self._wants_pulse(owner, body[2])
-            self._computations.open(owner, body[0], body[1], body[2], frame.buffers[0])
+            self._computations.open(owner, body[0], body[1], body[2], frame)
         elif frame.kind == Kind.LIST:
             running = self._core.running((owner.owner_id, body[0]))
             owner.tell(Kind.LISTED, [body[1], running])

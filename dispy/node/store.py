@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from dispy.model.errors import DispyError
+from dispy.node.quotas import Account
 from dispy.shipping.contents import new_digest
 from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
 
@@ -80,6 +81,7 @@ class Store:
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._accounts: dict[bytes, Account] = {}  # of those who brought them
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
 
@@ -117,18 +119,26 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
-    def begin(self, digest: bytes, size: int, what: str) -> "Arriving":
+    def begin(
+        self, digest: bytes, size: int, what: str, account: Account | None = None
+    ) -> "Arriving":
         """Return where a content can be written; `what` names it in errors.
 
-        Raises NoRoom where the disk has none for it.
+        account: of who brings it, from now on until it goes. Raises NoRoom where the disk has none
+        for it, or the account.
         """
+        account = account or Account(0, "")
+        if not account.fits(size):
+            self._make_room(account, size)
+        if not account.fits(size):
+            raise NoRoom(account.why_not(what, size))
         self._shrink(size)
         free = shutil.disk_usage(self._descriptor).free
         if size > free:
             raise room_error(what, size, self.directory, OSError(errno.ENOSPC, ""))
         path = self.directory / f"arriving-{next(self._numbers)}"
         try:
-            return Arriving(self._descriptor, path, digest, size, what)
+            return Arriving(self._descriptor, path, digest, size, what, account)
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
@@ -140,6 +150,8 @@ class Store:
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
         if arrived.digest not in self._sizes:
             self._sizes[arrived.digest] = arrived.size
+            self._accounts[arrived.digest] = arrived.account
+            arrived.was_kept = True
             self.used += arrived.size
         self._shrink(0)
 
@@ -150,20 +162,43 @@ class Store:
         for digest in [digest for digest in self._sizes if digest not in self._users]:
             if self.used + coming <= self.quota:
                 return
-            self.used -= self._sizes.pop(digest)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(digest.hex(), dir_fd=self._descriptor)
+            self._remove(digest)
+
+    def _make_room(self, account: Account, coming: int) -> None:
+        """Remove what nobody uses of what one owner has brought, until `coming` bytes fit."""
+        for digest in [digest for digest, whose in self._accounts.items() if whose is account]:
+            if digest not in self._users:
+                self._remove(digest)
+                if account.fits(coming):
+                    return
+
+    def _remove(self, digest: bytes) -> None:
+        size = self._sizes.pop(digest)
+        self.used -= size
+        self._accounts.pop(digest).release(size)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(digest.hex(), dir_fd=self._descriptor)
 
 
 class Arriving:
     """A content on its way into the store: an open file, and the digest so far."""
 
-    def __init__(self, directory: int, path: Path, digest: bytes, size: int, what: str) -> None:
+    def __init__(
+        self,
+        directory: int,
+        path: Path,
+        digest: bytes,
+        size: int,
+        what: str,
+        account: Account,
+    ) -> None:
         """`directory` is the descriptor of the one that `path` lies in."""
+        self.account, self.was_kept = account, False
         self.path, self.digest, self.size, self.what = path, digest, size, what
         self._directory = directory
         self._file = os.open(path.name, NEW_FILE, 0o600, dir_fd=directory)
         self._sum = new_digest()
+        account.take(size)
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """In a thread: append a piece; raises NoRoom."""
@@ -187,5 +222,7 @@ class Arriving:
     def close_and_clear(self) -> None:
         """Free the descriptor, and the file unless it was kept."""
         os.close(self._file)
+        if not self.was_kept:
+            self.account.release(self.size)
         with contextlib.suppress(OSError):
             os.unlink(self.path.name, dir_fd=self._directory)

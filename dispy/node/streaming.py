@@ -8,6 +8,7 @@ it than a terminal can bear.
 import os
 from collections.abc import Iterator, Sequence
 
+from dispy.system.reach import open_memory_file
 from dispy.worker.journal import running_job
 
 SHOWN_BYTES = 8 * 1024  # of one stream in one look; older text is passed over
@@ -16,8 +17,9 @@ SHOWN_BYTES = 8 * 1024  # of one stream in one look; older text is passed over
 class Streaming:
     """How much of its running job's output was read from one worker."""
 
-    def __init__(self, journal: int) -> None:
-        self._journal = journal  # descriptor, the worker's
+    def __init__(self, journal: int, uid: int | None) -> None:
+        """uid: of the user whose the worker is; None: our own."""
+        self._journal, self._uid = journal, uid  # descriptor, the worker's
         self._job: int | None = None
         self._read = [0, 0]  # bytes of stdout and of stderr
 
@@ -32,18 +34,17 @@ class Streaming:
         if job is None:
             return
         for which, path in enumerate(paths):
-            offset, text = _grown(path, self._read[which])
+            offset, text = _grown(path, self._read[which], self._uid)
             # Files are emptied at a job's end, before the journal names the next one.
             if text and running_job(self._journal) == job:
                 self._read[which] = offset + len(text)
                 yield job, which + 1, offset, text
 
 
-def _grown(path: str, read: int) -> tuple[int, bytes]:
+def _grown(path: str, read: int, uid: int | None) -> tuple[int, bytes]:
     """Return where the newest text of a file begins, and that text; empty: there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    descriptor = open_memory_file(path, os.O_RDONLY, uid)
+    if descriptor is None:
         return read, b""
     try:
         size = os.fstat(descriptor).st_size

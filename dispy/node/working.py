@@ -21,6 +21,7 @@ from dispy.net.threads import Result, in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
 from dispy.node.fetching import Fetching
+from dispy.node.quotas import Account
 from dispy.node.store import Store
 from dispy.shipping.files import Entry
 from dispy.system.beneath import Beneath
@@ -61,10 +62,13 @@ class WorkingFiles:
         fetching: Fetching,
         store: Store,
         node: str,
+        disk: Account | None = None,
     ) -> None:
+        """disk: where what is placed is counted."""
         self.directory = directory
         self._directories, self._fetching, self._store = directories, fetching, store
-        self._node = node
+        self._node, self._account = node, disk or Account(0, "")
+        self._sizes: dict[str, int] = {}  # of the files that are counted there
         self._uses: dict[str, _Use] = {}
         self._paths: dict[Hashable, set[str]] = {}  # by user
         self._made: set[str] = set()  # directories for files of single jobs
@@ -114,6 +118,8 @@ class WorkingFiles:
         removal = self._directories.close(self.directory)
         with self._disk:
             in_thread(removal.carry_out)
+        if self.directory.cleanup:  # else its files stay, and count as long as their owner is known
+            self._account.release(sum(self._sizes.values()))
 
     # -- in a greenlet for each call of `bring`
 
@@ -216,12 +222,22 @@ class WorkingFiles:
             return
         was_there = entry.path in bringing.there
         if not was_there:
+            self._count(entry)
             made = in_thread(self._put, entry)
             if bringing.user != ALL_JOBS:
                 self._made.update(made)
         use.placed = True
         if bringing.user == ALL_JOBS:
             self._directories.brought(self.directory, entry, was_there)
+
+    def _count(self, entry: Entry) -> None:
+        """Count a file that is to be placed; raises DispyError where there is no room for it."""
+        size = entry.size if entry.is_file else 0
+        self._account.release(self._sizes.pop(entry.path, 0))
+        if not self._account.fits(size):
+            raise DispyError(self._account.why_not(f"file {entry.path!r}", size))
+        self._account.take(size)
+        self._sizes[entry.path] = size
 
     def _put(self, entry: Entry) -> list[str]:
         """In a thread: place an entry; raises DispyError."""
@@ -240,6 +256,7 @@ class WorkingFiles:
         with self._disk:
             for path in paths:
                 if path not in self._uses and not self._closed:
+                    self._account.release(self._sizes.pop(path, 0))
                     made = frozenset(self._made)
                     with contextlib.suppress(DispyError):
                         in_thread(self._inside, placing.remove, path, made)

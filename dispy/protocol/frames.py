@@ -33,6 +33,7 @@ BULK_LIMIT = 8 * 1024 * 1024 * 1024  # bytes of all buffers of a frame: what a n
 READ_ONLY = 1 << 63  # beside a buffer's size: the receiver may make it bytes, which nobody changes
 SHARED = 1 << 62  # beside a buffer's size: it lies in a memory file, whose token follows the sizes
 _FLAGS = READ_ONLY | SHARED
+_WASTE = memoryview(bytearray(256 * 1024))  # what is dropped is received here; nobody reads it
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Frame:
     kind: int
     body: Any
     buffers: list[Buffer] = field(default_factory=list)
+    dropped: int = 0  # bytes of its buffers, which were not let in: each is empty
 
 
 def encode_head(kind: int, body: object, buffers: Sequence[Buffer] = ()) -> bytes:
@@ -151,6 +153,9 @@ class FrameDecoder:
         self._place = memoryview(b"")  # the rest of the one that is being filled
         self._missing = 0  # bytes of all of them
         self._chunk_left = 0  # bytes of the chunk that is arriving
+        # Asked with the bytes of a frame's buffers before memory is taken for them; False: they
+        # are read and dropped, and the frame says so.
+        self.lets_in: Callable[[int], bool] | None = None
 
     def trust(self) -> None:
         """Raise the limits to those of a peer that has said who it is."""
@@ -180,6 +185,9 @@ class FrameDecoder:
     def _begin_buffer(self) -> None:
         """Take memory for the next buffer that is not empty: never before its turn has come."""
         assert self._frame is not None
+        if self._frame.dropped:
+            self._place = _WASTE[: self._missing]
+            return
         while self._sizes and not self._place:
             size = self._sizes.pop()
             if size & SHARED:
@@ -253,9 +261,15 @@ class FrameDecoder:
         self._tokens = _numbers(arrived, tokens, shared)[::-1]
         body = unpack_body(memoryview(arrived)[start : start + length], self._elements)
         del arrived[: start + length]
-        self._frame = Frame(kind, body)
+        frame = self._frame = Frame(kind, body)
         self._sizes = sizes[::-1]
         self._missing = sum(size & ~_FLAGS for size in sizes if not size & SHARED)
+        if self.lets_in is not None and not self.lets_in(self._missing):
+            frame.dropped, self._sizes = self._missing, []
+            frame.buffers = [
+                Shared(self._tokens.pop(), size & ~_FLAGS) if size & SHARED else b""
+                for size in sizes
+            ]
         self._begin_buffer()
         return True
 

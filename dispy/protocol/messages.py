@@ -55,6 +55,7 @@ class Kind(IntEnum):
     OFFER = 40
     OUTPUT = 41
     LISTED = 42
+    FULL = 43
     # node to nursery, and back
     LOAD = 50
     FORK = 51
@@ -120,6 +121,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # computation, job, descriptor (1 or 2), where in its output (bytes), text
     Kind.OUTPUT: (_WHOLE, _WHOLE, _WHOLE, _WHOLE, _BYTES),
     Kind.LISTED: (_WHOLE, _NUMBERS),  # token of a LIST; jobs
+    # computation, jobs that it has no room for now, why; "": there is room again
+    Kind.FULL: (_WHOLE, _NUMBERS, _TEXT),
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
     Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first

@@ -4,9 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dispy.net.link import Link
-from dispy.protocol.messages import INLINE_LIMIT, Kind, Payload, split_payloads
+from dispy.protocol.messages import Kind, Payload, split_payloads
 
-BATCH_BYTES = 1024 * 1024  # of payloads in one frame
+# Of payloads in one frame, unless a single job has more: a node that has no room for a frame has
+# none for any job in it.
+BATCH_BYTES = 1024 * 1024
 
 
 def send_jobs(
@@ -19,13 +21,13 @@ def send_jobs(
     """Send jobs in as few frames as their payloads allow; `options` of those that have some."""
     first = size = 0
     for at, payload in enumerate(payloads):
-        inline = len(payload) if len(payload) < INLINE_LIMIT else 0
+        length = len(payload)
         if options and jobs[at] in options:
-            inline += sum(map(_bytes_of, options[jobs[at]].get("files", ())))
-        if size + inline > BATCH_BYTES and at > first:
+            length += sum(map(_bytes_of, options[jobs[at]].get("files", ())))
+        if size + length > BATCH_BYTES and at > first:
             _send(link, cluster_id, jobs[first:at], payloads[first:at], options)
             first, size = at, 0
-        size += inline
+        size += length
     _send(link, cluster_id, jobs[first:], payloads[first:], options)
 
 

@@ -88,13 +88,29 @@ class Keepers:
                 node = None
             if node is None and self._is_over(address, left):
                 break
-            gevent.sleep(REFUSAL_SECONDS if end.refused else pause)
+            if end.refused:
+                self._sit_out(node, end.reason, lost_at)
+            else:
+                gevent.sleep(pause)
             pause = min(pause * 1.5, RETRY_SECONDS[1])
             while self.elsewhere.get(address) in self._nodes:
                 gevent.sleep(RETRY_SECONDS[1])  # a second link to it would end the first
         del self._greenlets[address], self._wanted_until[address]
         for table in (self.unreachable, self.elsewhere):
             table.pop(address, None)
+
+    def _sit_out(self, node: RemoteNode | None, reason: str, lost_at: float) -> None:
+        """Wait before a node is asked again that broke a rule, or says that we did.
+
+        Its jobs do not wait for that: it is lost when it would be if it were silent.
+        """
+        rest = REFUSAL_SECONDS
+        if node is not None:
+            rest -= (until_lost := max(0.0, lost_at + self._patience() - monotonic()))
+            gevent.sleep(until_lost)
+            if node.link is None:  # else it came by another address meanwhile
+                self._lost(node, reason)
+        gevent.sleep(max(0.0, rest))
 
     def _dial(
         self, address: Address, before: RemoteNode | None

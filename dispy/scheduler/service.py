@@ -291,6 +291,10 @@ class Scheduler:
             jobs = self._given.own_jobs(node, cluster_id, jobs)
             returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
             self._perform(returned, node)
+        elif frame.kind == Kind.FULL:
+            cluster_id, jobs, why = body
+            full = self._core.node_full(node.node_id, cluster_id, jobs, why, monotonic())
+            self._perform(full, node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
         elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):

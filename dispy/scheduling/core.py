@@ -332,7 +332,7 @@ class Scheduling:
         strangers = set(held)
         actions: list[Action] = []
         for allocation in list(node.allocations.values()):
-            allocation.recalling = 0  # its answer would have come before
+            allocation.recalling, allocation.full = 0, ""  # the answers would have come before
             missing = [job for job in allocation.jobs if job not in strangers]
             strangers.difference_update(allocation.jobs)
             actions += self._withdrawing.requeue(
@@ -377,6 +377,13 @@ class Scheduling:
             )
         self._placement.changed(allocation)
         return actions
+
+    def node_full(
+        self, node_id: NodeId, cluster_id: ClusterId, jobs: list[JobNumber], why: str, now: float
+    ) -> list[Action]:
+        """Take back jobs that a node has no room for; `why` is "" once it has some again."""
+        allocation = self._allocation(node_id, cluster_id)
+        return self._withdrawing.turn_away(allocation, jobs, why, now) if allocation else []
 
     def node_lost(self, node_id: NodeId, reason: str, now: float) -> list[Action]:
         """Take a node out; its jobs run elsewhere or, if they must not, are given up."""

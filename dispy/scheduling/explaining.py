@@ -143,6 +143,8 @@ def _why_not(allocation: Allocation, width: int) -> str:
         return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
+    if allocation.full:
+        return allocation.full
     if node.held_back:
         return f"it starts no jobs now: {node.held_back}"
     if not allocation.limit:

@@ -148,6 +148,7 @@ class Allocation:
     limit: int  # slots at most; 0: it gets no jobs
     ready: bool = False  # the computation is set up there
     refusal: str | None = None  # why the computation cannot be used there
+    full: str = ""  # why the node takes no more jobs of it, until it says that there is room
     pinned_only: bool = False  # its user gave it up for all other jobs
     leaving: bool = False  # until the node has closed the computation: no jobs go there
     terminating: bool = False  # jobs that run there are stopped, because it leaves
@@ -196,7 +197,7 @@ class Allocation:
     @property
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
-        return self.node.settled and self.ready and self.refusal is None
+        return self.node.settled and self.ready and self.refusal is None and not self.full
 
     @property
     def is_left(self) -> bool:

@@ -42,6 +42,17 @@ class Withdrawing:
         self._placement.queue_grew(cluster)
         return actions
 
+    def turn_away(
+        self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
+    ) -> list[Action]:
+        """Take back jobs for which a node has no room, and send none before it has some again."""
+        back = [job for job in dict.fromkeys(jobs) if job in allocation.jobs]
+        allocation.full = reason
+        why = f"node {allocation.node.name} gave it back: {reason}"
+        actions = self.requeue(allocation, back, why, now) if reason else []
+        self._placement.reshaped(allocation)
+        return actions
+
     def refuse(self, allocation: Allocation, reason: str) -> list[Action]:
         """Give a node nothing more of a cluster; its jobs that are there stay."""
         allocation.refusal = allocation.refusal or reason  # the first says most

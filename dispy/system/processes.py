@@ -119,28 +119,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def free_beyond(path: str, keep: int) -> None:
-    """Free the memory of what a memory file holds after `keep` bytes; its size stays.
-
-    A file that is not there (any more) is left alone.
-    """
+def free_beyond(descriptor: int, keep: int) -> None:
+    """Free the memory of what a memory file holds after `keep` bytes; its size stays."""
     if sys.platform != "linux":
         return
-    try:
-        descriptor = os.open(path, os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > keep:
-            ctypes.CDLL(None).fallocate(
-                descriptor,
-                _KEEP_SIZE_AND_PUNCH_HOLE,
-                ctypes.c_int64(keep),
-                ctypes.c_int64(size - keep),
-            )
-    finally:
-        os.close(descriptor)
+    size = os.fstat(descriptor).st_size
+    if size > keep:
+        ctypes.CDLL(None).fallocate(
+            descriptor,
+            _KEEP_SIZE_AND_PUNCH_HOLE,
+            ctypes.c_int64(keep),
+            ctypes.c_int64(size - keep),
+        )
 
 
 def widen(sock: Any) -> None:

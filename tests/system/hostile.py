@@ -56,7 +56,8 @@ if __name__ == "__main__":
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
     cluster = dispy.JobCluster(square, nodes=sys.argv[1:], local_node=False)
-    print(cluster.submit(3)(), flush=True)
+    first = [cluster.submit(3) for _ in range(100)]
+    print({job() for job in first}.pop(), flush=True)
     done = 0
     while not ended.is_set():
         jobs = [cluster.submit(n) for n in range(100)]
@@ -71,9 +72,12 @@ if __name__ == "__main__":
 class Honest:
     """A program that runs jobs until it is told to end; all of them must finish."""
 
-    def __init__(self, directory: Path, *hosts: str, secret: Secret = SECRET) -> None:
+    def __init__(
+        self, directory: Path, *hosts: str, secret: Secret = SECRET, options: str = ""
+    ) -> None:
+        """options: more arguments of its cluster."""
         path = directory / f"honest-{len(list(directory.glob('honest-*')))}.py"
-        path.write_text(HONEST)
+        path.write_text(HONEST.replace("local_node=False", f"local_node=False, {options}"))
         file = str(secret_file(directory, secret))
         self.program = Program(path, *hosts, DISPY_SECRET_FILE=file)
 
@@ -140,6 +144,14 @@ def _certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, builder.public_key(key.public_key()).sign(key, hashes.SHA256())
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM")
+
+
 def identity_of(name: str) -> str:
     """Return an identity of the right form; one that has it stays as it is."""
     if re.fullmatch("[0-9a-f]{32}", name):
@@ -175,6 +187,11 @@ class Peer:
         """Send all, or as much as the other side takes before it hangs up."""
         with contextlib.suppress(OSError, SSL.Error):
             (self.tls or self.sock).sendall(data)
+
+    def say_no_more(self) -> None:
+        """End what goes to the other side, and listen on."""
+        with contextlib.suppress(OSError):  # it has hung up already
+            self.sock.shutdown(socket.SHUT_WR)
 
     def receive(self, size: int) -> bytes:
         """Return at most so many bytes; none at the end, however that came."""
@@ -304,10 +321,7 @@ class Attack:
     @property
     def peak_bytes(self) -> int:
         """The most memory that the node has had since `forget_peak`."""
-        for line in Path(f"/proc/{self.node.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("no VmHWM")
+        return peak_bytes(self.node.process.pid)
 
     def forget_peak(self) -> int:
         """Count the peak anew; return what the node has now."""

@@ -274,6 +274,43 @@ def test_a_cancelled_job_and_what_it_started_end(
         time.sleep(0.01)
 
 
+def test_a_nursery_that_names_another_process_has_no_signal_sent_to_it(
+    node: RunningNode, open_cluster: Open, open_directory: Path  # noqa: F811
+) -> None:  # fmt: skip
+    open_directory.chmod(0o1777)
+    victim = subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
+    pid, forked = victim.pid, 53
+
+    def lie() -> int:
+        import gc
+
+        (channel,) = [each for each in gc.get_objects() if type(each).__name__ == "Channel"]
+        tell = channel.send
+        channel.send = lambda kind, body: tell(kind, [body[0], pid] if kind == forked else body)
+        return 0
+
+    def mark(path: str) -> None:
+        import os
+        import time
+
+        os.close(os.open(path, os.O_CREAT))
+        time.sleep(1000)
+
+    with victim:
+        cluster = open_cluster(mark, nodes=[node.host], setup=lie, isolation="worker")
+        job = cluster.submit(str(open_directory / "mark"))
+        deadline = time.monotonic() + DEADLINE
+        while not (open_directory / "mark").exists():
+            assert time.monotonic() < deadline, job.why()
+            time.sleep(0.01)
+        cluster.cancel(job)
+        cluster.close(timeout=0, terminate=True)
+        assert job.finish.wait(timeout=DEADLINE)
+        assert victim.stdin is not None
+        victim.stdin.close()
+        assert victim.wait(timeout=DEADLINE) == 0, "it ended by itself"
+
+
 # -- what is refused at the start
 
 
