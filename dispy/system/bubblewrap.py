@@ -20,10 +20,10 @@ _SYSTEM = (
 )
 _SETTINGS = (
     "alternatives", "ca-certificates", "crypto-policies", "fonts", "gai.conf", "group",
-    "host.conf", "hosts", "java*", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-    "magic", "mime.types", "nsswitch.conf", "OpenCL", "passwd", "pki/ca-trust", "pki/tls/certs",
-    "pki/tls/cert.pem", "pki/java", "protocols", "R", "resolv.conf", "services", "ssl/certs",
-    "ssl/openssl.cnf", "terminfo", "timezone",
+    "host.conf", "hostname", "hosts", "java*", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "localtime", "magic", "mime.types", "nsswitch.conf", "OpenCL", "os-release", "passwd",
+    "pki/ca-trust", "pki/tls/certs", "pki/tls/cert.pem", "pki/java", "protocols", "R",
+    "resolv.conf", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
 _PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node")  # how many there are
 # Root may write there without any capability, and so change the whole machine.
