@@ -10,6 +10,7 @@ from dispy.cli.checks import OK, PROBLEM, WARNING, Check
 from dispy.cli.greeting import Greeting, greet
 from dispy.client.asking import Asker
 from dispy.model.credentials import Credentials
+from dispy.net.credentials import current
 from dispy.net.secure import OTHER_USER, WANTS_PROOF, NotProven, OfOtherUser
 from dispy.protocol.frames import FrameRefused
 from dispy.system.network import is_loopback
@@ -39,7 +40,7 @@ def check_host(host: str, port: int, credentials: Credentials) -> Iterator[Check
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     address = addresses[0]
     yield Check(OK, subject, f"has address {', '.join(addresses)}")
-    pinged = _check_ping(subject, address, port)
+    pinged = _check_ping(subject, address, port, credentials)
     try:
         greeting = greet(address, port, CONNECT_SECONDS, credentials)
     except (OSError, FrameRefused, NotProven) as error:
@@ -69,12 +70,12 @@ def _unreachable(
     if isinstance(error, OfOtherUser) or str(error) == OTHER_USER:
         finding = f"its node is refused: {error}" if isinstance(error, OfOtherUser) else OTHERS
         return Check(PROBLEM, subject, finding, SHARE)
+    if str(error) == WANTS_PROOF:
+        finding = "its node asks for a secret or a certificate, and there is none here"
+        return Check(PROBLEM, subject, finding, "`dispy secret` says how to bring it here")
     if isinstance(error, NotProven):
         advice = "`dispy secret --check` on both machines shows whether they have the same secret"
         return Check(PROBLEM, subject, f"its node is refused: {error}", advice)
-    if isinstance(error, FrameRefused) and str(error) == WANTS_PROOF:
-        finding = "its node asks for a secret or a certificate, and there is none here"
-        return Check(PROBLEM, subject, finding, "`dispy secret` says how to bring it here")
     if isinstance(error, FrameRefused):
         advice = f"If it is a dispy node, run the same version on both: dispy {__version__}"
         finding = f"what listens on TCP port {port} is no node that we understand: {error}"
@@ -111,14 +112,17 @@ def _versions(subject: str, greeting: Greeting) -> Iterator[Check]:
         yield Check(WARNING, subject, finding, "Programs must be made for it; functions run")
 
 
-def _check_ping(subject: str, address: str, port: int) -> Check:
+def _check_ping(subject: str, address: str, port: int, credentials: Credentials) -> Check:
     if ":" in address:
         return Check(OK, subject, "was not pinged: pings are for IPv4")
-    with Asker() as asker:
+    with Asker(current(credentials).secrets) as asker:
         for _ in range(PINGS):
             error = asker.ask(address, port, port)
-            for here, _source in asker.answers(PING_SECONDS / PINGS):
-                return Check(OK, subject, f"node {here.name} answers pings (UDP port {port})")
+            for here, _source, proven in asker.answers(PING_SECONDS / PINGS):
+                how = f"answers pings (UDP port {port})"
+                if not proven:
+                    how += " without our secret: patterns with * do not take it"
+                return Check(OK, subject, f"node {here.name} {how}")
     reason = f": {error}" if error else ""
     finding = f"no answer to pings (UDP port {port}){reason}"
     advice = "Patterns with * may not find it; programs that name it do. A firewall may stop UDP"

@@ -152,14 +152,14 @@ def _tcp(port: int, nodes: set[int | None], credentials: Credentials) -> Check:
             nodes.add(holder.pid)
             finding = f"{holder} listens at {holder.address}, and is not used: {error}"
             return Check(WARNING, subject, finding, "Nodes of this user need another --port")
-        except NotProven as error:
-            nodes.add(holder.pid)
-            said.append(f"{holder} listens at {holder.address}, and is not used: {error}")
-            continue
-        except (OSError, FrameRefused) as error:
+        except (OSError, FrameRefused, NotProven) as error:
             if str(error) == WANTS_PROOF:
                 nodes.add(holder.pid)
                 said.append(f"a node with a secret listens at {holder.address}, {holder}")
+                continue
+            if isinstance(error, NotProven):
+                nodes.add(holder.pid)
+                said.append(f"{holder} listens at {holder.address}, and is not used: {error}")
                 continue
             if str(error) == OTHER_USER:
                 nodes.add(holder.pid)
@@ -298,7 +298,7 @@ def _who_answers(reachable: list[Network], port: int) -> Check:
     with Asker() as asker:
         for network in reachable:
             asker.ask(network.broadcast, port)
-        for here, address in asker.answers(ANSWER_SECONDS):
+        for here, address, _ in asker.answers(ANSWER_SECONDS):
             nodes.setdefault(here.identity, f"{here.name} at {address} port {here.port}")
     if not nodes:
         return Check(OK, "nodes", "none answers a broadcast; `dispy node` starts one")

@@ -290,15 +290,17 @@ def _own_directory(
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = open(os.open(f"{root}.lock", flags, 0o600), "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.lexists(root) and not is_ours(root):
+        with contextlib.suppress(FileExistsError):
+            root.mkdir()
+        if not is_ours(root):
             raise DispyError(f"{root} belongs to another user; choose another --dest_path_prefix")
-        left = {inside.name for inside in root.iterdir()} if root.exists() else set()
+        left = {inside.name for inside in root.iterdir()}
         let_list(root / "store")
         if clean and left:
             shutil.rmtree(root)
+            root.mkdir()
         elif left - {KEPT}:  # that is what clients want to find again
             logger.warning("%s has files of an earlier node; --clean removes them", root)
-        root.mkdir(exist_ok=True)
         if user is not None:
             root.chmod(0o711)  # jobs come through, and see no names
     except BlockingIOError:

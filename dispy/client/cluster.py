@@ -195,7 +195,7 @@ class JobCluster(Steering):
             self._search = look_for_nodes(
                 session, self.allocations, chosen["node_port"],
                 credentials.protected or credentials.insecure,
-                chosen["local_node"], chosen["broadcast"],
+                chosen["local_node"], chosen["broadcast"], credentials.secrets,
             )  # fmt: skip
         # Late: a local node starts while this is imported, and packs the computation.
         with interrupted_after():

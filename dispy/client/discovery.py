@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import gevent
 
 from dispy.client.nodes import NodeAllocate
-from dispy.client.search import NAMED_LIMIT, Address, Search
+from dispy.client.search import INSECURE, NAMED_LIMIT, OTHER_SECRET, Address, Search
+from dispy.net.credentials import current
 from dispy.net.discovery import Ears
 from dispy.protocol.discovery import Gone, Here
 from dispy.system.network import LOOPBACK, Network, networks
@@ -41,7 +42,7 @@ class Discovery:
         self._session = session
         self._searches: dict[int, Search] = {}
         self._tasks: dict[int, gevent.Greenlet[..., None]] = {}
-        self._ears = Ears(self._heard)
+        self._ears = Ears(self._heard, lambda: current(session.scheduler.credentials).secrets)
         self._listening = False
         self._deaf: str | None = None
         self._doubted: set[str] = set()  # identities of nodes that are about to be refused
@@ -142,34 +143,40 @@ class Discovery:
 
     # -- answers
 
-    def _heard(self, packet: Here | Gone, address: str) -> None:
-        """A node said that it is there, or that it ends; anybody may have said so."""
+    def _heard(self, packet: Here | Gone, address: str, proven: bool) -> None:
+        """A node said that it is there, or that it ends; anybody may have said so.
+
+        proven: it has our secret, or there is none.
+        """
         if isinstance(packet, Gone):
             self._gone(packet, address)
             return
         searches = self._searches.values()
-        refused_by = [search for search in searches if self._hear(search, packet, address)]
+        refused_by = [s for s in searches if self._hear(s, packet, address, proven)]
         if refused_by and len(self._doubted) < NAMED_LIMIT:
             self._doubted.add(packet.identity)
             # A node that listens everywhere answers from its loopback address too.
-            gevent.spawn_later(NETWORKS_AFTER * 2, self._refuse, refused_by, packet, address)
+            why = INSECURE if proven else OTHER_SECRET
+            gevent.spawn_later(NETWORKS_AFTER * 2, self._refuse, refused_by, packet, address, why)
 
-    def _hear(self, search: Search, here: Here, address: str) -> bool:
+    def _hear(self, search: Search, here: Here, address: str, proven: bool) -> bool:
         """Dial a node that one cluster wants; True where that cluster must not use it."""
         search.answered(here, address)
         if not search.wanted.covers(address, here.port):
             search.passed_over(here, address)
             return False
+        if not proven:
+            return (address, here.port) not in search.wanted.listed  # else its link says more
         if not search.wanted.trusts(address):
             return True
         self._dial(here.identity, (address, here.port))
         return False
 
-    def _refuse(self, searches: Sequence[Search], here: Here, address: str) -> None:
+    def _refuse(self, searches: Sequence[Search], here: Here, address: str, why: str) -> None:
         self._doubted.discard(here.identity)
         if self._session.scheduler.nodes.knows(here.identity):
             return
-        news = [search.refused(here, address) for search in searches]
+        news = [search.refused(here, address, why) for search in searches]
         if any(news):
             logger.warning("%s", next(filter(None, news)))
 

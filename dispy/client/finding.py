@@ -15,6 +15,7 @@ from dispy.client.nodes import NodeAllocate
 from dispy.client.probing import why_unusable
 from dispy.client.search import INSECURE, Search, Wanted
 from dispy.client.settings import resolve_here
+from dispy.model.credentials import Secret
 from dispy.model.errors import DispyError
 from dispy.model.settings import processors_to_offer
 from dispy.system.network import LOOPBACK, Network, is_loopback, networks
@@ -35,14 +36,15 @@ def look_for_nodes(
     elsewhere: bool,
     local_node: bool,
     broadcast: bool,
+    secrets: Sequence[Secret] = (),
 ) -> Search:
     """Look whether a node answers at once, and start one of our own if none does.
 
     elsewhere: on other machines too. Returns the record of the search, with which
     `dispy.client.discovery` goes on. Raises DispyError where all of them are on other machines
-    and nothing was said about security.
+    and nothing was said about security. secrets: one of which a node that answers has to prove.
     """
-    search = Search(Wanted(allocations, node_port, elsewhere, local_node, broadcast))
+    search = Search(Wanted(allocations, node_port, elsewhere, local_node, broadcast, secrets))
     _refuse_listed(search)
     if search.wanted.takes_local and (session.local.node is not None or not _finds_one(search)):
         search.counts_on_local = True
@@ -125,13 +127,13 @@ def _one_answers(search: Search, targets: Sequence[tuple[Network, int]]) -> bool
     from dispy.client.asking import Asker
 
     wanted = search.wanted
-    with Asker() as asker:
+    with Asker(wanted.secrets) as asker:
         for network, port in targets:
             error = asker.ask(network.broadcast, port, wanted.node_port or 0)
             search.asked(network.broadcast, port, monotonic(), network, error)
-        for here, address in asker.answers(ANSWER_SECONDS):
+        for here, address, proven in asker.answers(ANSWER_SECONDS):
             search.answered(here, address)
-            if not (wanted.covers(address, here.port) and wanted.trusts(address)):
+            if not (proven and wanted.covers(address, here.port) and wanted.trusts(address)):
                 continue
             if not is_loopback(address) or _is_usable(search, address, here.port):
                 search.met.append(((address, here.port), here.identity))

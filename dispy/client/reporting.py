@@ -50,6 +50,7 @@ class Reporting:
         self.end_time = 0.0  # when the last job ended; seconds since the epoch
         self._nodes: dict[str, DispyNode] = {}
         self._granted: dict[str, int] = {}  # node -> how many of its processors are ours to use
+        self._availing: set[str] = set()  # nodes for whose news a callback is queued
         self._listeners: list[Callable[[Sequence[DispyJob]], None]] = []
         self._cancelling: set[int] = set()
         self._guard = make_lock()  # of what follows; nobody waits while holding it
@@ -285,6 +286,12 @@ class Reporting:
         """Take what a node has to spare; on the hub."""
         view = self._node(node)
         view.avail_info = available(node)
-        if self.cluster_status is not None and view.avail_info is not None:
-            put = self._session.callbacks.put
-            put(self._call_cluster_status, Status.AvailInfo, view, None)
+        if self.cluster_status is None or view.avail_info is None:
+            return
+        if node.node_id not in self._availing:  # a slow callback gets the newest, once
+            self._availing.add(node.node_id)
+            self._session.callbacks.put(self._tell_available, node.node_id, view)
+
+    def _tell_available(self, node_id: str, view: DispyNode) -> None:
+        self._availing.discard(node_id)
+        self._call_cluster_status(Status.AvailInfo, view, None)

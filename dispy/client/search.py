@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dispy.client.nodes import NodeAllocate
+from dispy.model.credentials import Secret
 from dispy.model.ports import NODE_PORT
 from dispy.system.network import Network, is_loopback
 
@@ -21,6 +22,11 @@ INSECURE = (
     "nodes of other machines would be used without encryption, and anybody could pretend to be "
     "one. Put the same secret on both machines: `dispy secret` says how. Or, if everybody in that "
     "network may, say JobCluster(..., insecure=True) or set DISPY_INSECURE=1"
+)
+
+OTHER_SECRET = (
+    "it has not the secret of this program. `dispy secret --check` on both machines shows whether "
+    "they have the same"
 )
 
 Address = tuple[str, int]  # host, port
@@ -35,6 +41,7 @@ class Wanted:
     elsewhere: bool  # also on other machines: they prove themselves, or it was said
     local_node: bool
     broadcast: bool = True  # ask other machines too, where a pattern may mean them
+    secrets: Sequence[Secret] = ()  # when it was opened; which one a node has is proven by it
 
     def port_of(self, allocation: NodeAllocate) -> int:
         """Return the port at which an allocation's hosts are asked."""
@@ -144,9 +151,9 @@ class Search:
             if covered and len(asked.answered) < NAMED_LIMIT:
                 asked.answered.add(here.identity)
 
-    def refused(self, here: "Here", address: str) -> str | None:
+    def refused(self, here: "Here", address: str, why: str = INSECURE) -> str | None:
         """A node answered that must not be used; returns what to say where that is news."""
-        line = f"node {here.name} at {address} port {here.port} is refused: {INSECURE}"
+        line = f"node {here.name} at {address} port {here.port} is refused: {why}"
         return line if self._name(self._refused, here.identity, line) else None
 
     def refused_listed(self, hosts: Sequence[str]) -> None:

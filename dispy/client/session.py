@@ -112,12 +112,13 @@ class Session:
             self._credentials = replace(self._credentials, insecure=True)
             if self._scheduler is not None:
                 self._scheduler.credentials = self._credentials
-        if replace(current(self._credentials), insecure=insecure) != credentials:
+        ours = replace(current(self._credentials), insecure=insecure)
+        if ours != credentials:
             logger.warning(
                 "this cluster names another secret or certificate than the first one of this "
                 "program, which decides for all: that of the first is used"
             )
-        return replace(self._credentials, insecure=insecure)
+        return ours
 
     @property
     def has_scheduler(self) -> bool:

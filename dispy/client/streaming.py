@@ -16,6 +16,8 @@ from dispy.client.job import DispyJob
 from dispy.client.waiting import make_event
 
 BYTES_A_SECOND = 256 * 1024  # that are written, of all jobs together
+QUEUED_BYTES = 4 * 1024 * 1024  # that wait for a terminal which blocks; more is passed over
+LINE_BYTES = 64 * 1024  # of a line that does not end; then it is written as it is
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48's control sequences
 FLUSH_SECONDS = 2.0  # that the program's end waits for a terminal
 
@@ -27,11 +29,15 @@ class Terminal:
         self._queue = Callbacks("dispy-output")
         self._queue.start()
         self._shown: dict[tuple[int, int], _Shown] = {}  # (job, descriptor)
+        self._taken = self._looked_at = 0  # bytes of all text: by the hub, by the thread
         self._allowance = float(BYTES_A_SECOND)
         self._refilled = monotonic()
 
     def show(self, job: DispyJob, node: str, descriptor: int, offset: int, text: bytes) -> None:
-        """Show what a running job has written at this offset (bytes). Thread-safe, never waits."""
+        """Show what a running job has written at this offset (bytes). On the hub, never waits."""
+        if self._taken + len(text) - self._looked_at > QUEUED_BYTES:
+            return
+        self._taken += len(text)
         self._queue.put(self._show, job, node, descriptor, offset, text)
 
     def ended(self, jobs: Sequence[DispyJob], node: str) -> None:
@@ -49,6 +55,7 @@ class Terminal:
     # -- on its thread
 
     def _show(self, job: DispyJob, node: str, descriptor: int, offset: int, text: bytes) -> None:
+        self._looked_at += len(text)
         key = (job._number, descriptor)
         shown = self._shown.get(key)
         if shown is None:
@@ -63,6 +70,8 @@ class Terminal:
             _write(descriptor, _left_out(lead, passed_over, shown.rest))
             shown.rest = b""
         *lines, shown.rest = (shown.rest + text).split(b"\n")
+        if len(shown.rest) > LINE_BYTES:
+            lines, shown.rest = [*lines, shown.rest], b""
         _write(descriptor, "".join(f"{lead}{_plain(line)}\n" for line in lines))
 
     def _end(self, job: DispyJob, node: str, outputs: tuple[Any, Any]) -> None:

@@ -13,10 +13,12 @@ from time import monotonic
 import gevent
 from gevent import socket
 
+from dispy.model.credentials import Secret
 from dispy.model.ports import CLIENT_PORT, NODE_PORT
 from dispy.protocol.discovery import (
     NONCE_BYTES,
     PACKET_BYTES,
+    PING_BYTES,
     AnswerLimit,
     Gone,
     Here,
@@ -27,7 +29,7 @@ from dispy.protocol.discovery import (
     decode_packet,
     encode_packet,
 )
-from dispy.system.network import Network, share_port
+from dispy.system.network import Network, share_port, source_towards
 
 logger = logging.getLogger("dispy.net")
 
@@ -36,6 +38,8 @@ ANNOUNCE_SECONDS = 1.0  # between them
 ERROR_SECONDS = 0.1  # of rest after a socket's error, which may come back at once
 BIND_TRIES = 20  # a client that tries whether this port is in use holds it for microseconds
 BIND_SECONDS = 0.01  # between tries
+
+Secrets = Callable[[], Sequence[Secret]]  # those that are valid now; none: nothing is signed
 
 
 def _udp(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -70,13 +74,15 @@ def _read(sock: socket.socket, handle: Callable[[bytes, str, int], None]) -> Non
 class Beacon:
     """Answers pings for a node and tells clients when it starts and ends."""
 
-    def __init__(self, here: Here, host: str, networks: Sequence[Network]) -> None:
+    def __init__(
+        self, here: Here, host: str, networks: Sequence[Network], secrets: Secrets = tuple
+    ) -> None:
         """Listen at the node's own address, and for broadcasts in the networks that covers.
 
         host: an address, not a name. Never raises: a node without discovery still works for
         whoever names it, and a warning says so.
         """
-        self._here = here
+        self._here, self._host, self._secrets = here, host, secrets
         self._limit = AnswerLimit()
         self._networks = [network for network in networks if network.covers(host)]
         self._sockets: list[socket.socket] = []
@@ -109,9 +115,17 @@ class Beacon:
                     logger.debug("no broadcasts from %s, port %d: %s", network, port, error)
 
     def _answer(self, data: bytes, address: str, port: int) -> None:
-        wire = answer(data, self._here, address, self._limit, monotonic())
+        wire = answer(data, self._here, address, self._limit, monotonic(), self._sign)
         if wire is not None and self._voice is not None:
             _send(self._voice, wire, address, port)
+
+    def _sign(self, here: Here, ping: Ping, address: str) -> Here:
+        secrets = self._secrets()
+        if not secrets:
+            return here
+        from dispy.protocol.signing import signed_answer  # 10 ms that only these need
+
+        return signed_answer(here, ping, secrets, source_towards(self._host, address))
 
     def _announce(self) -> None:
         for _ in range(ANNOUNCEMENTS):
@@ -121,7 +135,9 @@ class Beacon:
     def _tell(self, packet: Packet) -> None:
         for network in self._networks:
             if self._voice is not None:
-                _send(self._voice, encode_packet(packet), network.broadcast, CLIENT_PORT)
+                source = source_towards(self._host, network.broadcast)
+                wire = encode_packet(_signed(packet, self._secrets(), source))
+                _send(self._voice, wire, network.broadcast, CLIENT_PORT)
 
     def close(self) -> None:
         """Tell that the node ends, and stop."""
@@ -150,14 +166,27 @@ def _send(sock: socket.socket, wire: bytes, address: str, port: int) -> str | No
     return None
 
 
+def _signed(packet: Packet, secrets: Sequence[Secret], source: str = "") -> Packet:
+    if not secrets:
+        return packet
+    from dispy.protocol.signing import signed
+
+    return signed(packet, secrets, source)
+
+
 class Ears:
     """Pings for a client and hears what nodes answer and announce.
 
-    `heard(packet, address)` gets HERE and GONE; an answer only where it repeats our nonce.
+    `heard(packet, address, proven)` gets HERE and GONE; an answer only where it repeats our nonce.
+    With a secret, a HERE that does not prove it is told as not proven, and such a GONE not at all;
+    an announcement that does is asked again, so that one which was played back leads nowhere.
     """
 
-    def __init__(self, heard: Callable[[Here | Gone, str], None]) -> None:
-        self._heard = heard
+    def __init__(
+        self, heard: Callable[[Here | Gone, str, bool], None], secrets: Secrets = tuple
+    ) -> None:
+        self._heard, self._secrets = heard, secrets
+        self._limit = AnswerLimit()  # for pings that announcements make us send
         self._nonce = os.urandom(NONCE_BYTES)
         self._asking: dict[int, socket.socket] = {}  # by family
         self._hearing: list[socket.socket] = []
@@ -176,7 +205,8 @@ class Ears:
                 self._tasks.append(gevent.spawn(_read, sock, self._take_answer))
         except OSError as error:
             return error.strerror or str(error)
-        return _send(self._asking[family], encode_packet(Ping(self._nonce, wanted)), address, port)
+        wire = encode_packet(_signed(Ping(self._nonce, wanted), self._secrets()))
+        return _send(self._asking[family], wire, address, port)
 
     def listen(self) -> str | None:
         """Hear announcements; return why that is not possible."""
@@ -191,12 +221,27 @@ class Ears:
     def _take_answer(self, data: bytes, address: str, port: int) -> None:
         packet = decode_packet(data)
         if isinstance(packet, Here) and packet.nonce == self._nonce:
-            self._heard(packet, address)
+            self._heard(packet, address, self._is_proven(packet, address))
 
     def _take_announcement(self, data: bytes, address: str, port: int) -> None:
         packet = decode_packet(data)
-        if isinstance(packet, Gone) or (isinstance(packet, Here) and not packet.nonce):
-            self._heard(packet, address)
+        if isinstance(packet, Ping) or (isinstance(packet, Here) and packet.nonce):
+            return
+        proven = self._is_proven(packet, address)
+        if isinstance(packet, Here) and proven and self._secrets():
+            # Nothing larger than what caused it goes to whom a forger may have named as its source.
+            if len(data) >= PING_BYTES and self._limit.allows(address, monotonic()):
+                self.ask(address, packet.port, packet.port)
+        elif isinstance(packet, Here) or proven:
+            self._heard(packet, address, proven)
+
+    def _is_proven(self, packet: Here | Gone, address: str) -> bool:
+        secrets = self._secrets()
+        if not secrets:
+            return True  # nothing has to be
+        from dispy.protocol.signing import is_signed
+
+        return is_signed(packet, secrets, address.split("%")[0])
 
     def close(self) -> None:
         """Stop; sockets are freed."""

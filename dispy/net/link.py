@@ -32,6 +32,7 @@ from dispy.protocol.frames import (
     FrameDecoder,
     FrameRefused,
     Shared,
+    TakeShared,
     attach_sources,
     encode_chunks,
     encode_head,
@@ -46,6 +47,7 @@ READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
 PIECES = 64  # in one system call; the kernel's own limit is 1024
 FRAMES_A_TURN = 1000  # then others have theirs: one read may bring 30,000 frames, 3 us each
 UNREAD = 10_000  # pieces of frames that wait for a peer which asks, and does not read answers
+DESCRIPTORS_KEPT = 512  # received, of frames on their way; one frame has 253 at most
 URGENT = frozenset({int(Kind.PULSE), int(Kind.CANCEL), int(Kind.REFUSE)})
 _READ, _WRITE = 1, 2  # libev's names for a watcher's events
 
@@ -56,9 +58,10 @@ Pieces = list[bytes | memoryview]
 
 
 class _WithDescriptors(bytes):
-    """A piece of the wire with which descriptors go."""
+    """A piece of the wire with which descriptors go, and what keeps these open until then."""
 
     descriptors: list[int]
+    sources: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,17 @@ class Link:
     """Owns a connected socket; `heard` and `spoke` are the seconds (monotonic) of last bytes.
 
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
+    `trusts_memory`: False where they could be cut while they are read, which ends a process: then
+    frames that have some are refused.
     `reads_always`: False where the peer reads always; it is not read from while it does not.
     """
 
     def __init__(
-        self, sock: Transport, shares_memory: bool = False, reads_always: bool = True
+        self,
+        sock: Transport,
+        shares_memory: bool = False,
+        reads_always: bool = True,
+        trusts_memory: bool = True,
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
@@ -86,6 +95,7 @@ class Link:
         # The roles that its certificate allows it; none: any.
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
         self.shares_memory, self._reads_always = shares_memory, reads_always
+        self._trusts_memory = trusts_memory
         self._waits_for_reader = False
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
@@ -145,7 +155,8 @@ class Link:
             buffers = [b.source.view() if isinstance(b, Shared) else b for b in buffers]
             return buffers, encode_head(kind, body, buffers)
         head = _WithDescriptors(encode_head(kind, body, buffers))
-        head.descriptors = [buffer.source.descriptor for buffer in shared]
+        head.sources = [buffer.source for buffer in shared]
+        head.descriptors = [source.descriptor for source in head.sources]
         return buffers, head
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
@@ -262,6 +273,10 @@ class Link:
         self._decoder.trust()
         return theirs
 
+    def receive_into(self, take_shared: TakeShared) -> None:
+        """Receive buffers where `take_shared` says, as far as it does."""
+        self._decoder.take_shared = take_shared
+
     def limit_bulk(self, lets_in: Callable[[int], bool]) -> None:
         """Ask before memory is taken for a frame's buffers; those not let in come as `dropped`."""
         self._decoder.lets_in = lets_in
@@ -337,7 +352,7 @@ class Link:
                     break
                 check(frame)
                 if frame.buffers:
-                    attach_sources(frame, self._descriptors)
+                    attach_sources(frame, self._descriptors if self._trusts_memory else deque())
                 if frame.kind == Kind.REFUSE:
                     self._end(LinkEnd(frame.body[0], refused=True))
                     return
@@ -375,6 +390,7 @@ class Link:
                 )
                 if ancillary:
                     self._descriptors.extend(map(Descriptor, unpack_descriptors(ancillary)))
+                    self._bound_descriptors()
             else:
                 size = self._sock.recv_into(_buffer if space is None else space)
         except BlockingIOError:
@@ -388,6 +404,11 @@ class Link:
         else:
             self._decoder.filled(size)
         return True
+
+    def _bound_descriptors(self) -> None:
+        """Keep no more than frames on their way can need; the frames of what goes are refused."""
+        while len(self._descriptors) > DESCRIPTORS_KEPT:
+            self._descriptors.pop()
 
     def close(self) -> None:
         """End the link; the greenlet in `read` returns. Safe to call again."""

@@ -10,6 +10,7 @@ of a handshake. All of it within PROOF_SECONDS.
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
 import gevent
@@ -18,8 +19,7 @@ from gevent.socket import AF_INET, AF_INET6, MSG_PEEK, socket, wait_read
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.net.credentials import current
-from dispy.protocol.frames import FrameRefused, encode_head
-from dispy.protocol.handshake import accept_hello, hello_decoder
+from dispy.protocol.frames import HEADER, encode_head
 from dispy.protocol.messages import Kind
 from dispy.system import peers
 from dispy.system.network import is_loopback
@@ -70,8 +70,13 @@ def dial(sock: socket, credentials: Credentials, host: str = "") -> Transport:
         return prove(sock, current(credentials), host)
 
 
-def accept(sock: socket, credentials: Credentials) -> Transport:
-    """Have whoever connected to us prove itself, and do so too; as `dial`."""
+def accept(
+    sock: socket, credentials: Credentials, take_turn: Callable[[], None] = lambda: None
+) -> Transport:
+    """Have whoever connected to us prove itself, and do so too; as `dial`.
+
+    take_turn: waits until a handshake may begin, which costs a millisecond of processor.
+    """
     with _closed_unless_proven(sock):
         if not credentials.protected and not credentials.insecure:
             _check_whose_program(sock)
@@ -85,8 +90,14 @@ def accept(sock: socket, credentials: Credentials) -> Transport:
         if not is_tls:
             _refuse_plainly(sock, WANTS_PROOF)
             raise NotProven("it came without a secret or a certificate")
+        from dispy.net.opening import NoOpening, wait_for_opening
         from dispy.net.proving import prove
 
+        try:
+            wait_for_opening(sock)
+        except NoOpening as error:
+            raise NotProven(f"its TLS handshake failed: {error}") from None
+        take_turn()
         return prove(sock, current(credentials), None)
 
 
@@ -108,7 +119,8 @@ def _check_whose_node(sock: socket) -> None:
     try:
         user = peers.wait_for_user(sock, PROOF_SECONDS, gevent.sleep)
     except ConnectionResetError:
-        _hear_refusal(sock)
+        if _has_refused(sock):
+            return
         raise
     if user is None:
         raise OfOtherUser(_UNKNOWN)
@@ -131,17 +143,10 @@ def _check_whose_program(sock: socket) -> None:
     raise OfOtherUser(whose)
 
 
-def _hear_refusal(sock: socket) -> None:
-    """Raise NotProven with what a node said that has closed the connection, if it refused us."""
-    decoder = hello_decoder()
-    try:
-        decoder.feed(sock.recv(STRANGERS_BYTES))
-        frame = decoder.next_frame()
-        if frame is not None and frame.kind == Kind.REFUSE:
-            accept_hello(frame, "node")
-    except FrameRefused as refusal:
-        said = str(refusal)
-        raise (OfOtherUser if said == OTHER_USER else NotProven)(said) from None
+def _has_refused(sock: socket) -> bool:
+    """Say whether a node that has closed the connection said why; whoever reads it is told."""
+    head = sock.recv(HEADER.size, MSG_PEEK)
+    return len(head) == HEADER.size and HEADER.unpack(head)[1] == Kind.REFUSE
 
 
 def whose_node(user: int) -> str:

@@ -14,18 +14,20 @@ from dispy.model.limits import WATCHED, check_limits
 from dispy.node.closing import Closings
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
+from dispy.node.lending import WORKERS_SEGMENTS
 from dispy.node.needs import JobNeeds
 from dispy.node.nurseries import Nurseries
 from dispy.node.offer import why_not
 from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
-from dispy.node.quotas import size_of
+from dispy.node.quotas import size_of, weight_of_table
 from dispy.node.running import FRUITLESS, Running
 from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
+from dispy.system.segments import POOL_SEGMENTS
 
 logger = logging.getLogger("dispy.node")
 
@@ -83,7 +85,7 @@ class Computations:
             self.closings.then_open(key, opening)
             return
         refusal, limits = why_not(self._name, name, settings), {}
-        weight = frame.dropped or size_of(frame.buffers[0])
+        weight = frame.dropped or size_of(frame.buffers[0]) + weight_of_table(settings)
         if frame.dropped or not owner.memory.fits(weight):
             refusal = f"on node {self._name}: {owner.memory.why_not('its code', weight)}"
         if refusal is None:
@@ -131,13 +133,13 @@ class Computations:
             "dispy_node_ip_addr": self._address,
             "dispy_job_path": str(place.path),
         }
-        shares = owner.link is not None and owner.link.shares_memory
+        segments = POOL_SEGMENTS if owner.shares_memory else WORKERS_SEGMENTS
         settings = {
             "program": bool(settings.get("program")),
             "java": str(settings.get("java")),
             "names": provided,
             "path": self._path,
-            "shares_memory": shares,
+            "segments": segments,
             "isolation": settings.get("isolation"),
             "cpus": width,
             "stream": processes.streams,
@@ -164,13 +166,18 @@ class Computations:
 
     def place(self, owner: Owner, number: int, token: int, table: dict[str, Any]) -> None:
         """Put files into a computation's directory (PLACE); its owner is told PLACED."""
-        processes = self._table.get((owner.owner_id, number))
+        processes, weight = self._table.get((owner.owner_id, number)), weight_of_table(table)
+        owner.memory.take(weight)
 
         def tell(why: str | None) -> None:
+            owner.memory.release(weight)
             owner.tell(Kind.PLACED, [number, token, why])
 
         if processes is None:
             tell(f"on node {self._name}: the computation is not there")
+            return
+        if not owner.memory.fits(0):
+            tell(f"on node {self._name}: {owner.memory.why_not('its list of files', weight)}")
             return
         try:
             entries = check(table.get("files"), self._size_limit)

@@ -18,7 +18,7 @@ from gevent.event import Event
 from dispy.model.errors import DispyError
 from dispy.net.threads import in_thread
 from dispy.node.quotas import Account
-from dispy.node.store import Arriving, Store
+from dispy.node.store import Arriving, Comparing, Store
 from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import DIGEST_SIZE, PIECE_SIZE
@@ -27,6 +27,7 @@ logger = logging.getLogger("dispy.node")
 
 AHEAD_BYTES = 8 * PIECE_SIZE  # asked for and not yet written, of one owner
 TRANSFERS = 8  # of one owner that go on at once; the others wait
+FORGOTTEN = 1000  # contents that have gone and are remembered as an owner's
 
 Done = Callable[[str | None], None]
 _users = count(1)  # of the store
@@ -71,6 +72,7 @@ class Fetching:
         self._owner, self._store, self._disk = owner, store, disk
         self._transfers: dict[bytes, _Transfer] = {}  # in the order in which they were wanted
         self._active: dict[bytes, _Transfer] = {}
+        self._delivered: dict[bytes, int] = {}  # by it, and the arrival that it has proven to have
         self._ahead = 0  # bytes asked for and not yet written
         self.fetched_bytes = 0
 
@@ -89,7 +91,7 @@ class Fetching:
         request = Request(done, list(sizes), ("fetch", next(_users)))
         for digest, size in sizes.items():
             self._store.hold(digest, request.user)
-            if self._store.path(digest) is None:
+            if not self.has(digest):
                 request.missing.add(digest)
                 transfer = self._transfers.get(digest)
                 if transfer is None:
@@ -101,6 +103,23 @@ class Fetching:
         else:
             self._finish(request, None)
         return request
+
+    def has(self, digest: bytes) -> bool:
+        """Whether a content is there for this owner, who has sent all of it once; else knowing a
+        digest would be enough to have jobs read what others have sent. Counts as a use of it."""
+        arrival = self._store.arrival(digest)
+        if arrival is None or self._delivered.get(digest) != arrival:
+            return False
+        return self._store.path(digest) is not None
+
+    def _has_delivered(self, digest: bytes) -> None:
+        """Take note of a content; those that have gone meanwhile are forgotten now and then."""
+        arrival, delivered = self._store.arrival(digest), self._delivered
+        if arrival is not None:
+            delivered[digest] = arrival
+        if len(delivered) > 2 * self._store.contents + FORGOTTEN:
+            arrivals = ((each, self._store.arrival(each)) for each in delivered)
+            self._delivered = {each: n for each, n in arrivals if n == delivered[each]}
 
     def cancel(self, request: Request) -> None:
         """Forget a request; `done` is not called any more."""
@@ -199,6 +218,7 @@ class Fetching:
                 why = f"{transfer.what} changed while it was being sent"
             if why is None:
                 self._store.keep(arriving)
+                self._has_delivered(transfer.digest)
         except DispyError as error:
             why = str(error)
         except OSError as error:
@@ -210,7 +230,7 @@ class Fetching:
         self._tell(transfer, why)
         self._start()
 
-    def _write_all(self, transfer: _Transfer, arriving: Arriving) -> None:
+    def _write_all(self, transfer: _Transfer, arriving: Arriving | Comparing) -> None:
         while transfer.written < transfer.size and transfer.failed is None:
             if not transfer.pieces:
                 transfer.more.clear()

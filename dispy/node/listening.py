@@ -8,6 +8,7 @@ from time import time
 from typing import Any
 
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.net.credentials import current
 from dispy.net.dialing import listen
 from dispy.net.discovery import Beacon
 from dispy.net.door import Door, Guest
@@ -51,7 +52,10 @@ class Listener:
         self.address, self.port = listening.getsockname()[:2]
         hello = node_hello(node)
         here = Here(node.identity, node.name, self.port, version=hello.version, python=hello.python)
-        self._beacon = Beacon(here, self.address, networks() if broadcast else [LOOPBACK])
+        self._beacon = Beacon(
+            here, self.address, networks() if broadcast else [LOOPBACK],
+            lambda: current(credentials).secrets,
+        )  # fmt: skip
         self._door = Door(listening, credentials, self._receive, logger)
 
     def _receive(self, transport: Transport, guest: Guest) -> None:
@@ -66,8 +70,8 @@ class Listener:
                 )
         except FrameRefused as error:
             # Who comes and goes without a word only looked whether somebody is here.
-            level = logging.WARNING if link.received_bytes > len(KNOCK) else logging.DEBUG
-            logger.log(level, "refused %s: %s", guest.address, error)
+            if link.received_bytes > len(KNOCK):
+                guest.refuse(error)
             link.send(Kind.REFUSE, [str(error)])
         except OSError as error:
             logger.debug("%s did not say who it is: %s", guest.address, error)

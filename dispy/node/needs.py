@@ -67,7 +67,7 @@ class JobNeeds:
         need.wanted = [(digest, size) for digest, size in entries]
         for digest, _ in need.wanted:
             self._store.hold(digest, self._user(job))
-        lacks = any(self._store.path(digest) is None for digest, _ in need.wanted)
+        lacks = not all(self._fetching.has(digest) for digest, _ in need.wanted)
         return lacks or bool(need.files)
 
     def _user(self, job: int) -> object:

@@ -7,6 +7,7 @@ from typing import Protocol
 from gevent.pool import Group
 
 from dispy.node.confinement import Confinement
+from dispy.node.joblog import JobLog
 from dispy.node.nursery import NurseryProcess
 
 logger = logging.getLogger("dispy.node")
@@ -27,6 +28,8 @@ class Nurseries:
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
+        confined = confinement.user is not None or confinement.sandbox is not None
+        self._log = JobLog() if confined else None
         self._ending = Group()
         self._stopped = False
         self._spare: NurseryProcess | None = None
@@ -46,7 +49,7 @@ class Nurseries:
             self.end(self._spare)
             self._spare = None
         if self._spare is None and not self._stopped:
-            self._spare = NurseryProcess(self._confinement)
+            self._spare = NurseryProcess(self._confinement, self._log)
 
     def take(self, directory: Path) -> NurseryProcess:
         """Return a nursery that has no computation yet, for one that works in a directory.
@@ -54,7 +57,7 @@ class Nurseries:
         Raises OSError.
         """
         if self._confinement.sandbox is not None:
-            return NurseryProcess(self._confinement, directory)
+            return NurseryProcess(self._confinement, self._log, directory)
         self._fill()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
@@ -70,3 +73,5 @@ class Nurseries:
         if self._spare is not None:
             self.end(self._spare)
         self._ending.join()
+        if self._log is not None:
+            self._log.stop()

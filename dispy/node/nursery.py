@@ -12,6 +12,7 @@ from gevent import socket, subprocess
 from dispy.model.errors import DispyError
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement
+from dispy.node.joblog import JobLog
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 from dispy.system.namespaces import pid_here
@@ -30,12 +31,18 @@ class NurseryProcess:
     One in a sandbox is started for its computation, of which it sees nothing but `directory`.
     """
 
-    def __init__(self, confinement: Confinement, directory: Path | None = None) -> None:
-        self._confinement, self._directory = confinement, directory
+    def __init__(
+        self,
+        confinement: Confinement,
+        log: JobLog | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """log: where what it says goes; None: to where this process's does."""
+        self._confinement, self._log, self._directory = confinement, log, directory
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link = Link(ours, shares_memory=True)
+        self.link = self._link(ours)
         self._process: subprocess.Popen | None = None
         self.busy = False  # it runs code of the user's itself, and hears nothing
         # Starting a process waits a little, which a handler of frames must not.
@@ -56,6 +63,8 @@ class NurseryProcess:
                 command,
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
+                stdout=self._log and self._log.descriptor,
+                stderr=self._log and self._log.descriptor,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
                 **self._confinement.start,
             )
@@ -78,7 +87,10 @@ class NurseryProcess:
             widen(sock)
         self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
         theirs.close()
-        return Link(ours, shares_memory=True)
+        return self._link(ours)
+
+    def _link(self, sock: socket.socket) -> Link:
+        return Link(sock, shares_memory=True, trusts_memory=self._confinement.user is None)
 
     def _pid(self) -> int | None:
         """Return the nursery's own id: in a sandbox it is the only child of its process 1."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dispy.execution.ledger import Ledger
 from dispy.execution.records import Key, OwnerId
 from dispy.net.link import Link
+from dispy.node.lending import OwnersSegments
 from dispy.node.quotas import Account, Memory, weight_of_results
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
@@ -36,6 +37,8 @@ class Owner:
         self.memory = Memory(memory, "node.client_memory", has_room=self._tell_room)
         self.disk = Account(disk, "node.client_disk")
         self.link: Link | None = None
+        self.shares_memory = False  # it maps the segments of workers itself
+        self.segments = OwnersSegments()  # where it does not
         self.address = ""  # that it first came from; empty: this very machine
         self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
         self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
@@ -84,6 +87,9 @@ class Owner:
         if self.link is not None:
             self.link.close()
         self.link, self.gone_since = link, 0.0
+        self.shares_memory = link.shares_memory
+        if not link.shares_memory:
+            self.segments.receive(link)
         link.limit_bulk(self.memory.lets_in)
         for body, buffers, _ in self.ledger.owed():
             link.send(Kind.RESULTS, body, buffers)

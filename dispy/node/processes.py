@@ -12,10 +12,11 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from dispy.net.link import Link
+from dispy.node.lending import Views
 from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
-from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_options
+from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_table
 from dispy.node.streaming import Streaming
 from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
@@ -49,6 +50,7 @@ class WorkerProcess:
     def __init__(self, worker_id: int, link: Link, journal: int, uid: int | None = None) -> None:
         """uid: of the user as whom it runs; None: of the node's own."""
         self.worker_id, self.link, self._uid = worker_id, link, uid
+        self.views = Views(link)  # of its results, for owners that cannot map them
         self.reader: gevent.Greenlet[..., None] | None = None  # ends when all is read
         self._journal = journal  # descriptor
         self.pid: int | None = None  # None until its nursery has forked it
@@ -255,7 +257,7 @@ class ComputationProcesses:
         weight = weight_of_jobs(payloads)
         for job, table in options.items():
             self.options[job] = table
-            self._weights[job] = weight_of_options(table)
+            self._weights[job] = weight_of_table(table)
             weight += self._weights[job]
         self._weight += weight
         self._memory.take(weight)

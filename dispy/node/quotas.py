@@ -22,7 +22,7 @@ PART = 2  # of the machine's memory, and of the disk that was free at the start:
 JOB_BYTES = 500  # of what a node notes of a job beside its payload and options
 RESULT_BYTES = 200  # of what it notes of a result
 SMALL_BYTES = 1 << 20  # a frame as small as this is read first and judged then
-_OPTIONS = 4  # times as large are options in memory as they were on the wire
+_TABLE = 4  # times as large is a table in memory as it was on the wire
 
 
 @dataclass(slots=True)
@@ -106,12 +106,15 @@ def weight_of_jobs(payloads: Sequence[Payload]) -> int:
     return JOB_BYTES * len(payloads) + sum(map(len, payloads))
 
 
-def weight_of_options(options: Mapping[str, Any]) -> int:
-    """Return about how many bytes a job's options take."""
+def weight_of_table(table: Mapping[str, Any]) -> int:
+    """Return about how many bytes options of a job, or other settings, take.
+
+    Raises FrameRefused for what is nested more deeply than anybody of ours does it.
+    """
     try:
-        return _OPTIONS * len(msgpack.packb(options))
-    except ValueError:  # deeper than may be packed: nobody of ours has sent that
-        raise FrameRefused("options of a job are nested too deeply") from None
+        return _TABLE * len(msgpack.packb(table))
+    except ValueError:
+        raise FrameRefused("settings, or options of a job, are nested too deeply") from None
 
 
 def weight_of_results(columns: Sequence[list[Any]], buffers: Sequence[Buffer]) -> int:

@@ -201,6 +201,8 @@ class Running:
         if owner is None or processes is None:
             return  # closed; what it still says is of no use
         worker.last_heard = monotonic()
+        if frame.buffers and not owner.shares_memory:
+            frame.buffers = worker.views.of(frame.buffers)
         if frame.kind == Kind.DONE:
             self._done(owner, key, worker, frame)
         elif frame.kind == Kind.GIVEN_BACK:
@@ -236,6 +238,8 @@ class Running:
         if jobs != list(islice(fed, len(jobs))):
             raise FrameRefused("a worker answered for jobs that it was not given")
         processes = self._computations[key]
+        for at, extra in frame.body[4]:
+            owner.segments.done(processes.payloads.get(jobs[at]), extra)
         processes.forget(jobs)
         processes.fruitless = 0
         worker.interrupted = None
@@ -244,7 +248,7 @@ class Running:
         if worker.allowance is not None:
             worker.allowance.amend(frame.body, self._name)
             worker.allowance = None
-        self.lending.lend(worker.link, frame.buffers)
+        self.lending.lend(key[0], worker.link, frame.buffers)
         weight = weight_of_results(frame.body, frame.buffers)
         if weight > RESULT_LEAST * len(jobs) and not owner.memory.fits(weight):
             self._lose_results(owner, key, frame, weight)
@@ -254,7 +258,7 @@ class Running:
     def _lose_results(self, owner: Owner, key: Key, frame: Frame, weight: int) -> None:
         """End jobs without their results, for which there is no room."""
         jobs, starts, ends, *_ = frame.body
-        self.lending.release([b.token for b in frame.buffers if isinstance(b, Shared)])
+        self.lending.release(key[0], [b.token for b in frame.buffers if isinstance(b, Shared)])
         why = f"node {self._name}: {owner.memory.why_not('what it returned', weight)}"
         extra = {"status": int(Status.Terminated), "exception": why}
         extras = [[at, extra] for at in range(len(jobs))]

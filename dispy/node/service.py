@@ -200,7 +200,7 @@ class Node:
         elif frame.kind == Kind.PIECE:
             owner.fetching.piece(frame)
         elif frame.kind == Kind.RELEASE:
-            self._running.lending.release(body[0])
+            self._running.lending.release(owner.owner_id, body[0])
         elif frame.kind == Kind.CLOSE:
             self._computations.close((owner.owner_id, body[0]), owner)
         elif frame.kind == Kind.CANCEL:

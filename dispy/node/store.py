@@ -1,6 +1,7 @@
 """What a node keeps by its digest: files and values that computations and jobs have named.
 
-Shared by all owners, so that nothing comes twice; whoever names a digest gets what lies under it.
+Shared by all owners, and kept once. That an owner knows a digest is no reason to let it have what
+lies under it: see `Fetching.has`.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
 A file counts as there only when it is whole and its digest was compared. Its files are reached by
 the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
@@ -81,6 +82,7 @@ class Store:
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
         self._accounts: dict[bytes, Account] = {}  # of those who brought them
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
@@ -97,6 +99,15 @@ class Store:
             return None
         self._sizes.move_to_end(digest)
         return self._place(digest)
+
+    def arrival(self, digest: bytes) -> int | None:
+        """Return a number that this content has until it goes, None if it is not there."""
+        return self._arrivals.get(digest)
+
+    @property
+    def contents(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
 
     def open(self, digest: bytes) -> int:
         """In a thread: return a descriptor of a content that is there; raises OSError."""
@@ -121,12 +132,14 @@ class Store:
 
     def begin(
         self, digest: bytes, size: int, what: str, account: Account | None = None
-    ) -> "Arriving":
+    ) -> "Arriving | Comparing":
         """Return where a content can be written; `what` names it in errors.
 
-        account: of who brings it, from now on until it goes. Raises NoRoom where the disk has none
-        for it, or the account.
+        Of one that is there only the digest is taken. account: of who brings it, from now on until
+        it goes. Raises NoRoom where the disk has none for it, or the account.
         """
+        if digest in self._sizes:
+            return Comparing(digest)
         account = account or Account(0, "")
         if not account.fits(size):
             self._make_room(account, size)
@@ -142,17 +155,19 @@ class Store:
         except OSError as error:
             raise room_error(what, size, self.directory, error) from None
 
-    def keep(self, arrived: "Arriving") -> None:
-        """Take in what has arrived whole; its digest has been compared."""
+    def keep(self, arrived: "Arriving | Comparing") -> None:
+        """Take in what has arrived whole, unless it is there; its digest has been compared."""
+        if isinstance(arrived, Comparing) or arrived.digest in self._sizes:
+            return
         if self._for_others:
             arrived.let_others_read()
         here = self._descriptor
         os.replace(arrived.path.name, arrived.digest.hex(), src_dir_fd=here, dst_dir_fd=here)
-        if arrived.digest not in self._sizes:
-            self._sizes[arrived.digest] = arrived.size
-            self._accounts[arrived.digest] = arrived.account
-            arrived.was_kept = True
-            self.used += arrived.size
+        self._sizes[arrived.digest] = arrived.size
+        self._arrivals[arrived.digest] = next(self._numbers)
+        self._accounts[arrived.digest] = arrived.account
+        arrived.was_kept = True
+        self.used += arrived.size
         self._shrink(0)
 
     def _shrink(self, coming: int) -> None:
@@ -174,10 +189,31 @@ class Store:
 
     def _remove(self, digest: bytes) -> None:
         size = self._sizes.pop(digest)
+        del self._arrivals[digest]
         self.used -= size
         self._accounts.pop(digest).release(size)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(digest.hex(), dir_fd=self._descriptor)
+
+
+class Comparing:
+    """A content that comes from one more owner, and is there; used as `Arriving`."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self._sum = new_digest()
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """In a thread: take the next piece into account."""
+        self._sum.update(piece)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether this owner has the content that is there."""
+        return self._sum.digest() == self.digest
+
+    def close_and_clear(self) -> None:
+        """Do nothing: there is nothing to free."""
 
 
 class Arriving:

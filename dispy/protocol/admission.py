@@ -5,15 +5,24 @@ themselves: strangers never take a known peer's place. Where it is full the olde
 newcomer comes in. Turning the newcomer away would let few silent connections keep everybody out;
 whoever is honest is through within milliseconds, and is not the oldest.
 
+There are two such rooms, one after the other: of those who have not said enough to be answered,
+and of those who have, and prove themselves. So silent ones drop only silent ones.
+
 Where it is full in all, the network goes first that has the most. So however many connections
 come from one place, those of other places are not dropped for them.
+
+A newcomer for which another one is dropped costs 0.1 ms of processor. A network whose room is full
+has a stated number of them a second, and so has a room that is full in all; other newcomers are
+turned away, which costs a third.
 """
 
 import ipaddress
 from dataclasses import dataclass
 
-STRANGERS = 512  # at once: 64 KB each, with OpenSSL's own
+STRANGERS = 256  # at once in a room: 64 KB each, with OpenSSL's own
 STRANGERS_OF_ONE = 64  # of one network: many programs of one machine may start at once
+EXCHANGES = 250.0  # a second: newcomers of a network for which one of it is dropped
+EXCHANGES_IN_ALL = 500.0  # a second: newcomers for which one of another network is dropped
 CONNECTIONS = 4096  # of known peers: what the memory of a small machine bears
 STRANGER_SECONDS = 5.0  # that a stranger has to prove itself: a slow machine under load
 _PREFIX = 64  # of IPv6: all such addresses belong to one machine
@@ -24,18 +33,18 @@ class Bounds:
     """How many connections there may be at once."""
 
     known: int
-    strangers: int
-    of_one: int
+    strangers: int  # in a room
+    of_one: int  # of them, of one network
 
 
 def bounds(descriptors: int | None) -> Bounds:
     """Return what suits a process that may have so many descriptors, None: any number.
 
-    Half of them are left to what its jobs need.
+    There are two rooms of strangers. Some of the descriptors are left to what its jobs need.
     """
     if descriptors is None:
         return Bounds(CONNECTIONS, STRANGERS, STRANGERS_OF_ONE)
-    strangers = max(1, min(STRANGERS, descriptors // 8))
+    strangers = max(1, min(STRANGERS, descriptors // 16))
     return Bounds(
         known=max(1, min(CONNECTIONS, descriptors // 2)),
         strangers=strangers,
@@ -64,14 +73,32 @@ class Stranger:
     network: str
 
 
+class Purse:
+    """So many coins at most, which come back with time."""
+
+    def __init__(self, most: float) -> None:
+        self._most = self._left = most
+        self._since = 0.0
+
+    def pay(self, a_second: float, now: float) -> bool:
+        """Take a coin, if there is one; so many come back in a second."""
+        self._left = min(self._most, self._left + (now - self._since) * a_second)
+        self._since = now
+        may = self._left >= 1.0
+        self._left -= may
+        return may
+
+
 class Admission:
-    """The room of strangers; each event costs the same, however many there are."""
+    """A room of strangers; each event costs the same, however many there are."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._inside: dict[str, dict[Stranger, None]] = {}  # by network, the oldest first
         self._crowds: dict[int, dict[str, None]] = {}  # networks by how many they have
         self._largest = self._count = 0
+        self._purses: dict[str, Purse] = {}  # of networks that have filled their room
+        self._purse = Purse(bounds.strangers)
 
     def __len__(self) -> int:
         return self._count
@@ -80,13 +107,21 @@ class Admission:
         """Return how many strangers of a network there are."""
         return len(self._inside.get(network, ()))
 
-    def arrived(self, address: str) -> tuple[Stranger, Stranger | None]:
-        """Let a connection in; return it, and the one that has to go for it."""
+    def arrived(self, address: str, now: float) -> tuple[Stranger | None, Stranger | None]:
+        """Let a connection in; return it, None: it is turned away, and the one that has to go.
+
+        now: monotonic seconds.
+        """
         network = network_of(address)
         leaving = None
         if self.of(network) >= self._bounds.of_one:
+            purse = self._purses.setdefault(network, Purse(self._bounds.of_one))
+            if not purse.pay(EXCHANGES, now):
+                return None, None
             leaving = next(iter(self._inside[network]))
         elif self._count >= self._bounds.strangers:
+            if not self._purse.pay(EXCHANGES_IN_ALL, now):
+                return None, None
             leaving = self.oldest()
         if leaving is not None:
             self.left(leaving)
@@ -121,6 +156,7 @@ class Admission:
             self._crowds.setdefault(count, {})[network] = None
         else:
             del self._inside[network]
+            self._purses.pop(network, None)
         if count > self._largest:
             self._largest = count
         elif self._largest not in self._crowds:

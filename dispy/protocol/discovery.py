@@ -3,14 +3,17 @@
 A client pings an address or a broadcast; each node that hears it answers once with HERE. A node
 also says HERE unasked when it starts, and GONE when it ends. Nothing that stands in a datagram is
 believed further than "look there": who a node is and whether it may be used is settled on the
-link that is dialled then.
+link that is dialled then. Where there is a secret, `dispy.protocol.signing` proves it in each.
 
 Layout: magic (4), version (1), kind (1), length of the body (2, network order), a msgpack body,
-and zeros up to PING_BYTES in a ping, so that no answer is larger than what asked for it.
+and zeros up to PING_BYTES in a ping, so that no answer is larger than what asked for it, and in a
+HERE that nobody asked for, which a client may answer by a ping. The last field, proofs, is left out
+where there is none.
 """
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
@@ -19,6 +22,7 @@ from dispy.model.errors import DispyError
 
 PING_BYTES = 512  # of every ping, and at most of an answer: passes every link unfragmented
 PACKET_BYTES = 1200  # of any datagram that is looked at; a read takes one more, to see the excess
+PROOFS_BYTES = 128  # at most, of all proofs of a datagram: one for each secret that is valid
 NONCE_BYTES = 16  # that an answer repeats: whoever did not see the ping cannot guess them
 TEXT_BYTES = 96  # of each text; longer names are cut, so that an answer fits
 ANSWERS_EACH = 50  # a second to one address: many clients of one machine that start together
@@ -39,6 +43,7 @@ class Ping:
 
     nonce: bytes
     port: int = 0
+    proofs: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Here:
     nonce: bytes = b""  # of the ping that is answered; empty when nobody asked
     version: str = ""
     python: str = ""
+    proofs: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Gone:
     """A node ended."""
 
     identity: str
+    proofs: bytes = b""
 
 
 Packet = Ping | Here | Gone
@@ -65,14 +72,14 @@ Packet = Ping | Here | Gone
 
 def encode_packet(packet: Packet) -> bytes:
     """Return the datagram to send; texts that are too long are cut."""
+    proofs = [packet.proofs] if packet.proofs else []
     if isinstance(packet, Ping):
-        return _pack(_PING, [packet.nonce, packet.port]).ljust(PING_BYTES, b"\0")
+        return _pack(_PING, [packet.nonce, packet.port, *proofs]).ljust(PING_BYTES, b"\0")
     if isinstance(packet, Gone):
-        return _pack(_GONE, [packet.identity])
+        return _pack(_GONE, [packet.identity, *proofs])
     texts = map(_fit, (packet.identity, packet.name, packet.version, packet.python))
-    wire = _pack(_HERE, [packet.nonce, packet.port, *texts])
-    assert len(wire) <= PING_BYTES, "an answer is no larger than the ping"
-    return wire
+    wire = _pack(_HERE, [packet.nonce, packet.port, *texts, *proofs])
+    return wire if packet.nonce else wire.ljust(PING_BYTES, b"\0")
 
 
 def _fit(text: str) -> str:
@@ -118,28 +125,32 @@ def _unpack(packed: bytes) -> Any:
 
 
 def _shaped(fields: Any, *types: type) -> list[Any]:
-    """Return the fields that we know; a later version may send more of them."""
+    """Return the fields that we know, proofs last; a later version may send more of them."""
     if not isinstance(fields, list) or len(fields) < len(types):
         raise PacketRefused("a datagram with fields missing")
-    known = fields[: len(types)]
+    known, more = fields[: len(types)], fields[len(types) :] or [b""]
     for value, wanted in zip(known, types, strict=True):
         if type(value) is not wanted:  # a bool is no port
             raise PacketRefused(f"a datagram with {type(value).__name__} for {wanted.__name__}")
         if isinstance(value, str) and (len(value) > TEXT_BYTES or not value.isprintable()):
             raise PacketRefused("a datagram with a text that is too long or not printable")
-    return known
+    if type(more[0]) is not bytes or len(more[0]) > PROOFS_BYTES:
+        raise PacketRefused("a datagram with proofs that are none")
+    return [*known, more[0]]
 
 
-def _ping(nonce: bytes, port: int) -> Ping:
+def _ping(nonce: bytes, port: int, proofs: bytes) -> Ping:
     if len(nonce) != NONCE_BYTES or not 0 <= port <= 65535:
         raise PacketRefused("a ping without a nonce, or for no port")
-    return Ping(nonce, port)
+    return Ping(nonce, port, proofs)
 
 
-def _here(nonce: bytes, port: int, identity: str, name: str, version: str, python: str) -> Here:
+def _here(
+    nonce: bytes, port: int, identity: str, name: str, version: str, python: str, proofs: bytes
+) -> Here:
     if len(nonce) not in (0, NONCE_BYTES) or not 1 <= port <= 65535 or not identity:
         raise PacketRefused("a node that says neither who nor where it is")
-    return Here(identity, name, port, nonce, version, python)
+    return Here(identity, name, port, nonce, version, python, proofs)
 
 
 class AnswerLimit:
@@ -161,16 +172,24 @@ class AnswerLimit:
         return True
 
 
-def answer(data: bytes, here: Here, address: str, limit: AnswerLimit, now: float) -> bytes | None:
+def answer(
+    data: bytes,
+    here: Here,
+    address: str,
+    limit: AnswerLimit,
+    now: float,
+    sign: Callable[[Here, Ping, str], Here] | None = None,
+) -> bytes | None:
     """Return what a node answers to a datagram from `address`; None: nothing.
 
-    Raises PacketRefused.
+    sign: adds a proof to the answer, where there is a secret. Raises PacketRefused.
     """
     packet = decode_packet(data)
     if not isinstance(packet, Ping) or packet.port not in (0, here.port):
         return None
     if not limit.allows(address, now):
         return None
-    return encode_packet(
-        Here(here.identity, here.name, here.port, packet.nonce, here.version, here.python)
-    )
+    said = replace(here, nonce=packet.nonce)
+    wire = encode_packet(said if sign is None else sign(said, packet, address))
+    assert len(wire) <= PING_BYTES, "an answer is no larger than the ping"
+    return wire

@@ -40,18 +40,22 @@ _WASTE = memoryview(bytearray(256 * 1024))  # what is dropped is received here; 
 class Shared:
     """A buffer in a memory file: its token crosses the wire, and its descriptor beside it.
 
-    `source` has that as its `descriptor`; None in a decoder, which sees no descriptors.
+    `source` has that as its `descriptor`, and lives as long as the bytes are needed; None in a
+    decoder, which sees no descriptors.
     """
 
     token: int
     size: int
     source: Any = None
+    readonly: bool = False  # as READ_ONLY: in case it is sent on by a copy
 
 
 Memory = bytes | bytearray | memoryview
 Buffer = Memory | Shared
 # Takes a size and whether it may be read-only; returns memory, and the view that fills it.
 TakeMemory = Callable[[int, bool], tuple[Memory, memoryview]]
+# Takes a frame whose next buffer begins, and its size; returns a place in a memory file of ours.
+TakeShared = Callable[["Frame", int], tuple[Shared, memoryview] | None]
 
 
 class FrameRefused(DispyError):
@@ -88,7 +92,7 @@ def encode_head(kind: int, body: object, buffers: Sequence[Buffer] = ()) -> byte
 
 def _size(buffer: Buffer) -> int:
     if isinstance(buffer, Shared):
-        return buffer.size | SHARED
+        return buffer.size | SHARED | READ_ONLY * buffer.readonly
     view = memoryview(buffer)
     return view.nbytes | READ_ONLY * view.readonly
 
@@ -146,6 +150,7 @@ class FrameDecoder:
         self._body_limit, self._bulk_limit = body_limit, bulk_limit
         self._elements = -1 if bulk_limit else STRANGERS_ELEMENTS  # -1: as many as there are bytes
         self._memory = memory
+        self.take_shared: TakeShared | None = None  # asked first
         self._arrived = bytearray()
         self._frame: Frame | None = None  # whose buffers are arriving
         self._sizes: list[int] = []  # of its buffers that are not begun, last first
@@ -191,8 +196,15 @@ class FrameDecoder:
         while self._sizes and not self._place:
             size = self._sizes.pop()
             if size & SHARED:
-                self._frame.buffers.append(Shared(self._tokens.pop(), size & ~_FLAGS))
+                shared = Shared(self._tokens.pop(), size & ~_FLAGS, readonly=size >= READ_ONLY)
+                self._frame.buffers.append(shared)
                 continue
+            if self.take_shared is not None:
+                taken = self.take_shared(self._frame, size & ~_FLAGS)
+                if taken is not None:
+                    shared, self._place = taken
+                    self._frame.buffers.append(shared)
+                    continue
             try:
                 buffer, self._place = self._memory(size & ~_FLAGS, size >= READ_ONLY)
             except MemoryError:
@@ -285,10 +297,10 @@ class FrameDecoder:
 def attach_sources(frame: Frame, descriptors: "deque[Any]") -> None:
     """Give the shared buffers of a frame the descriptors that came beside it, in order.
 
-    Raises FrameRefused where one is missing.
+    Those that were received into our own have theirs. Raises FrameRefused where one is missing.
     """
     for buffer in frame.buffers:
-        if isinstance(buffer, Shared):
+        if isinstance(buffer, Shared) and buffer.source is None:
             if not descriptors:
                 raise FrameRefused("a shared buffer came without its descriptor")
             buffer.source = descriptors.popleft()

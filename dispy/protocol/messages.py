@@ -238,6 +238,19 @@ def _check_buffers(frame: Frame, counts: list[int]) -> None:
         raise FrameRefused(f"{Kind(frame.kind).name} has not the buffers that it names")
 
 
+def is_beside_pickle(frame: Frame) -> bool:
+    """Say whether the next buffer of a RUN that is arriving, unchecked, is not a pickle itself."""
+    at, body = len(frame.buffers), frame.body
+    if frame.kind != Kind.RUN or type(body) is not list or len(body) < 3:
+        return False
+    for entry in body[2] if type(body[2]) is list else ():
+        if type(entry) is int:
+            if at < entry:
+                return at > 0
+            at -= max(entry, 0)
+    return False
+
+
 def _check_extras(extras: list[Any], length: int, are_ends: bool) -> None:
     for extra in extras:
         if len(extra) != 2 or type(extra[0]) is not int or type(extra[1]) is not dict:

@@ -62,3 +62,12 @@ def select(
     place = {at: new for new, at in enumerate(keep)}
     kept = [[column[at] for at in keep] for column in columns]
     return kept, [[place[at], extra] for at, extra in extras if at in place]
+
+
+def differing(
+    options: Mapping[int, dict[str, Any]], jobs: Sequence[int], name: str
+) -> dict[int, int]:
+    """Return what these jobs say of themselves in one option, for those that do."""
+    if not options:
+        return {}
+    return {job: options[job][name] for job in jobs if name in options.get(job, ())}

@@ -65,10 +65,9 @@ class Given:
     ) -> None:
         """A node is sent jobs; `options` of those that have some."""
         for job in jobs if options else ():
-            for digest, *_ in options.get(job, {}).get("needs", ()):
-                self.named(node_id, [digest])
-            if files := options.get(job, {}).get("files"):
-                self.named(node_id, [entry[1] for entry in files])
+            if (own := options.get(job)) is not None and ("needs" in own or "files" in own):
+                self.named(node_id, [digest for digest, _ in own.get("needs", ())])
+                self.named(node_id, [entry[1] for entry in own.get("files", ())])
 
     def taken(self, node_id: str, jobs: Sequence[int]) -> None:
         """Jobs leave a node without a result from there."""

@@ -6,7 +6,7 @@ The owner of the jobs is told through the methods of `JobsOwner`, in the same gr
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -23,7 +23,7 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.closing import Closing
-from dispy.scheduler.columns import send_jobs
+from dispy.scheduler.columns import differing, send_jobs
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Keepers, Served
@@ -49,6 +49,7 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
+REASON_LIMIT = 64 * 1024  # letters of what a node says of why; jobs keep it
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
 
@@ -122,7 +123,7 @@ class Scheduler:
             return  # it was closed in between, with all its jobs
         self._given.newest = max(self._given.newest, max(jobs, default=-1))
         options = self._owner.options
-        widths, retries = _differing(options, jobs, "cpus"), _differing(options, jobs, "retries")
+        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
         if node_id is None:
             self._core.jobs_submitted(cluster_id, jobs, widths, retries)
         else:
@@ -193,7 +194,8 @@ class Scheduler:
         try:
             transport = dial(sock, self.credentials, host)
         except NotProven as error:
-            logger.warning("node at %s, port %d is refused: %s", host, port, error)
+            if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
+                logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
         except OSError as error:
             return None, LinkEnd(f"no proof: {error.strerror or error}")
@@ -286,15 +288,12 @@ class Scheduler:
                 self._openings.answered(node, *body)
         elif frame.kind == Kind.CLOSED:
             self.closing.closed(node, body[0], self._openings.name_of(body[0]), *body[1:])
-        elif frame.kind == Kind.RETURNED:
+        elif frame.kind in (Kind.RETURNED, Kind.FULL):
             cluster_id, jobs, why = body
-            jobs = self._given.own_jobs(node, cluster_id, jobs)
-            returned = self._core.jobs_returned(node.node_id, cluster_id, jobs, why, monotonic())
-            self._perform(returned, node)
-        elif frame.kind == Kind.FULL:
-            cluster_id, jobs, why = body
-            full = self._core.node_full(node.node_id, cluster_id, jobs, why, monotonic())
-            self._perform(full, node)
+            jobs = list(self._given.own_jobs(node, cluster_id, jobs))
+            take = self._core.node_full if frame.kind == Kind.FULL else self._core.jobs_returned
+            why = why and why[:REASON_LIMIT]
+            self._perform(take(node.node_id, cluster_id, jobs, why, monotonic()), node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
         elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):
@@ -315,7 +314,7 @@ class Scheduler:
         elif frame.kind == Kind.LISTED:
             self.questions.answer(node, *body)
         elif frame.kind == Kind.GOODBYE:
-            self._said_goodbye(node, *body)
+            self._said_goodbye(node, body[0][:REASON_LIMIT], body[1])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
 
@@ -431,15 +430,6 @@ class Scheduler:
         """In a forked child: give up the links without a word to the nodes."""
         for link in self._links:
             link.forget()
-
-
-def _differing(
-    options: Mapping[int, dict[str, Any]], jobs: Sequence[int], name: str
-) -> dict[int, int]:
-    """Return what these jobs say of themselves in one option, for those that do."""
-    if not options:
-        return {}
-    return {job: options[job][name] for job in jobs if name in options.get(job, ())}
 
 
 def _tell(action: GiveUp) -> str:

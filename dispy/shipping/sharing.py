@@ -23,7 +23,9 @@ def _shared(buffer: Buffer, pool: SegmentPool) -> Buffer:
     if isinstance(buffer, Shared):
         return buffer
     lease = pool.share(buffer)
-    return buffer if lease is None else Shared(lease.token, lease.size, lease)
+    if lease is None:
+        return buffer
+    return Shared(lease.token, lease.size, lease, memoryview(buffer).readonly)
 
 
 def shared_buffers(payload: Payload) -> list[Shared]:

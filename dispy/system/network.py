@@ -87,6 +87,24 @@ def share_port(sock: Any) -> None:
     sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
 
 
+def source_towards(host: str, destination: str) -> str:
+    """Return the address from which a socket that is bound to `host` sends to a destination.
+
+    "": there is no way to it.
+    """
+    if host not in ("", "0.0.0.0", "::"):
+        return host
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            if family == socket.AF_INET:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.connect((destination, 9))  # sends nothing
+            return str(sock.getsockname()[0]).split("%")[0]
+        except OSError:
+            return ""
+
+
 def own_address(host: str) -> str:
     """Return the address by which others know a node that listens at `host` of this machine."""
     if host not in ("", "0.0.0.0", "::"):

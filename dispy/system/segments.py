@@ -38,10 +38,6 @@ class Descriptor:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def view(self) -> memoryview:
-        """Return the bytes, to be copied where no descriptor can go."""
-        return memoryview(mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ))
-
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
@@ -66,16 +62,26 @@ class _Segment:
         self.memory = mmap.mmap(descriptor, size)
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        self.__del__()
         with contextlib.suppress(BufferError):  # a view of it is still alive; it goes with that
             self.memory.close()
+
+    def __del__(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _fresh(size: int) -> _Segment:
     token = int.from_bytes(os.urandom(8), "big") >> 1
-    descriptor = os.memfd_create("dispy-segment", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, size)
-    return _Segment(token, size, descriptor)
+    descriptor = os.memfd_create("dispy-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        return _Segment(token, size, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class Lease:
@@ -88,10 +94,14 @@ class Lease:
         self._free = free
         self.token, self.size, self.descriptor = segment.token, size, segment.descriptor
 
+    def memory(self) -> memoryview:
+        """Return the bytes, to be filled."""
+        assert self._segment is not None, "an abandoned segment is not filled"
+        return memoryview(self._segment.memory)[: self.size]
+
     def view(self) -> memoryview:
         """Return the bytes, to be copied where no descriptor can go."""
-        assert self._segment is not None, "an abandoned segment is not sent"
-        return memoryview(self._segment.memory)[: self.size].toreadonly()
+        return self.memory().toreadonly()
 
     def abandon(self) -> int:
         """Never use the segment again, somebody still looks at it; return its size."""
@@ -107,22 +117,28 @@ class Lease:
 
 
 class SegmentPool:
-    """A sender's segments."""
+    """A sender's segments; what is freed stays here, and goes with the pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, segments: int = POOL_SEGMENTS, size: int = POOL_BYTES) -> None:
+        """segments: at most; size: bytes of all of them, at most."""
         self._free: deque[_Segment] = deque()
+        self._most, self._most_bytes = segments, size
         self._count = self._bytes = 0
 
     def share(self, buffer: _Buffer) -> Lease | None:
         """Copy a buffer into a segment; None where that is not possible or of no use."""
         view = memoryview(buffer).cast("B")
-        if sys.platform != "linux" or len(view) < SHARED_SIZE:
+        lease = self.lease(len(view))
+        if lease is not None:
+            lease.memory()[:] = view
+        return lease
+
+    def lease(self, size: int) -> Lease | None:
+        """Return a segment to be filled; None where that is not possible or of no use."""
+        if sys.platform != "linux" or size < SHARED_SIZE:
             return None
-        segment = self._take(len(view))
-        if segment is None:
-            return None
-        segment.memory[: len(view)] = view
-        return Lease(segment, len(view), self._free)
+        segment = self._take(size)
+        return None if segment is None else Lease(segment, size, self._free)
 
     def claim(self, token: int, size: int, descriptor: int) -> Lease:
         """Take over a segment that a process forked from this one has filled by its copy of the
@@ -153,12 +169,12 @@ class SegmentPool:
                 break
             if size <= segment.size <= 2 * size:
                 return segment
-            if self._count >= POOL_SEGMENTS or self._bytes + size > POOL_BYTES:
+            if self._count >= self._most or self._bytes + size > self._most_bytes:
                 self._drop(segment)
             else:
                 self._free.append(segment)
         size = -(-size // SHARED_SIZE) * SHARED_SIZE
-        if self._count >= POOL_SEGMENTS or self._bytes + size > POOL_BYTES:
+        if self._count >= self._most or self._bytes + size > self._most_bytes:
             return None
         try:
             segment = _fresh(size)
@@ -185,13 +201,16 @@ class MappedSegments:
     def view(self, token: int, size: int, descriptor: int) -> tuple[memoryview, "weakref.ref[Any]"]:
         """Return writable memory over a segment, and a reference that dies with its last view.
 
-        Raises ValueError where the file is smaller than what it is said to hold.
+        Raises ValueError where the file is smaller than what it is said to hold, or could be made
+        so: whoever then looks at it is ended by SIGBUS. Raises OSError.
         """
         memory = self._mapped.pop(token, None)
         if memory is None:
             length = os.fstat(descriptor).st_size
             if size > length:
                 raise ValueError(f"a segment of {length} bytes cannot hold {size}")
+            if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise ValueError("a segment could be made smaller while it is looked at")
             memory = mmap.mmap(descriptor, length)
         self._mapped[token] = memory
         self._bound()

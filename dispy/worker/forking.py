@@ -254,7 +254,7 @@ class ForkingWorker(Worker):
     def _claim_segment(self, buffer: Shared) -> Shared:
         assert self._pool is not None, "children have what we have"
         lease = self._pool.claim(buffer.token, buffer.size, buffer.source.descriptor)
-        ours = self._lent[buffer.token] = Shared(buffer.token, buffer.size, lease)
+        ours = self._lent[buffer.token] = Shared(buffer.token, buffer.size, lease, buffer.readonly)
         return ours
 
     # -- in the child

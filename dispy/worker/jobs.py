@@ -55,12 +55,12 @@ class Worker:
         computation: Computation,
         directory: str,
         limits: JobLimits,
-        shares_memory: bool = False,
+        segments: int = 0,
         by_lines: bool = False,
         log: int = 2,
         max_result_size: int = 0,
     ) -> None:
-        """shares_memory: results may go to the jobs' owner in memory files.
+        """segments: memory files in which large results leave; 0: they are copied.
 
         by_lines: output is read while jobs run.
 
@@ -70,7 +70,7 @@ class Worker:
         """
         self._channel, self._journal, self._computation = channel, journal, computation
         self._segments = MappedSegments(released=lambda token: None)
-        self._pool = SegmentPool() if shares_memory else None
+        self._pool = SegmentPool(segments) if segments else None
         self._max_result_size = max_result_size or sys.maxsize
         self._lent: dict[int, Shared] = {}  # results that their owner still looks at
         self._pid = os.getpid()

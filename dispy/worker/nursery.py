@@ -42,7 +42,7 @@ class Nursery:
         self._computation: Computation | None = None
         self._preparing: Preparing | None = None
         self._directory = ""
-        self._shares_memory = False  # results may go to their owner in memory files
+        self._segments = 0  # memory files in which each worker may have large results
         self._by_lines = False  # output is read while jobs run
         self._make_worker: Callable[..., Worker] = Worker
         self._make_journal: Callable[[int], Journal] = Journal
@@ -110,7 +110,7 @@ class Nursery:
     ) -> tuple[str | None, Told]:
         """Make the computation ready; return why it cannot be used, and what else to tell."""
         directory, provided = settings["directory"], settings["names"]
-        self._shares_memory = bool(settings.get("shares_memory"))
+        self._segments = int(settings.get("segments") or 0)
         if settings.get("isolation") == "job" and not settings.get("program"):
             from dispy.worker.forking import ForkingWorker  # 1 ms that others need not wait for
 
@@ -185,7 +185,7 @@ class Nursery:
             reseed()
             self._make_worker(
                 channel, records, self._computation, self._directory, self._limits,
-                self._shares_memory, self._by_lines, log, self._max_result_size,
+                self._segments, self._by_lines, log, self._max_result_size,
             ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen

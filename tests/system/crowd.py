@@ -1,6 +1,7 @@
 """A crowd of connections that prove nothing, in a process of its own: `python crowd.py HOST ...`.
 
-Says "crowded" when each has been connected once; ends with its standard input. Needs no dispy.
+Says "crowded" when each has been connected once; ends with its standard input, and says how often
+it was dropped.
 """
 
 import argparse
@@ -11,8 +12,16 @@ import resource
 import selectors
 import socket
 import sys
+import threading
 import time
+from contextlib import closing
 from itertools import cycle, islice
+from pathlib import Path
+
+from OpenSSL import SSL
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from system.hostile import OTHER, Peer, context
 
 HELLO = bytes.fromhex("16030105dc010005d80303") + bytes(1500)  # what a TLS handshake begins like
 
@@ -92,6 +101,36 @@ class Crowd:
         heapq.heappush(self.due, (time.monotonic() + self.pause, number))
 
 
+class Guessers:
+    """Threads that try one secret after the other, which they have not."""
+
+    def __init__(self, place: tuple[str, int], size: int) -> None:
+        self.place, self.size, self.answers, self.said = place, size, 0, threading.Event()
+        self.context = context()
+
+    def run(self) -> None:
+        """Guess until standard input ends."""
+        for _ in range(self.size):
+            threading.Thread(target=self.guess, daemon=True).start()
+        self.said.wait()
+        print("crowded", flush=True)
+        sys.stdin.read()
+        print("dropped", self.answers, flush=True)
+
+    def guess(self) -> None:
+        while True:
+            with (
+                contextlib.suppress(OSError, SSL.Error),
+                closing(socket.create_connection(self.place)) as sock,
+            ):
+                peer = Peer(sock)
+                peer.encrypt(self.context)
+                assert not peer.prove(OTHER)
+                self.answers += 1
+                if self.answers >= self.size:
+                    self.said.set()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("host")
@@ -100,10 +139,14 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=1, help="addresses that it comes from")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds before coming again")
     parser.add_argument("--silent", action="store_true", help="send nothing")
+    parser.add_argument("--guess", action="store_true", help="prove another secret, at once")
     asked = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     place = asked.host, asked.port
+    if asked.guess:
+        Guessers(place, asked.size).run()
+        return
     Crowd(place, asked.size, asked.sources, asked.pause).run(not asked.silent)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from queue import Queue
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -246,7 +247,8 @@ class Peer:
 
     def until(self, kind: int) -> Frame:
         """Return the next frame of this kind; fails at the end."""
-        while (frame := self.frame()) is not None:
+        deadline = monotonic() + DEADLINE
+        while (frame := self.frame()) is not None and monotonic() < deadline:
             if frame.kind == kind:
                 return frame
         raise AssertionError(f"{Kind(kind).name} did not come")
@@ -294,9 +296,15 @@ class Attack:
             before, self._told = self._told, len(self.node.said)
             return self.node.said[before:]
 
-    def connect(self) -> Peer:
-        """Return a connection on which nothing has been said."""
-        sock = socket.create_connection((self.node.host, self.node.port), timeout=DEADLINE)
+    def connect(self, source: str = "") -> Peer:
+        """Return a connection on which nothing has been said, each from an address of its own.
+
+        What a node allows an address, and says of it, is the same for each.
+        """
+        number = len(self._peers)
+        source = source or f"127.66.{number // 250}.{number % 250 + 1}"
+        place = (self.node.host, self.node.port)
+        sock = socket.create_connection(place, DEADLINE, (source, 0))
         self._peers.append(Peer(sock))
         return self._peers[-1]
 
@@ -350,7 +358,7 @@ class Impostor:
         self._listening = socket.create_server((host, port))
         self.host, self.port, self._behave = host, port, behave
         self._connected = threading.Condition()
-        self._connections = 0
+        self.connections = 0
         self.failures: list[BaseException] = []
         self._peers: list[Peer] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -359,7 +367,7 @@ class Impostor:
     def wait_for_connections(self, count: int) -> None:
         """Wait until so many have come."""
         with self._connected:
-            assert self._connected.wait_for(lambda: self._connections >= count, DEADLINE)
+            assert self._connected.wait_for(lambda: self.connections >= count, DEADLINE)
 
     def _accept(self) -> None:
         while True:
@@ -368,7 +376,7 @@ class Impostor:
             except OSError:
                 return
             with self._connected:
-                self._connections += 1
+                self.connections += 1
                 self._connected.notify_all()
             self._peers.append(Peer(sock))
             thread = threading.Thread(target=self._serve, args=(self._peers[-1],))

@@ -3,12 +3,14 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from system.hostile import SECRET, Honest, Impostor, identity_of, secret_file
 
 from dispy.model.ports import CLIENT_PORT, NODE_PORT
 from dispy.net.discovery import ANNOUNCEMENTS
-from dispy.protocol.discovery import Gone, Here, decode_packet
+from dispy.protocol.discovery import Gone, Here, decode_packet, encode_packet
 from dispy.protocol.frames import encode_frame
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
@@ -294,7 +296,31 @@ if __name__ == "__main__":
 def test_announcements_that_are_lies_do_not_keep_a_program_from_its_jobs(run_program) -> None:
     program = run_program(FLOOD)
     assert program.end() == 0, program.output
-    assert program.output.splitlines()[-2:] == ["2", "999000"]
+    assert [line for line in program.output.splitlines() if line.isdecimal()] == ["2", "999000"]
+
+
+def test_announcements_without_our_secret_are_not_dialled(start_node, tmp_path) -> None:
+    secret = f"--secret-file={secret_file(tmp_path, SECRET)}"
+    node = start_node("--cpus=1", secret)
+    place = f"127.4.{os.getpid() % 250}.9"
+    with (
+        closing(Honest(tmp_path)) as program,
+        # Who dials it is told to end, and the test waits for nothing.
+        closing(Impostor(place, lambda peer: program.program.say("enough"))) as impostor,
+        socket.socket(type=socket.SOCK_DGRAM) as liar,
+    ):
+        program.wait_for("9")  # it has run a job, on the node that has proven itself
+        liar.bind((place, 0))
+        for number in range(1000):
+            proofs = os.urandom(128) if number % 2 else b""
+            lie = Here(identity_of(f"liar {number}"), "liar", impostor.port, proofs=proofs)
+            liar.sendto(encode_packet(lie), ("127.0.0.1", CLIENT_PORT))
+        program.wait_for(f"node liar at {place} port {impostor.port} is refused: it has not the")
+        joined = start_node("--cpus=1", secret)
+        program.wait_for(f"({joined.host}) found")
+        assert program.end().count(" found") == 2
+        assert impostor.connections == 0
+    assert node.end() == 0
 
 
 def test_why_says_what_was_tried_where_no_node_can_run_a_job(run_program) -> None:

@@ -4,12 +4,15 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import gevent
 import pytest
 from gevent.queue import Empty, Queue
+from system.hostile import OTHER, SECRET
 
+from dispy.model.credentials import Secret
 from dispy.model.ports import CLIENT_PORT, NODE_PORT
 from dispy.net.discovery import Beacon, Ears
 from dispy.protocol.discovery import (
@@ -20,7 +23,8 @@ from dispy.protocol.discovery import (
     decode_packet,
     encode_packet,
 )
-from dispy.system.network import LOOPBACK
+from dispy.protocol.signing import signed_answer
+from dispy.system.network import LOOPBACK, share_port
 
 HOST = "127.9.0.1"
 HERE = Here("0123456789abcdef" * 2, "bench", NODE_PORT)
@@ -40,8 +44,8 @@ class Heard(Queue):
 def beacon() -> Iterator[Callable[..., Beacon]]:
     made: list[Beacon] = []
 
-    def make(host: str = HOST, here: Here = HERE) -> Beacon:
-        made.append(Beacon(here, host, [LOOPBACK]))
+    def make(host: str = HOST, here: Here = HERE, secrets: Sequence[Secret] = ()) -> Beacon:
+        made.append(Beacon(here, host, [LOOPBACK], lambda: secrets))
         return made[-1]
 
     yield make
@@ -50,12 +54,16 @@ def beacon() -> Iterator[Callable[..., Beacon]]:
 
 
 @pytest.fixture
-def ears() -> Iterator[Callable[[], tuple[Ears, Heard]]]:
+def ears() -> Iterator[Callable[..., tuple[Ears, Heard]]]:
     made: list[Ears] = []
 
-    def make() -> tuple[Ears, Heard]:
+    def make(*secrets: Secret) -> tuple[Ears, Heard]:
         heard = Heard()
-        made.append(Ears(lambda packet, address: heard.put((packet, address))))
+
+        def take(packet: object, address: str, proven: bool) -> None:
+            heard.put((packet, address) if proven else (packet, address, "not proven"))
+
+        made.append(Ears(take, lambda: secrets))
         return made[-1], heard
 
     yield make
@@ -164,3 +172,102 @@ def test_a_node_without_its_udp_port_works_on_and_says_so(beacon, caplog) -> Non
         beacon()
     assert f"UDP port {NODE_PORT} of {HOST} cannot be used" in caplog.text
     assert "`dispy doctor`" in caplog.text
+
+
+# -- with a secret
+
+
+@pytest.mark.parametrize("host", [HOST, "0.0.0.0"])
+def test_a_node_proves_a_secret_that_both_have_while_it_is_changed(beacon, ears, host: str) -> None:
+    beacon(host, secrets=[OTHER, SECRET])
+    ours, heard = ears(SECRET)
+    assert ours.ask(LOOPBACK.broadcast, NODE_PORT) is None
+    packet, source = heard.take()
+    assert (packet.identity, source) == (HERE.identity, HOST if host == HOST else "127.0.0.1")
+
+
+@pytest.mark.parametrize("secrets", [(), (OTHER,)])
+def test_a_node_without_our_secret_is_heard_as_one_and_its_end_is_not(
+    beacon, ears, secrets: tuple[Secret, ...]
+) -> None:
+    ours, heard = ears(SECRET)
+    assert ours.listen() is None
+    node = beacon(secrets=secrets)
+    assert [len(heard.take()) for _ in range(2)] == [3, 3], "announced twice, not proven"
+    assert ours.ask(HOST, NODE_PORT) is None
+    assert heard.take()[2] == "not proven"
+    node.close()
+    with plain() as sock:  # what is sent after its end comes after that
+        sock.sendto(encode_packet(replace(HERE, name="later")), ("127.0.0.1", CLIENT_PORT))
+    assert heard.take()[0].name == "later"
+
+
+def test_a_program_without_a_secret_hears_that_a_node_with_one_is_there(beacon, ears) -> None:
+    beacon(secrets=[SECRET])
+    ours, heard = ears()
+    assert ours.ask(HOST, NODE_PORT) is None
+    packet, source = heard.take()
+    assert (packet.identity, packet.proofs, source) == (HERE.identity, b"", HOST)
+
+
+def test_what_is_announced_with_our_secret_is_asked_again_and_its_end_is_heard(
+    beacon, ears
+) -> None:
+    ours, heard = ears(SECRET)
+    assert ours.listen() is None
+    node = beacon(secrets=[SECRET])
+    packet, source = heard.take()
+    assert packet.nonce, "the answer to a ping"
+    assert (packet.identity, source) == (HERE.identity, HOST)
+    node.close()
+    while isinstance(heard.peek()[0], Here):
+        heard.take()  # the second announcement, asked again too
+    assert heard.take()[0].identity == HERE.identity
+
+
+def test_what_is_played_back_leads_nowhere(beacon, ears) -> None:
+    """Answers and announcements, from other addresses and from the one that they are true for."""
+    with contextlib.ExitStack() as held:
+        spy = held.enter_context(gevent.socket.socket(type=socket.SOCK_DGRAM))
+        share_port(spy)
+        spy.bind(("", CLIENT_PORT))
+        spy.settimeout(30)
+        node = beacon(secrets=[SECRET])
+        announced = spy.recv(2048)
+        node.close()
+        while isinstance(decode_packet(gone := spy.recv(2048)), Here):
+            pass
+        there = held.enter_context(_bound(HOST, NODE_PORT))
+        elsewhere = held.enter_context(_bound("127.9.0.2", NODE_PORT))
+        ours, heard = ears(SECRET)
+        assert ours.listen() is None
+        elsewhere.sendto(announced, ("127.0.0.1", CLIENT_PORT))
+        assert heard.take()[1:] == ("127.9.0.2", "not proven")
+        elsewhere.sendto(gone, ("127.0.0.1", CLIENT_PORT))
+        there.sendto(announced.rstrip(b"\0"), ("127.0.0.1", CLIENT_PORT))
+        there.sendto(announced, ("127.0.0.1", CLIENT_PORT))
+        ping, client = there.recvfrom(2048)
+        assert len(ping) <= len(announced), "and nothing larger than what caused it"
+        assert isinstance(decode_packet(ping), Ping)
+        _assert_silent(there)
+        # The answer of one who has the secret, as the address where it was overheard would say it.
+        true = replace(HERE, nonce=decode_packet(ping).nonce)
+        answer = encode_packet(signed_answer(true, decode_packet(ping), [SECRET], HOST))
+        elsewhere.sendto(answer, client)
+        assert heard.take()[1:] == ("127.9.0.2", "not proven")
+        there.sendto(answer, client)
+        assert len(heard.take()) == 2
+        assert heard.empty(), "neither the end nor the announcement was believed"
+
+
+def _assert_silent(sock: socket.socket) -> None:
+    sock.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        sock.recv(2048)
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    sock = gevent.socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    sock.settimeout(30)
+    return sock

@@ -15,6 +15,7 @@ from system.conftest import DEADLINE, Gate, Program, RunningNode
 from system.hostile import SECRET, Attack, FalseNode, Peer, secret_file
 
 from dispy.protocol.messages import Kind
+from dispy.shipping.contents import digest_of
 
 PLACE = f"127.4.{os.getpid() % 250}"
 
@@ -111,3 +112,26 @@ def test_the_same_client_finds_again_what_it_had_and_another_one_does_not(attack
     assert holds(other) == [[], []]
     again.tell(Kind.CLOSE, [7])
     again.until(Kind.CLOSED)
+
+
+def test_who_knows_the_digest_of_another_s_file_has_to_send_it_itself(attack: Attack) -> None:
+    content = os.urandom(100)
+    files = [["secret.data", digest_of(content), len(content), 0o644, 1]]
+    opening = [3, "n", {"program": True, "files": files}]
+
+    def opens(peer: Peer, sends: bytes) -> Any:
+        """Return why a computation with that file cannot be used: its code is nonsense anyway."""
+        peer.tell(Kind.OPEN, opening, [b"#!/bin/true"])
+        key, offset, length = peer.until(Kind.FETCH).body
+        assert (key, offset, length) == (digest_of(content), 0, len(content))
+        peer.tell(Kind.PIECE, [key, offset, None], [sends])
+        return peer.until(Kind.READY).body[1]
+
+    victim, thief = attack.welcome("victim"), attack.welcome("thief")
+    assert "msgpack" in opens(victim, content)
+    assert "changed while it was being sent" in opens(thief, bytes(100))
+    victim.tell(Kind.OPEN, [4, *opening[1:]], [b"#!/bin/true"])
+    while (frame := victim.frame()) is not None and frame.kind != Kind.READY:
+        assert frame.kind != Kind.FETCH, "it has sent that already"
+    assert frame is not None
+    assert "msgpack" in frame.body[1]

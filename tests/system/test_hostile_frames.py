@@ -127,6 +127,7 @@ RULES: dict[str, tuple[Callable[[Attack], Peer], bytes, str]] = {
     "too many bytes": (
         welcome, bulk_head(BULK_LIMIT // 2, BULK_LIMIT // 2 + 1), f"the limit is {BULK_LIMIT}",
     ),
+    "a terabyte": (welcome, bulk_head(1 << 40), f"of {1 << 40} bytes; the limit is {BULK_LIMIT}"),
     "sizes whose sum overflows": (
         welcome, bulk_head(*[(1 << 62) - 1] * 8), f"the limit is {BULK_LIMIT}",
     ),

@@ -207,12 +207,20 @@ if __name__ == "__main__":
     assert "Traceback" not in node.said
 
 
-def test_several_nodes_on_one_machine_share_the_jobs(start_node: Any) -> None:
+def test_several_nodes_on_one_machine_share_the_jobs(start_node: Any, tmp_path: Path) -> None:
     nodes = [start_node("--cpus=1"), start_node("--cpus=1")]
     third = start_node("--cpus=1", host=nodes[0].host, port=51360)
     places = [nodes[0].host, nodes[1].host, (third.host, 51360)]
     cluster = JobCluster(act, nodes=places)
-    jobs = [cluster.submit("import time; time.sleep(0.05)") for _ in range(30)]
+    met = tmp_path / "met"
+    met.mkdir()
+    meet = f"""
+import os, time
+open(os.path.join({str(met)!r}, str(os.getpid())), "w").close()
+while len(os.listdir({str(met)!r})) < 3:
+    time.sleep(0.01)
+"""
+    jobs = [cluster.submit(meet) for _ in range(3)]
     for job in jobs:
         assert job.wait(DEADLINE)
     assert {view.ip_addr for view in cluster.status().nodes if view.jobs_done} == {

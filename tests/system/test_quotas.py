@@ -125,7 +125,7 @@ def test_bytes_beyond_a_client_s_part_take_no_memory_though_they_come(
 ) -> None:
     peer = opened(attack, f"large {kind}")
     before = attack.forget_peak()
-    bulk(peer, BULK_LIMIT, 10 * LIMIT, kind, body)
+    bulk(peer, BULK_LIMIT, 4 * LIMIT, kind, body)
     bystander = attack.welcome(identity="bystander")
     bystander.tell(Kind.LIST, [99, 5])
     assert answer(bystander, Kind.LISTED).body == [5, []]
@@ -163,4 +163,23 @@ def test_many_small_jobs_that_never_run_take_a_client_s_part_and_no_more(attack:
     while (room := answer(peer, Kind.FULL)).body[2] != "":
         pass
     assert room.body == [1, [], ""]
+    peer.close()
+
+
+def test_files_that_never_come_take_a_client_s_part_and_no_more(attack: Attack) -> None:
+    """Each PLACE waits for its own; it is forgotten with its computation."""
+    peer = opened(attack, "never")
+    files = [[f"{n:0200}", os.urandom(32), 1, 0o600, 1] for n in range(4000)]
+    for token in range(16):
+        peer.tell(Kind.PLACE, [1, token, {"files": files}])
+    refused = answer(peer, Kind.PLACED).body
+    assert "no room for its list of files" in refused[2]
+    assert "node.client_memory" in refused[2]
+    peer.tell(Kind.CLOSE, [1])
+    answer(peer, Kind.CLOSED)
+    peer.tell(Kind.OPEN, [2, "n", {"program": True, "files": files[:1]}], [b"nothing"])
+    peer.tell(Kind.PLACE, [2, 99, {"files": [["y", b"d" * 31, 1, 0, 1]]}])
+    while (placed := answer(peer, Kind.PLACED).body)[1] != 99:
+        pass
+    assert "not described as a file" in placed[2], "there is room again"
     peer.close()

@@ -311,6 +311,32 @@ def test_a_nursery_that_names_another_process_has_no_signal_sent_to_it(
         assert victim.wait(timeout=DEADLINE) == 0, "it ended by itself"
 
 
+def test_jobs_write_to_the_nodes_log_without_holding_it(
+    start_node: Start, open_cluster: Open, open_directory: Path  # noqa: F811
+) -> None:  # fmt: skip
+    def look() -> list[str]:
+        import os
+
+        dispynode_logger.info("said by a job")  # type: ignore[name-defined]  # noqa: F821
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
+            except FileNotFoundError:  # that of the listing itself
+                continue
+        return found
+
+    python, environment = python_for_all()
+    node = start_node("--run-as=nobody", directory=open_directory, python=python, **environment)
+    log = [os.readlink(f"/proc/{node.process.pid}/fd/{number}") for number in range(3)]
+    cluster = open_cluster(look, nodes=[node.host])
+    held = cluster.submit()()
+    cluster.close()
+    assert not (set(log) - {"/dev/null"}) & set(held)
+    assert node.end() == 0
+    assert "dispynode - said by a job" in node.said
+
+
 # -- what is refused at the start
 
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from system.conftest import DEADLINE, RunningNode
-from system.hostile import SECRET, Attack, Honest, Peer, context, secret_file
+from system.hostile import SECRET, Attack, Honest, context, secret_file
 
 from dispy.protocol.admission import Bounds, bounds
 from dispy.protocol.frames import encode_head
@@ -21,6 +20,7 @@ from dispy.protocol.messages import Kind
 
 PLACE = f"127.4.{os.getpid() % 250}"
 MIB = 1024 * 1024
+HERE = "127.0.0.1"
 CROWD = Path(__file__).parent / "crowd.py"
 
 
@@ -46,13 +46,6 @@ class Small(Attack):
         process = psutil.Process(self.node.process.pid)
         connections = process.net_connections("tcp")
         return sum(connection.status == "ESTABLISHED" for connection in connections)
-
-    def strange(self, source: str = "") -> Peer:
-        """Return a connection from an address of this machine."""
-        place = (self.host, self.port)
-        sock = socket.create_connection(place, DEADLINE, (source, 0) if source else None)
-        self._peers.append(Peer(sock))
-        return self._peers[-1]
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +87,8 @@ def hello(identity: str = "a" * 32) -> bytes:
 # -- room
 
 
-@pytest.mark.parametrize("sources", [1, 1000])
-def test_a_thousand_slow_connections_leave_room_for_a_program_that_comes_later(
-    attack: Small, tmp_path: Path, nothing_left: None, sources: int
-) -> None:
-    before = attack.forget_peak()
-    with (
-        crowd(attack, f"--sources={sources}"),
-        closing(Honest(tmp_path, attack.host)) as program,
-    ):
-        program.wait_for("9\n")
-        assert attack.connections() <= attack.bounds.strangers + 1
-        program.end()
-    assert attack.peak_bytes - before < 32 * MIB
-
-
 def test_the_oldest_of_too_many_strangers_of_one_address_goes(attack: Small) -> None:
-    peers = [attack.strange(f"{PLACE}.9") for _ in range(attack.bounds.of_one + 1)]
+    peers = [attack.connect(f"{PLACE}.9") for _ in range(attack.bounds.of_one + 1)]
     assert peers[0].receive(1) == b""
     peers[1].encrypt(context())
     assert peers[1].prove(SECRET), "all others may still prove themselves"
@@ -119,8 +97,8 @@ def test_the_oldest_of_too_many_strangers_of_one_address_goes(attack: Small) -> 
 
 
 def test_a_crowd_does_not_drop_a_slow_stranger_of_another_address(attack: Small) -> None:
-    slow = attack.strange(f"{PLACE}.8")
-    crowd = [attack.strange(f"{PLACE}.{9 + n % 3}") for n in range(2 * attack.bounds.strangers)]
+    slow = attack.connect(f"{PLACE}.8")
+    crowd = [attack.connect(f"{PLACE}.{9 + n % 3}") for n in range(2 * attack.bounds.strangers)]
     ended = sum(peer.receive(1) == b"" for peer in crowd[: attack.bounds.of_one])
     assert ended == attack.bounds.of_one
     slow.encrypt(context())
@@ -133,21 +111,21 @@ def test_a_crowd_does_not_drop_a_slow_stranger_of_another_address(attack: Small)
 
 
 def test_who_does_not_prove_itself_in_time_is_gone(attack: Small, plain: Small) -> None:
-    silent, slow, encrypted = attack.strange(), attack.strange(), attack.encrypted()
+    silent, slow, encrypted = attack.connect(), attack.connect(), attack.encrypted()
     slow.send(b"\x16\x03\x01")
-    unsaid, half_said = plain.strange(), plain.strange()
+    unsaid, half_said = plain.connect(HERE), plain.connect(HERE)
     half_said.send(hello()[:50])
     for peer in (silent, slow, encrypted, unsaid, half_said):
         peer.receive_all(100_000)  # fails unless the node ends it
 
 
 def test_a_node_without_a_secret_counts_who_has_not_said_hello(plain: Small) -> None:
-    peers = [plain.strange() for _ in range(plain.bounds.of_one + 1)]
+    peers = [plain.connect(HERE) for _ in range(plain.bounds.of_one + 1)]
     assert peers[0].receive(1) == b""
     for peer in peers[1:]:
         peer.send(hello(os.urandom(16).hex()))
         assert [frame.kind for frame in (peer.frame(), peer.frame())] == [Kind.HELLO, Kind.HELD]
-    more = [plain.strange() for _ in range(plain.bounds.of_one)]
+    more = [plain.connect(HERE) for _ in range(plain.bounds.of_one)]
     for peer in more:
         peer.send(KNOCK)
         assert peer.frame() is not None, "who has said it takes no room any more"
@@ -192,3 +170,36 @@ def test_a_node_without_descriptors_serves_on_and_says_so_once(
         waiting[1].encrypt(context())
         assert waiting[1].prove(SECRET), "who has waited is served now"
     assert attack.new_lines().count("takes no new connections") == 1
+
+
+# -- crowds
+
+
+@pytest.mark.parametrize("sources", [1, 1000])
+def test_a_thousand_slow_connections_leave_room_for_a_program_that_comes_later(
+    attack: Small, tmp_path: Path, nothing_left: None, sources: int
+) -> None:
+    before = attack.forget_peak()
+    with (
+        crowd(attack, f"--sources={sources}"),
+        closing(Honest(tmp_path, attack.host)) as program,
+    ):
+        program.wait_for("9\n")
+        assert attack.connections() <= 2 * attack.bounds.strangers + 1, "two rooms"
+        program.end()
+    assert attack.peak_bytes - before < 32 * MIB
+
+
+def test_guessers_do_not_lock_out_a_program_of_their_own_address(
+    attack: Small, tmp_path: Path, nothing_left: None
+) -> None:
+    attack.new_lines()
+    before = attack.forget_peak()
+    with (
+        crowd(attack, "--guess", "--size=12"),
+        closing(Honest(tmp_path, attack.host)) as program,
+    ):
+        program.wait_for("9\n")
+        program.end()
+    assert attack.new_lines().count("refused 127.0.0.1: ") <= 2, "it is said once, and why"
+    assert attack.peak_bytes - before < 32 * MIB

@@ -168,7 +168,8 @@ def test_a_full_disk_is_told_with_node_file_and_free_space(
 ) -> None:
     """The larger file does not fit at all, the smaller not twice: in the store and as a copy."""
     (here / "data").write_bytes(b"x" * size)
-    node = RunningNode(small_disk, f"127.4.{os.getpid() % 250}.{size % 97 + 3}", 51348)
+    host = f"127.4.{os.getpid() % 250}.{size % 97 + 3}"
+    node = RunningNode(small_disk, host, 51348, DISPY_CLIENT_DISK="0")
     try:
         cluster = open_cluster(act, nodes=[node.host], depends=["data"], local_node=False)
         job = cluster.submit("list")

@@ -13,8 +13,8 @@ from dispy.node.quotas import (
     Account,
     Memory,
     weight_of_jobs,
-    weight_of_options,
     weight_of_results,
+    weight_of_table,
 )
 from dispy.node.store import NoRoom, Store
 from dispy.protocol.frames import CHUNK, HEADER, SHARED, SIZE, FrameDecoder, FrameRefused
@@ -65,14 +65,14 @@ def test_whoever_was_turned_away_is_told_of_room_before_the_account_is_empty(
 
 def test_what_jobs_and_results_weigh() -> None:
     assert weight_of_jobs([b"x" * 1000, Bulk(b"x" * 100_000)]) >= 101_000
-    assert weight_of_options({"files": [["x" * 1000, b"d", 1, 1, 1]]}) >= 1000
+    assert weight_of_table({"files": [["x" * 1000, b"d", 1, 1, 1]]}) >= 1000
     columns = [[1, 2], [0.0, 0.0], [1.0, 1.0], [b"x" * 500, 1], [[0, {"stdout": "x" * 300}]]]
     assert weight_of_results(columns, [b"y" * 70_000]) >= 70_800
     deep: object = 1
     for _ in range(2000):
         deep = [deep]
     with pytest.raises(FrameRefused, match="nested"):
-        weight_of_options({"deep": deep})
+        weight_of_table({"deep": deep})
 
 
 def test_results_count_until_they_are_acknowledged() -> None:

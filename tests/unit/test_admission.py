@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dispy.protocol.admission import (
     CONNECTIONS,
+    EXCHANGES,
     STRANGERS,
     STRANGERS_OF_ONE,
     Admission,
@@ -27,16 +28,24 @@ class StrangersMachine(RuleBasedStateMachine):
         super().__init__()
         self.room = Admission(BOUNDS)
         self.inside: list[Stranger] = []  # the oldest first
+        self.now = 0.0
 
     def most(self) -> int:
         return max(Counter(one.network for one in self.inside).values(), default=0)
 
-    @rule(address=st.sampled_from(ADDRESSES))
-    def come(self, address: str) -> None:
+    @rule(address=st.sampled_from(ADDRESSES), seconds=st.sampled_from([0.0, 0.001, 0.1]))
+    def come(self, address: str, seconds: float) -> None:
         before = list(self.inside)
         of_it = [one for one in before if one.network == address]
         most = self.most()
-        stranger, leaving = self.room.arrived(address)
+        self.now += seconds
+        stranger, leaving = self.room.arrived(address, self.now)
+        if stranger is None:
+            full = len(of_it) == BOUNDS.of_one or len(before) == BOUNDS.strangers
+            assert full, "nobody is turned away while there is room"
+            assert seconds < 1 / EXCHANGES
+            assert leaving is None
+            return
         self.inside.append(stranger)
         if len(of_it) >= BOUNDS.of_one:
             assert leaving is of_it[0], "its own network's oldest makes room"
@@ -78,21 +87,41 @@ TestStrangers = StrangersMachine.TestCase
 
 def test_a_crowd_at_one_place_never_has_a_stranger_of_another_dropped() -> None:
     room = Admission(BOUNDS)
-    honest, _ = room.arrived("10.0.0.1")
-    dropped = [room.arrived(f"10.0.1.{number % 3}")[1] for number in range(1000)]
+    honest, _ = room.arrived("10.0.0.1", 0.0)
+    dropped = [room.arrived(f"10.0.1.{number % 3}", float(number))[1] for number in range(1000)]
+    assert honest is not None
     assert honest not in dropped
     assert room.of(honest.network) == 1
 
 
 def test_an_honest_one_is_dropped_only_after_a_whole_room_of_newer_ones() -> None:
     room = Admission(bounds(None))
+    now = 0.0
     for _ in range(1000):
-        room.arrived("10.0.0.1")
-    honest, _ = room.arrived("10.0.0.1")
+        room.arrived("10.0.0.1", now)
+    honest, _ = room.arrived("10.0.0.1", now := now + 1)
+    assert honest is not None
     newer = 0
-    while room.arrived("10.0.0.1")[1] is not honest:
+    while room.arrived("10.0.0.1", now := now + 1)[1] is not honest:
         newer += 1
     assert newer == STRANGERS_OF_ONE - 1
+
+
+def test_a_flood_from_one_place_costs_a_stated_number_of_exchanges() -> None:
+    room = Admission(bounds(None))
+    came = [room.arrived("10.0.0.1", number / 10_000) for number in range(100_000)]
+    let_in = sum(stranger is not None for stranger, _ in came)
+    assert EXCHANGES * 10 <= let_in <= EXCHANGES * 10 + 2 * STRANGERS_OF_ONE + 1
+    assert room.arrived("10.0.0.2", 10.0)[0] is not None, "others come in as ever"
+
+
+def test_nothing_is_remembered_of_who_has_gone() -> None:
+    room = Admission(bounds(None))
+    for _ in range(1000):
+        room.arrived("10.0.0.1", 0.0)
+    while (stranger := room.oldest()) is not None:
+        room.left(stranger)
+    assert (room._inside, room._crowds, room._purses, len(room)) == ({}, {}, {}, 0)
 
 
 @pytest.mark.parametrize(
@@ -117,5 +146,5 @@ def test_connections_leave_descriptors_for_jobs(descriptors: int) -> None:
     assert 1 <= may.of_one <= may.strangers <= STRANGERS
     assert may.known <= CONNECTIONS
     if descriptors >= 256:
-        assert may.known + may.strangers <= descriptors * 5 // 8
+        assert may.known + 2 * may.strangers <= descriptors * 5 // 8
         assert may.of_one < may.strangers, "one network alone cannot fill the room"

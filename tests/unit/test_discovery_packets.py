@@ -13,6 +13,7 @@ from dispy.protocol.discovery import (
     NONCE_BYTES,
     PACKET_BYTES,
     PING_BYTES,
+    PROOFS_BYTES,
     AnswerLimit,
     Gone,
     Here,
@@ -27,8 +28,15 @@ nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 ports = st.integers(1, 65535)
 texts = st.text(st.characters(exclude_categories=("C", "Z")), max_size=20)
 identities = st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
-heres = st.builds(Here, identities, texts, ports, nonces | st.just(b""), texts, texts)
-packets = st.builds(Ping, nonces, st.integers(0, 65535)) | heres | st.builds(Gone, identities)
+heres = st.builds(
+    Here, identities, texts, ports, nonces | st.just(b""), texts, texts, st.binary(max_size=64)
+)
+proofs = st.binary(max_size=PROOFS_BYTES)
+packets = (
+    st.builds(Ping, nonces, st.integers(0, 65535), proofs)
+    | heres
+    | st.builds(Gone, identities, proofs)
+)
 HERE = Here("0123456789abcdef" * 2, "bench", 51348, version="5.0.0", python="3.11")
 
 
@@ -42,6 +50,8 @@ def test_what_is_said_arrives(packet: Ping | Here | Gone) -> None:
 @example(encode_packet(Ping(bytes(NONCE_BYTES))).ljust(PACKET_BYTES + 1))
 @example(b"dspy\x01\x02\x00\x02" + msgpack.packb([[]]))
 @example(b"dspy\x01\x03\x00\x01" + b"\xc1")
+@example(b"dspy\x01\x03\x00\x06" + msgpack.packb(["ab", "cd"]))
+@example(encode_packet(Gone("ab", bytes(PROOFS_BYTES + 1))))
 def test_any_bytes_are_refused_and_nothing_else(data: bytes) -> None:
     with pytest.raises(PacketRefused):
         decode_packet(data)

@@ -13,6 +13,7 @@ from gevent.event import AsyncResult
 from dispy.net import pieces
 from dispy.net.link import Link
 from dispy.net.pieces import ASKED_LIMIT, PieceSender
+from dispy.node import fetching
 from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
 from dispy.node.store import Store
 from dispy.protocol.frames import Frame, FrameRefused
@@ -25,9 +26,9 @@ DEADLINE = 20
 class Sides:
     """An owner with contents, a node with a store, and a link that may be cut."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: Store | None = None) -> None:
         self.contents: dict[bytes, Content] = {}
-        self.store = Store(directory, quota=1 << 30)
+        self.store = store or Store(directory, quota=1 << 30)
         self.name, self.link = "the client", None
         self.fetching = Fetching(self, self.store)
         self.asked: list[tuple[bytes, int]] = []
@@ -185,6 +186,68 @@ def test_contents_stay_until_done_has_returned(tmp_path: Path, sides: Sides) -> 
     result.get(timeout=DEADLINE)
     assert seen == [True, True]
     assert list(sides.store.directory.iterdir()) == []
+
+
+@pytest.fixture
+def others(sides: Sides) -> Iterator[Sides]:
+    """Another owner of the same node."""
+    made = Sides(sides.store.directory, sides.store)
+    made.connect()
+    yield made
+    made.fetching.close()
+    made.link.close()
+    gevent.sleep(0)
+
+
+def test_who_knows_a_digest_alone_does_not_get_the_content(sides: Sides, others: Sides) -> None:
+    content = Content.of_memory(b"mine" * PIECE_SIZE)
+    assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
+    wanted = content.digest, content.size
+    assert not others.fetching.has(content.digest)
+    assert others.fetch(wanted).get(timeout=DEADLINE) == "it is not wanted any more"
+    others.contents[content.digest] = Content.of_memory(b"fake" * PIECE_SIZE)
+    why = others.fetch(wanted).get(timeout=DEADLINE)
+    assert why == "data.bin changed while it was being sent"
+    assert not others.fetching.has(content.digest)
+    assert sides.fetching.has(content.digest)
+
+
+def test_who_sends_what_is_there_has_it_too_and_it_is_not_written_again(
+    sides: Sides, others: Sides
+) -> None:
+    content = Content.of_memory(b"both" * PIECE_SIZE)
+    assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
+    path = sides.store.path(content.digest)
+    assert path is not None
+    before, used = path.stat(), sides.store.used
+    for _ in range(2):
+        assert others.fetch(others.add(content)).get(timeout=DEADLINE) is None
+    after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert sides.store.used == used
+    assert len(others.asked) == 4, "it was sent once, in pieces"
+
+
+def test_what_has_gone_and_come_again_from_another_is_not_ours_any_more(
+    sides: Sides, others: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, store = Content.of_memory(b"here and gone"), sides.store
+    assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
+    store.quota = 0
+    store.hold(content.digest, "a test")
+    store.release(content.digest, "a test")
+    assert store.contents == 0
+    store.quota = 1 << 30
+    assert others.fetch(others.add(content)).get(timeout=DEADLINE) is None
+    assert [each.fetching.has(content.digest) for each in (sides, others)] == [False, True]
+    monkeypatch.setattr(fetching, "FORGOTTEN", 0)
+    for n in range(5):
+        assert sides.fetch(sides.add(Content.of_memory(bytes([n])))).get(timeout=DEADLINE) is None
+        store.quota = 0
+        store.hold(content.digest, "a test")
+        store.release(content.digest, "a test")
+        store.quota = 1 << 30
+    assert len(sides.fetching._delivered) <= 2
 
 
 @pytest.mark.parametrize("body", [(0, 0), (-1, 5), (0, PIECE_SIZE + 1), (0, -5)])

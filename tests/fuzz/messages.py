@@ -1,0 +1,186 @@
+"""Frames made from a fuzzer's choices: of the right shape mostly, with numbers that collide.
+
+A body of random msgpack seldom gets beyond the table of shapes. So each part of a message is made
+for what stands there: tables have the keys that are looked at, manifests have entries, and what
+is said is said of the few jobs and computations that there are.
+"""
+
+import sys
+from typing import Any
+
+from fuzz.choices import Choices
+
+from dispy.protocol.frames import CHUNK, HEADER, FrameRefused, encode_frame
+from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import SHAPES, Kind
+from dispy.shipping.contents import digest_of
+from dispy.shipping.files import LINK
+
+CONTENTS = {digest_of(content): content for content in (b"", b"one", b"t" * 5000)}
+DIGESTS = [*CONTENTS, b"d" * 32, b"short", b""]
+PATHS = ["a", "a/b", "b", "a/b/c", "c", "..", "../x", "/x", "a//b", ".", "a/../../x", "n" * 256]
+IDENTITIES = [character * 32 for character in "abc"]
+STATUSES = [4, 6, 7, 8, 9, 5, 3, 0, 11, 99, -1]
+
+# What stands in the tables of messages, with the values that it should have.
+OPEN = {
+    "implementation": [sys.implementation.name], "python": ["3.99"], "program": [True, False],
+    "source": [True, False], "cpus": [1, 2, 3], "setup_timeout": [0.001, 100], "stream": [True],
+    "cleans_up": [True], "cleanup": [True, False], "dest_path": ["d", "d/e", "../d", "/d", "", 7],
+    "isolation": ["job", "worker"], "setup_args": [b"x"], "java": ["java"], "pulse": [0.01, 5],
+    "max_result_size": [0, 1000],
+}  # fmt: skip
+LIMITS = {
+    "timeout": [0.001, 5], "cpu_time": [1], "grace": [0], "memory": [1, 10**12], "nice": [1, 19],
+    "jobs_per_worker": [1, 2], "worker_growth": [1], "env": [{"A": "b"}, {"A=": 1}, {"": 0}],
+}  # fmt: skip
+RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1]}
+EXTRA = {
+    "status": STATUSES, "exception": ["Traceback\nValueError: no", ""], "stdout": ["out"],
+    "stderr": ["err"], "error": [b"x"], "died": [True], "held": [[1, 2]], "forking": [[0.1, 0.2]],
+}  # fmt: skip
+HELLO = {
+    "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1],
+}  # fmt: skip
+TABLES: dict[int, dict[str, list[Any]]] = {
+    Kind.HELLO: {},
+    Kind.OPEN: OPEN,
+    Kind.PLACE: {},
+    Kind.READY: {"stdout": ["o"], "stderr": ["e"], "threads": [["t"]]},
+    Kind.STATUS: {
+        "crowded": [{"a": 1}], "held_back": ["why", ""], "available": [[1.0, 2, 3, 4.0]],
+    },
+    Kind.CLOSED: {"stdout": ["o"], "threads": [[1]], "shutdown": [True]},
+    Kind.OFFER: {
+        "name": [b"file", b"../x", b"a/b", b"\xff", b"", b"\0", b"n" * 300],
+        "size": [0, 5, 10**7, 2**62], "mode": [0o644, 0o4755, 2**63], "modified": [0, 2**63],
+    },
+    Kind.LOADED: {"stdout": ["o"]},
+    Kind.CLEANED: {"shutdown": [True]},
+    Kind.LOAD: {},
+    Kind.FILE: {"name": [b"file"]},
+}  # fmt: skip
+_EXTRAS = {Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA}
+_COLUMNS = {Kind.RUN: (1, 3), Kind.RESULTS: (2, 6), Kind.JOBS: (0, 2), Kind.DONE: (0, 4)}
+
+
+def table(choices: Choices, known: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return a table with some of the known keys, most of them with values that make sense."""
+    made: dict[str, Any] = {}
+    names = list(known)
+    for _ in range(choices.below(6) if names else 0):
+        name = choices.of(names)
+        made[name] = choices.anything() if choices.seldom() else choices.of(known[name])
+    if choices.seldom():
+        made[choices.text()] = choices.anything()
+    return made
+
+
+def manifest(choices: Choices) -> Any:
+    """Return a list of files, or something else."""
+    if choices.seldom():
+        return choices.anything()
+    return [entry(choices) for _ in range(choices.below(5))]
+
+
+def entry(choices: Choices) -> Any:
+    if choices.seldom():
+        return choices.anything()
+    path, digest = choices.of(PATHS), choices.of(DIGESTS)
+    size = len(CONTENTS.get(digest, b"")) if not choices.seldom() else choices.whole()
+    made = [path, digest, size, choices.of([0o644, 0, 0o755, 0o4755]), choices.of([0, 1, 2**62])]
+    if choices.byte() >= 200:
+        made = [path, choices.of(PATHS).encode(), 0, LINK, 0]
+    if choices.seldom():
+        made[choices.below(5)] = choices.anything(1)
+    return made
+
+
+def needs(choices: Choices) -> Any:
+    """Return what a job says that it needs: [digest, size] of each."""
+    if choices.seldom():
+        return choices.anything()
+    chosen = [choices.of(DIGESTS[:4]) for _ in range(choices.below(4))]
+    return [
+        [digest, choices.whole() if choices.seldom() else len(CONTENTS.get(digest, b""))]
+        for digest in chosen
+    ]
+
+
+def whole_table(choices: Choices, kind: int) -> dict[str, Any]:
+    """Return the table that stands in a message of this kind."""
+    made = table(choices, TABLES.get(kind, {}))
+    if kind == Kind.OPEN:
+        here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        made = {"implementation": sys.implementation.name, "python": here, **made}
+        if choices.below(2):
+            made["limits"] = choices.anything() if choices.seldom() else table(choices, LIMITS)
+    if kind in (Kind.OPEN, Kind.PLACE) and (choices.below(2) or kind == Kind.PLACE):
+        made["files"] = manifest(choices)
+    return made
+
+
+def extra(choices: Choices, kind: int, jobs: int) -> Any:
+    """Return what is said of one job of several."""
+    if choices.seldom():
+        return choices.anything()
+    made = table(choices, _EXTRAS[Kind(kind)])
+    if kind == Kind.RUN and choices.below(4) == 3:
+        made["needs"] = needs(choices)
+    if kind == Kind.RUN and choices.below(4) == 3:
+        made["files"] = manifest(choices)
+    return [choices.below(max(1, jobs)), made]
+
+
+def body(choices: Choices, kind: int) -> list[Any]:
+    """Return a body of the kind's shape."""
+    count = choices.below(5)
+    first, end = _COLUMNS.get(Kind(kind), (0, 0))
+    made: list[Any] = []
+    for at, part in enumerate(SHAPES[kind]):
+        if type(part) is list and first <= at < end:
+            made.append([choices.of_type(choices.of(part)) for _ in range(count)])
+        elif type(part) is list and list in part:
+            made.append([extra(choices, kind, count) for _ in range(choices.below(3))])
+        elif type(part) is list:
+            made.append([choices.of_type(choices.of(part)) for _ in range(choices.below(4))])
+        elif dict in part:
+            made.append(whole_table(choices, kind))
+        else:
+            made.append(choices.of_type(choices.of(part)))
+    return made
+
+
+def buffers_for(choices: Choices, kind: int, made: list[Any]) -> list[bytes]:
+    """Return as many buffers as the body says that there are."""
+    count = 1 if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE) else 0
+    for part in made:
+        entries = part if isinstance(part, list) else [part]
+        if kind in (Kind.RUN, Kind.RESULTS, Kind.JOBS, Kind.DONE, Kind.PROVISIONAL, Kind.INTERIM):
+            count = sum(entry for entry in entries if type(entry) is int and 0 < entry < 4)
+    return [choices.of([b"bulk", b"", b"x" * 70_000]) for _ in range(count)]
+
+
+def frame(choices: Choices, kinds: list[Kind]) -> bytes:
+    """Return the bytes of a frame of one of these kinds, in most cases a valid one."""
+    kind = choices.of(kinds)
+    made = body(choices, kind)
+    if choices.seldom():
+        spoilt = choices.below(len(made) + 1)
+        made[spoilt : spoilt + 1] = [choices.anything()]
+    buffers = buffers_for(choices, kind, made)
+    if choices.seldom():
+        buffers.append(b"too many")
+    try:
+        return b"".join(encode_frame(kind, made, buffers))
+    except (FrameRefused, ValueError, OverflowError):  # our own packer has limits, too
+        return HEADER.pack(1, CHUNK, 0) + b"x"
+
+
+def hello(choices: Choices, role: str, identity: str) -> bytes:
+    """Return the bytes of a first message."""
+    python = choices.of([Hello("", "", "").python, "3.12", "3.10", "2.7", "x"])
+    said = Hello(role, identity, "peer", python=python, details=table(choices, HELLO)).body()
+    if choices.seldom():
+        said[0][choices.of(list(said[0]))] = choices.anything()
+    return b"".join(encode_frame(Kind.HELLO, said))
