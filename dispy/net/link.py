@@ -76,8 +76,6 @@ class Link:
     """Owns a connected socket; `heard` and `spoke` are the seconds (monotonic) of last bytes.
 
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
-    `trusts_memory`: False where they could be cut while they are read, which ends a process: then
-    frames that have some are refused.
     `reads_always`: False where the peer reads always; it is not read from while it does not.
     """
 
@@ -86,7 +84,6 @@ class Link:
         sock: Transport,
         shares_memory: bool = False,
         reads_always: bool = True,
-        trusts_memory: bool = True,
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
@@ -95,7 +92,6 @@ class Link:
         # The roles that its certificate allows it; none: any.
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
         self.shares_memory, self._reads_always = shares_memory, reads_always
-        self._trusts_memory = trusts_memory
         self._waits_for_reader = False
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
@@ -352,7 +348,7 @@ class Link:
                     break
                 check(frame)
                 if frame.buffers:
-                    attach_sources(frame, self._descriptors if self._trusts_memory else deque())
+                    attach_sources(frame, self._descriptors)
                 if frame.kind == Kind.REFUSE:
                     self._end(LinkEnd(frame.body[0], refused=True))
                     return

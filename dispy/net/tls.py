@@ -7,7 +7,7 @@ certificate is the user's, or one that this process makes for itself and throws 
 import contextlib
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -54,6 +54,7 @@ class TlsSocket:
 
     def __init__(self, sock: socket, connection: SSL.Connection) -> None:
         self._sock, self._connection = sock, connection
+        self._read = _reader(connection)
         certificate = connection.get_peer_certificate(as_cryptography=True)
         assert certificate is not None, "both sides present one"
         self._certificate = certificate
@@ -133,10 +134,10 @@ class TlsSocket:
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read what has arrived, 0 at the end; raises BlockingIOError and OSError."""
-        size, connection = 0, self._connection
+        size, connection, read = 0, self._connection, self._read
         try:
             while size < len(buffer):
-                came = connection.recv_into(buffer[size : size + RECORD_BYTES])
+                came = read(buffer[size : size + RECORD_BYTES])
                 size += came
                 if came < RECORD_BYTES and not connection.pending():
                     break  # a record that is not full is the last, mostly
@@ -179,6 +180,29 @@ def _reason(error: SSL.Error) -> str:
         return str(error.args[-1])
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return str(reasons[-1][-1]) if reasons else "the connection was closed"
+
+
+def _reader(connection: SSL.Connection) -> Callable[[memoryview], int]:
+    """Return what reads one record's data to where it belongs.
+
+    pyOpenSSL's `recv_into` has OpenSSL write to memory of its own and copies that: a quarter of
+    the whole time. What lies below is used as it uses that itself; another version may not have it.
+    """
+    try:
+        inside: Any = SSL
+        from_buffer, ssl_read = inside._ffi.from_buffer, inside._lib.SSL_read
+        ssl, raise_error = connection._ssl, connection._raise_ssl_error
+    except AttributeError:
+        return connection.recv_into
+
+    def read(place: memoryview) -> int:
+        with from_buffer(place, require_writable=True) as data:
+            came: int = ssl_read(ssl, data, len(data))
+        if came <= 0:
+            raise_error(ssl, came)
+        return came
+
+    return read
 
 
 # -- handshakes

@@ -42,7 +42,7 @@ class NurseryProcess:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link = self._link(ours)
+        self.link = Link(ours, shares_memory=True)
         self._process: subprocess.Popen | None = None
         self.busy = False  # it runs code of the user's itself, and hears nothing
         # Starting a process waits a little, which a handler of frames must not.
@@ -87,10 +87,7 @@ class NurseryProcess:
             widen(sock)
         self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
         theirs.close()
-        return self._link(ours)
-
-    def _link(self, sock: socket.socket) -> Link:
-        return Link(sock, shares_memory=True, trusts_memory=self._confinement.user is None)
+        return Link(ours, shares_memory=True)
 
     def _pid(self) -> int | None:
         """Return the nursery's own id: in a sandbox it is the only child of its process 1."""

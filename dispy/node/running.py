@@ -106,8 +106,9 @@ class Running:
         again until it is taken.
         """
         memory, what = owner.memory, "arguments" if len(jobs) == 1 else "arguments of its jobs"
-        why = f"node {self._name}: {memory.why_not(what, weight)}"
+        why = memory.why_not(what, weight)
         if not memory.ever_fits(weight):
+            why = f"node {self._name}: {why}"
             self.report(Report(key, tuple(jobs), cancelled=False, reason=why), Status.Terminated)
             return
         memory.turned_away.add(key)

@@ -7,14 +7,15 @@ each time.
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 import gevent
+from fuzz import messages
 from gevent import get_hub
 
-from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, encode_frame
+from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused
 from dispy.system import processes
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # disks are slow
@@ -99,9 +100,8 @@ class Wire:
             self.ended = True
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[bytes] = ()) -> None:
-        """Send a frame that can be one; what our own packer does not take is not sent."""
-        with suppress(FrameRefused, ValueError, OverflowError):
-            self.send(b"".join(encode_frame(kind, body, buffers)))
+        """Send a frame."""
+        self.send(messages.encode(kind, body, buffers))
 
     def frames(self) -> list[Frame]:
         """Return what the other side has said since this was asked for last."""

@@ -170,10 +170,10 @@ class Play:
         for frame in wire.frames():
             if frame.kind == Kind.JOBS:
                 jobs = frame.body[0]
-                times = [self.choices.real() for _ in jobs]
+                ends = [self.choices.real() for _ in jobs]
                 extras = [messages.extra(self.choices, Kind.DONE, len(jobs))]
                 extras = extras if self.choices.seldom() else []
-                done = [jobs, times, times, [b"result"] * len(jobs), extras]
+                done = [jobs, [0.0] * len(jobs), ends, [b"result"] * len(jobs), extras]
                 wire.tell(Kind.DONE, done)
 
     def _answer(self, client: Wire) -> None:

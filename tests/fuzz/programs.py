@@ -209,12 +209,12 @@ class Play:
         choices, jobs = self.choices, body[1]
         if choices.below(4) == 3:
             return
-        times = [choices.real() for _ in jobs]
+        ends = [choices.real() for _ in jobs]
         extras = []
         if choices.below(2):
             extras = [messages.extra(choices, Kind.RESULTS, len(jobs))]
         results: list[Any] = [b"result"] * len(jobs)
-        body = [choices.whole(), body[0], jobs, times, times, results, extras]
+        body = [choices.whole(), body[0], jobs, [0.0] * len(jobs), ends, results, extras]
         wire.tell(Kind.RESULTS, body)
 
     def _steer(self) -> None:

@@ -59,8 +59,8 @@ def test_a_node_that_starts_later_is_joined_by_its_announcement(
 def test_a_node_on_loopback_stays_there(machines, run_client, tmp_path) -> None:
     here, there = machines(2)
     there.start_node(tmp_path, host="127.0.0.1")
-    nobody = "broadcast on eth0 (10.77.0.255) port 51348: no node answered in 2."
-    client = run_client(here, 1, insecure="1", until=nobody)
+    nobody = "broadcast on eth0 (10.77.0.255) port 51348: no node answered in "
+    client = run_client(here, 1, insecure="1", until=nobody, pause=2.0)
     assert client.used() == ["127.0.0.1"], client.output
     assert nobody in client.output
 

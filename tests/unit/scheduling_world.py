@@ -24,6 +24,7 @@ class Seat:
     limit: int
     ready: bool = False
     refused: bool = False
+    full: bool = False  # until it says that there is room
     leaving: bool = False  # its computation is to be closed there
     told: bool = False  # the node was told so
     stops: bool = False  # what runs there does not end by itself
@@ -249,6 +250,7 @@ class World:
                 if self.random.random() < arrived]  # fmt: skip
         for seat in house.seats.values():
             seat.recalled.clear()
+            seat.full = False
         stranger = 10**9
         actions = self.core.node_settled(name, [*held, stranger], self.now)
         assert [a.jobs for a in actions if isinstance(a, Drop)] == [(stranger,)]
@@ -275,6 +277,17 @@ class World:
         seat.refused = True
         self.touch(house)
         self.settle(self.core.jobs_returned(name, cluster, jobs, "it is closing", self.now))
+
+    def full(self, name: str, cluster: int, count: int) -> None:
+        """The node has no room for some jobs; or again, where `count` is 0."""
+        house = self.houses[name]
+        seat = house.seats.get(cluster)
+        if seat is None or not house.settled:
+            return
+        jobs, seat.full = list(seat.jobs)[-count:] if count else [], count > 0
+        self.touch(house)
+        why = "no room there" if count else ""
+        self.settle(self.core.node_full(name, cluster, jobs, why, self.now))
 
     def lose(self, name: str) -> None:
         house = self.houses.pop(name)
@@ -325,6 +338,7 @@ class World:
             assert house.settled, "a node without a link was sent jobs"
             assert seat.ready, "jobs were sent before their computation"
             assert not seat.refused, "a node that cannot run it was sent jobs"
+            assert not seat.full, "a node that has no room was sent jobs"
             assert seat.limit, "a node that may run none was sent jobs"
             assert batch.jobs
             sent.add(batch.node_id)
@@ -364,7 +378,7 @@ class World:
             for number, seat in house.seats.items():
                 cap = min(seat.limit, house.slots)
                 room = min(house.slots - busy, cap - self.need(house, seat))
-                if room <= 0 or not seat.ready or seat.refused:
+                if room <= 0 or not seat.ready or seat.refused or seat.full:
                     continue
                 assert not seat.pinned, "a slot idles while a job that is pinned there waits"
                 for lane in self.core.clusters[number].lanes.values():
@@ -424,7 +438,8 @@ class World:
         busy = sum(min(self.need(house, s), s.limit, house.slots) for s in seats.values())
         for cluster, seat in seats.items():
             room = min(house.slots - busy, min(seat.limit, house.slots) - self.need(house, seat))
-            idles = room > 0 and seat.ready and not seat.refused and house.settled
+            usable = seat.ready and not seat.refused and not seat.full and house.settled
+            idles = room > 0 and usable
             if idles != seat.idles:
                 seat.idles = idles
                 self.groups[cluster].idle_seats += 1 if idles else -1
@@ -503,6 +518,8 @@ class World:
             self.left(rng.choice(list(self.houses)), cluster)
         elif chance < 0.97:
             self.give_back(name, cluster, rng.randint(1, 5))
+        elif chance < 0.973:
+            self.full(name, cluster, rng.randint(0, 3))
         elif chance < 0.98:
             self.lose(name)
         elif chance < 0.983 and len(self.names) < 100:

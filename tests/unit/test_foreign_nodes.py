@@ -258,6 +258,7 @@ def test_a_content_is_for_nodes_that_were_told_to_fetch_it(world: World) -> None
 def test_a_node_that_speaks_of_another_s_is_named_once(
     world: World, kind: int, body: list[Any], what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "dispy")  # whatever other tests have made of it
     for _ in range(3):
         world.say(FOREIGN, kind, body)
         world.say(FOREIGN, Kind.OUTPUT, [OTHER, 3, 1, 0, b"text"])
@@ -287,7 +288,7 @@ def comes_back(world: World, held: list[Any]) -> None:
 def test_what_an_honest_node_may_say_late_is_passed_over_in_silence(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.WARNING, "dispy")
     lost(world, FOREIGN)
     caplog.clear()
     comes_back(world, [[5], [CLUSTER]])

@@ -15,7 +15,7 @@ from dispy.net.link import DESCRIPTORS_KEPT, FRAMES_A_TURN, UNREAD, Link, LinkEn
 from dispy.node.offers import ASKED_LIMIT, PIECE_BYTES, Offers, _Offer
 from dispy.node.offers import _state as offers_state
 from dispy.node.owners import Owner
-from dispy.protocol.frames import CHUNK, HEADER, SIZE, FrameRefused, Shared, encode_head
+from dispy.protocol.frames import CHUNK, HEADER, SIZE, FrameRefused, encode_head
 from dispy.protocol.messages import Kind
 from dispy.system.segments import Descriptor
 
@@ -127,33 +127,6 @@ def test_pieces_of_a_file_are_read_one_after_the_other_as_they_leave(tmp_path: P
     for each in (ends, worker):
         each.close()
     wait_until(lambda: not offers._asked, "what nobody reads any more is kept")
-
-
-class Filled(Descriptor):
-    """A memory file with so many bytes."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(os.memfd_create("dispy-segment"))
-        os.ftruncate(self.descriptor, size)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has memory files")
-@pytest.mark.parametrize("trusted", [True, False])
-def test_memory_of_a_peer_who_could_cut_it_is_refused(trusted: bool) -> None:
-    theirs, ours = socketpair()
-    peer = Link(theirs, shares_memory=True)
-    link = Link(ours, shares_memory=True, trusts_memory=trusted)
-    came: list[object] = []
-    reading = gevent.spawn(link.read, lambda frame: came.extend(frame.buffers))
-    peer.send(Kind.INTERIM, [1, 2], [b"x", Shared(7, 4096, Filled(4096))])
-    if trusted:
-        wait_until(lambda: bool(came), "the frame did not come")
-        peer.close()
-    end: LinkEnd = reading.get(timeout=DEADLINE)
-    assert end.refused != trusted
-    assert bool(came) == trusted
-    link.close()
-    peer.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has memory files")

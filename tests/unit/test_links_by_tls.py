@@ -7,6 +7,7 @@ import gevent
 import pytest
 from gevent.socket import socketpair
 
+from dispy.net import tls
 from dispy.net.link import Link
 from dispy.net.tls import JOINED_BYTES, RECORD_BYTES, WRITTEN_BYTES, handshake, own_context
 from dispy.protocol.frames import CHUNK_SIZE, Frame
@@ -22,8 +23,10 @@ SIZES = [
 ]
 
 
-@pytest.fixture
-def links() -> tuple[Link, Link]:
+@pytest.fixture(params=["in place", "by pyOpenSSL alone"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Link, Link]:
+    if request.param == "by pyOpenSSL alone":
+        monkeypatch.setattr(tls, "_reader", lambda connection: connection.recv_into)
     ours, theirs = socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_SNDBUF, KERNEL_BYTES)
