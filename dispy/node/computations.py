@@ -156,7 +156,8 @@ class Computations:
             if why is not None:
                 self._loaded(owner, key, why, {})
             else:
-                processes.load(self._nurseries.take(), name, settings, frame.buffers[0])
+                nursery = self._nurseries.take(processes.directory)
+                processes.load(nursery, name, settings, frame.buffers[0])
 
         if entries:
             files.bring(entries, ALL_JOBS, load)
@@ -220,7 +221,7 @@ class Computations:
             self._break(key, reason)
             return
         logger.warning("the nursery of a computation of %s is replaced: %s", owner.name, reason)
-        processes.load_again(self._nurseries.take())
+        processes.load_again(self._nurseries.take(processes.directory))
 
     def _break(self, key: Key, reason: str) -> None:
         """Give up a computation that ran before; each job of it ends with the reason."""

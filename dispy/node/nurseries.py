@@ -1,6 +1,7 @@
 """The nursery that a node keeps warm, and those that are on their way out."""
 
 import logging
+from pathlib import Path
 from typing import Protocol
 
 from gevent.pool import Group
@@ -20,11 +21,15 @@ class Processes(Protocol):
 
 
 class Nurseries:
-    """Has one nursery ready: a new computation starts without waiting for Python."""
+    """Has one nursery ready: a new computation starts without waiting for Python.
+
+    Where there are sandboxes there is none: each is made for its computation (0.1 s).
+    """
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
-        self._log = JobLog() if confinement.user is not None else None
+        confined = confinement.user is not None or confinement.sandbox is not None
+        self._log = JobLog() if confined else None
         self._ending = Group()
         self._stopped = False
         self._spare: NurseryProcess | None = None
@@ -32,6 +37,8 @@ class Nurseries:
 
     def prepare(self) -> None:
         """Start a nursery if none is ready, and descriptors are left for it."""
+        if self._confinement.sandbox is not None:
+            return
         try:
             self._fill()
         except OSError as error:
@@ -44,8 +51,13 @@ class Nurseries:
         if self._spare is None and not self._stopped:
             self._spare = NurseryProcess(self._confinement, self._log)
 
-    def take(self) -> NurseryProcess:
-        """Return a nursery that has no computation yet; raises OSError."""
+    def take(self, directory: Path) -> NurseryProcess:
+        """Return a nursery that has no computation yet, for one that works in a directory.
+
+        Raises OSError.
+        """
+        if self._confinement.sandbox is not None:
+            return NurseryProcess(self._confinement, self._log, directory)
         self._fill()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
