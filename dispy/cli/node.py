@@ -301,8 +301,8 @@ def _own_directory(
             root.mkdir()
         elif left - {KEPT}:  # that is what clients want to find again
             logger.warning("%s has files of an earlier node; --clean removes them", root)
-        if user is not None:
-            root.chmod(0o711)  # jobs come through, and see no names
+        # Jobs of another user come through, and see no names; nobody else comes in.
+        root.chmod(0o700 if user is None else 0o711)
     except BlockingIOError:
         raise DispyError(f"a node that uses {root} is running already") from None
     except OSError as error:
