@@ -232,7 +232,8 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
 def _private_files(settings: dict[str, Value]) -> list[str]:
     """Return the files by which this node proves itself, be they there or not."""
     named = [settings[name].value for name in ("secret_file", "certfile", "keyfile")]
-    return [secret_path(os.environ), *(os.path.expanduser(path) for path in named if path)]
+    files = [path for path in named if path and path.lower() != "none"]  # which means no secret
+    return [secret_path(os.environ), *map(os.path.expanduser, files)]
 
 
 def _check_address(wanted: Value, credentials: Credentials) -> None:
