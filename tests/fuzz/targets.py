@@ -1,14 +1,11 @@
 """What is fuzzed: by name, a function of bytes that raises for a fault and for nothing else."""
 
-import logging
 from collections.abc import Callable
 
 from fuzz import parsers
 from fuzz.choices import Choices
 from fuzz.nodes import fuzz_node, play_node
 from fuzz.programs import fuzz_program, play_program
-
-logging.getLogger("dispy").setLevel(logging.CRITICAL + 1)
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decoder": parsers.fuzz_decoder,

@@ -3,13 +3,16 @@
 The inputs are in tests/fuzz/corpus; `tests/fuzz/run --keep` makes them. Needs no fuzzer.
 """
 
+import logging
+
 import pytest
 from fuzz.corpus import load
 from fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_inputs_that_were_kept_do_no_harm(target: str) -> None:
+def test_inputs_that_were_kept_do_no_harm(target: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL + 1, logger="dispy")
     inputs = load(target)
     assert inputs, "nothing is kept"
     for number, data in enumerate(inputs):
