@@ -53,7 +53,7 @@ def check_environment(value: Any, source: str) -> dict[str, str]:
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise DispyError(f"{source}: {name!r:.100} cannot be the name of a variable")
         if isinstance(text, bool) or not isinstance(text, (str, int, float)) or "\0" in str(text):
-            raise DispyError(f"{source}: {name} is a text or a number, not {text!r:.100}")
+            raise DispyError(f"{source}: {name:.100} is a text or a number, not {text!r:.100}")
         environment[name] = str(text)
     return environment
 

@@ -142,6 +142,26 @@ _TABLE = (
         "versions of ping need",
     ),
     Setting(
+        room="node", name="sandbox", kind=bool, default=False,
+        option="--sandbox", variable="DISPY_SANDBOX",
+        help="have the jobs of each cluster run in a sandbox of its own (bubblewrap; Linux): they "
+        "see neither the machine's files, but for programs, nor its processes and network",
+    ),
+    Setting(
+        room="node", name="sandbox_network", kind=bool, default=False,
+        variable="DISPY_SANDBOX_NETWORK",
+        help="let jobs in a sandbox use the machine's network",
+    ),
+    Setting(
+        room="node", name="sandbox_paths", kind=str, variable="DISPY_SANDBOX_PATHS",
+        help="files and directories that jobs in a sandbox may read too, separated by colons; `*` "
+        "stands for any letters; devices can be used as the node's user may",
+    ),
+    Setting(
+        room="node", name="sandbox_writable", kind=str, variable="DISPY_SANDBOX_WRITABLE",
+        help="the same for what they may also write to",
+    ),
+    Setting(
         room="node", name="run_as", kind=str, option="--run-as", variable="DISPY_RUN_AS",
         help="user of this machine as whom jobs run, or user:group; the node must be root's",
     ),

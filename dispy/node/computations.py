@@ -153,10 +153,15 @@ class Computations:
         def load(why: str | None) -> None:
             if self._table.get(key) is not processes or self._running.stopping:
                 return  # closed while its files came
+            if why is None:
+                try:
+                    nursery = self._nurseries.take(processes.directory)
+                except DispyError as error:
+                    why = f"on node {self._name}: {error}"
             if why is not None:
                 self._loaded(owner, key, why, {})
             else:
-                processes.load(self._nurseries.take(), name, settings, frame.buffers[0])
+                processes.load(nursery, name, settings, frame.buffers[0])
 
         if entries:
             files.bring(entries, ALL_JOBS, load)
@@ -220,7 +225,10 @@ class Computations:
             self._break(key, reason)
             return
         logger.warning("the nursery of a computation of %s is replaced: %s", owner.name, reason)
-        processes.load_again(self._nurseries.take())
+        try:
+            processes.load_again(self._nurseries.take(processes.directory))
+        except DispyError as error:
+            self._break(key, str(error))
 
     def _break(self, key: Key, reason: str) -> None:
         """Give up a computation that ran before; each job of it ends with the reason."""

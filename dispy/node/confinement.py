@@ -1,8 +1,8 @@
 """How a node keeps its jobs within bounds: as whom they run, what they see, what they may gain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispy.model.environment import environment_of_jobs, patterns
 from dispy.model.errors import DispyError
@@ -13,6 +13,9 @@ from dispy.system.users import User, find_user, user_of_numbers
 PROCESSES = 256  # that another user may have for each processor: each job as many threads as those
 PROCESSES_LEAST = 4096
 
+if TYPE_CHECKING:
+    from dispy.node.sandbox import Sandbox
+
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
@@ -22,10 +25,19 @@ class Confinement:
     new_privileges: bool = False  # programs may gain some, by their setuid bits
     user: User | None = None  # whom jobs run as; None: as whom the node does
     max_processes: int | None = None  # of that user, threads counted; None: as many as may be
+    sandbox: "Sandbox | None" = None  # of its own for each computation
 
     def command(self, descriptor: int) -> list[str]:
         """Return the command of a nursery that finds its node at an open descriptor."""
         return own_command("worker", str(descriptor), *self._words())
+
+    def inside(self, command: Sequence[str], directory: str, opened: int) -> list[str]:
+        """Return a command of ours for the sandbox of a computation that works in a directory.
+
+        `opened`: a descriptor of the directory.
+        """
+        assert self.sandbox is not None, "asked for where there is one"
+        return [*self.sandbox.words(directory, opened), *command]
 
     def trial(self, directory: str) -> list[str]:
         """Return the command that ends with status 0 if a nursery could work in a directory."""

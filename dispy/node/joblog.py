@@ -1,4 +1,4 @@
-"""What processes of another user write to the node's log: through a pipe, and not to the log.
+"""What processes of another user, or in a sandbox, write to the node's log: through a pipe.
 
 A terminal of root's that they held open they could read from, and a file they could empty.
 """

@@ -1,10 +1,12 @@
 """The nursery that a node keeps warm, and those that are on their way out."""
 
 import logging
+from pathlib import Path
 from typing import Protocol
 
 from gevent.pool import Group
 
+from dispy.model.errors import DispyError
 from dispy.node.confinement import Confinement
 from dispy.node.joblog import JobLog
 from dispy.node.nursery import NurseryProcess
@@ -20,11 +22,15 @@ class Processes(Protocol):
 
 
 class Nurseries:
-    """Has one nursery ready: a new computation starts without waiting for Python."""
+    """Has one nursery ready: a new computation starts without waiting for Python.
+
+    Where there are sandboxes there is none: each is made for its computation (0.1 s).
+    """
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
-        self._log = JobLog() if confinement.user is not None else None
+        confined = confinement.user is not None or confinement.sandbox is not None
+        self._log = JobLog() if confined else None
         self._ending = Group()
         self._stopped = False
         self._spare: NurseryProcess | None = None
@@ -32,6 +38,8 @@ class Nurseries:
 
     def prepare(self) -> None:
         """Start a nursery if none is ready, and descriptors are left for it."""
+        if self._confinement.sandbox is not None:
+            return
         try:
             self._fill()
         except OSError as error:
@@ -44,9 +52,17 @@ class Nurseries:
         if self._spare is None and not self._stopped:
             self._spare = NurseryProcess(self._confinement, self._log)
 
-    def take(self) -> NurseryProcess:
-        """Return a nursery that has no computation yet; raises OSError."""
-        self._fill()
+    def take(self, directory: Path) -> NurseryProcess:
+        """Return a nursery that has no computation yet, for one that works in a directory.
+
+        Raises DispyError where no descriptors are left for it.
+        """
+        try:
+            if self._confinement.sandbox is not None:
+                return NurseryProcess(self._confinement, self._log, directory)
+            self._fill()
+        except OSError as error:
+            raise DispyError(f"a process cannot be started: {error.strerror or error}") from None
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
         return nursery

@@ -1,19 +1,23 @@
 """A nursery as its node holds it: a plain Python process for one computation."""
 
-import contextlib
 import logging
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent import socket, subprocess
 
+from dispy.model.errors import DispyError
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement
 from dispy.node.joblog import JobLog
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
+from dispy.system.namespaces import pid_here
 from dispy.system.processes import children, descendants, widen
-from dispy.system.reach import belongs_to, kill_all
+from dispy.system.reach import belongs_to, kill_all, signal_process
 
 logger = logging.getLogger("dispy.node")
 
@@ -22,11 +26,19 @@ BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 
 
 class NurseryProcess:
-    """A nursery that was started before anybody needed it, and then got one computation."""
+    """A nursery that was started before anybody needed it, and then got one computation.
 
-    def __init__(self, confinement: Confinement, log: JobLog | None = None) -> None:
+    One in a sandbox is started for its computation, of which it sees nothing but `directory`.
+    """
+
+    def __init__(
+        self,
+        confinement: Confinement,
+        log: JobLog | None = None,
+        directory: Path | None = None,
+    ) -> None:
         """log: where what it says goes; None: to where this process's does."""
-        self._confinement, self._log = confinement, log
+        self._confinement, self._log, self._directory = confinement, log, directory
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
@@ -37,19 +49,30 @@ class NurseryProcess:
         self._starting = gevent.spawn(self._start, theirs)
 
     def _start(self, theirs: socket.socket) -> None:
+        sandbox, command, passed = self._confinement.sandbox, [], [theirs.fileno()]
         try:
+            if sandbox is None:
+                command = self._confinement.command(*passed)
+            else:
+                assert self._directory is not None, "a sandbox is made for a computation"
+                passed.append(sandbox.open(self._directory))
+                command = self._confinement.inside(
+                    self._confinement.command(passed[0]), str(self._directory), passed[1]
+                )
             self._process = subprocess.Popen(
-                self._confinement.command(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
+                command,
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log and self._log.descriptor,
                 stderr=self._log and self._log.descriptor,
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
                 **self._confinement.start,
             )
-        except OSError as error:
-            logger.error("cannot start a process: %s", error.strerror or error)
+        except (OSError, DispyError) as error:
+            logger.error("cannot start a process: %s", getattr(error, "strerror", None) or error)
         finally:
+            for descriptor in passed[1:]:
+                os.close(descriptor)
             theirs.close()  # without a process our reader finds the end of the stream
 
     def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
@@ -66,6 +89,18 @@ class NurseryProcess:
         theirs.close()
         return Link(ours, shares_memory=True)
 
+    def _pid(self) -> int | None:
+        """Return the nursery's own id: in a sandbox it is the only child of its process 1."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        pid: int = self._process.pid
+        for _ in range(2 if self._confinement.sandbox is not None else 0):
+            below = children(pid)
+            if not below:
+                return None  # it has not begun, or has ended
+            pid = below[0]
+        return pid
+
     @property
     def uid(self) -> int | None:
         """The number of the user as whom it and its workers run; None: of the node's own."""
@@ -75,12 +110,14 @@ class NurseryProcess:
         """Return the id of a worker that it says it has forked.
 
         None: that has ended already, or is none. What runs as another user is not believed: it
-        could name any process of this machine, and have it killed.
+        could name any process of this machine, and have it killed. In a sandbox it knows its
+        workers by other ids than we do.
         """
-        if self.uid is None:
+        if self.uid is None and self._confinement.sandbox is None:
             return said
-        forked = self._process is not None and said in children(self._process.pid)
-        return said if forked and belongs_to(said, self.uid) else None
+        nursery = self._pid()
+        forked = None if nursery is None else pid_here(said, reversed(children(nursery)))
+        return forked if forked is not None and belongs_to(forked, self.uid) else None
 
     @property
     def ended(self) -> bool:
@@ -94,9 +131,9 @@ class NurseryProcess:
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that it runs; one that runs none ends."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+        pid = self._pid()
+        if pid is not None:
+            signal_process(pid, signal.SIGTERM, self.uid)
 
     def kill(self) -> None:
         """End it by force, with what its code has started."""

@@ -81,7 +81,10 @@ class Node:
         self._directories = Directories(directory, user)
         quota = store_size or default_quota(directory)
         self._client_limits = client_limits(client_memory, client_disk, directory)
-        self._store = Store(directory / "store", quota, for_others=user is not None)
+        self._store = Store(
+            directory / "store", quota, for_others=user is not None,
+            listed=confinement.sandbox is None,
+        )  # fmt: skip
         self._computations = Computations(
             name,
             address,

@@ -39,6 +39,12 @@ def default_quota(directory: Path) -> int:
     return min(QUOTA_BYTES, shutil.disk_usage(directory).total // DISK_PART)
 
 
+def let_list(directory: Path) -> None:
+    """Have a store's directory listed again, if it is there, so that it can be removed."""
+    with contextlib.suppress(OSError):
+        directory.chmod(0o700)
+
+
 def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
     """Say why a file of `size` bytes could not be written below `directory`."""
     if error.errno not in _FULL:
@@ -57,8 +63,12 @@ class Store:
     """Owns its directory; `quota` is in bytes. `for_others`: jobs of another user read its files,
     and find those alone whose digests they know."""
 
-    def __init__(self, directory: Path, quota: int, for_others: bool = False) -> None:
+    def __init__(
+        self, directory: Path, quota: int, for_others: bool = False, listed: bool = True
+    ) -> None:
+        """listed: whether its own user sees what is in it; else he, too, must know the digest."""
         directory.parent.mkdir(parents=True, exist_ok=True)
+        let_list(directory)
         place = Beneath.of(directory.parent).below(directory.name)
         place.remove()  # what a node left that was killed
         with place.opened(make=True) as descriptor:
@@ -67,6 +77,8 @@ class Store:
         self._for_others = for_others
         if for_others:
             os.fchmod(self._descriptor, 0o711)
+        elif not listed:
+            os.fchmod(self._descriptor, 0o300)
         self.directory, self.quota = directory, quota
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
@@ -77,6 +89,8 @@ class Store:
 
     def close(self) -> None:
         """Free the descriptor of the directory; nothing is asked for any more."""
+        with contextlib.suppress(OSError):
+            os.fchmod(self._descriptor, 0o700)  # so that it can be removed
         os.close(self._descriptor)
 
     def path(self, digest: bytes) -> Path | None:

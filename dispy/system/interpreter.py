@@ -19,6 +19,26 @@ def own_command(*arguments: str) -> list[str]:
     return [sys.executable, _MAIN, *arguments]
 
 
+def own_places(environment: Mapping[str, str]) -> list[str]:
+    """Return the files and directories that `own_command` needs beside those of the system:
+    this interpreter, this installation, and what `environment` adds to its modules."""
+    if is_frozen():
+        return [sys.executable, sys._MEIPASS]  # type: ignore[attr-defined]
+    import site
+
+    package = os.path.dirname(os.path.realpath(_MAIN))
+    executable = os.path.realpath(sys.executable)
+    places = [
+        sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix,
+        os.path.dirname(os.path.dirname(executable)),
+        package, os.path.join(os.path.dirname(package), "dispy_all.py"),
+        *filter(os.path.isabs, environment.get("PYTHONPATH", "").split(os.pathsep)),
+    ]  # fmt: skip
+    if site.ENABLE_USER_SITE:
+        places.append(site.getusersitepackages())
+    return [place for place in places if os.path.exists(place)]
+
+
 def own_environment(said: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment in which `own_command` runs: `said`, else that of this process.
 

@@ -92,11 +92,11 @@ class ForkingWorker(Worker):
 
     def __init__(self, node_name: str, *arguments: Any, **keywords: Any) -> None:
         """`node_name` is for people; the rest as for Worker, with a SharedJournal."""
+        self._child: int | None = None  # the process of the job that runs; 0: this is it
         # Sent to the group it is for the job; this process tells how that ended.
         signal.signal(signal.SIGTERM, _go_on)
         super().__init__(*arguments, **keywords)
         self._node_name = node_name
-        self._child: int | None = None  # the process of the job that runs; 0: this is it
         self._spoke = False  # in a child: it sent something through the socket
         self._heard: Frame | None = None  # its result that came through the socket
         self._status: int = 0

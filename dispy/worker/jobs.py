@@ -258,6 +258,8 @@ class Worker:
 
     def _heed_interrupt(self) -> None:
         """Raise KeyboardInterrupt if the signal that came too early was for this job."""
+        if self._running is None:
+            return  # no job: what comes now is for the first one
         self._interrupt_noted = False
         running, self._running = self._running, None  # a poke must not read at the same time
         for frame in self._channel.receive_arrived():

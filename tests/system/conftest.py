@@ -200,9 +200,18 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
 @pytest.fixture(scope="module")
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     """One node of two processors for all tests of a module; it must end without a trace."""
+    with node_without_a_trace(tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def node_without_a_trace(
+    directory: Path, *options: str, **environment: str
+) -> Iterator[RunningNode]:
+    """Give a node of two processors, which must leave nothing behind."""
     before = ours()
     host = f"127.1.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
-    node = RunningNode(tmp_path_factory.mktemp("node"), host, 51348, "--cpus=2")
+    node = RunningNode(directory, host, 51348, "--cpus=2", *options, **environment)
     yield node
     assert node.end() == 0, node.said
     assert "Traceback" not in node.said

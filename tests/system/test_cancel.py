@@ -187,3 +187,16 @@ def test_close_terminates_a_map_that_nobody_wants_any_more(shared_node: Any, beg
     assert cluster.close(timeout=0, terminate=True) is True
     with pytest.raises(Exception, match="its cluster was closed"):
         next(results)
+
+
+@pytest.mark.parametrize("isolation", ["worker", "job"])
+def test_a_new_workers_first_job_hears_of_its_cancel_as_soon_as_it_can(
+    shared_node: Any, isolation: str
+) -> None:
+    for _ in range(5):
+        with JobCluster(act, nodes=[shared_node.host], isolation=isolation) as fresh:
+            job = fresh.submit("while True: pass")
+            wait_until(lambda job=job: job.status == DispyJob.Running, "the job to be sent")
+            fresh.cancel(job)
+            assert job.wait(DEADLINE)
+            assert "KeyboardInterrupt" in job.exception, "no force was needed"

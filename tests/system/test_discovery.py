@@ -309,7 +309,7 @@ def test_announcements_without_our_secret_are_not_dialled(start_node, tmp_path) 
         closing(Impostor(place, lambda peer: program.program.say("enough"))) as impostor,
         socket.socket(type=socket.SOCK_DGRAM) as liar,
     ):
-        program.wait_for("9")  # it has run a job, on the node that has proven itself
+        program.wait_for("9\n")  # it has run a job, on the node that has proven itself
         liar.bind((place, 0))
         for number in range(1000):
             proofs = os.urandom(128) if number % 2 else b""

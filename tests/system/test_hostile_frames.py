@@ -49,7 +49,7 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
     secret = f"--secret-file={secret_file(directory, SECRET)}"
     attack = Attack(RunningNode(directory, f"{PLACE}.1", 51348, "--cpus=2", secret))
     with closing(attack), closing(Honest(directory, attack.host)) as program:
-        program.wait_for("9")
+        program.wait_for("9\n")
         yield attack
         assert "refused" not in program.end()
 

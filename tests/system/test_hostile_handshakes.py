@@ -102,7 +102,7 @@ def test_recorded_bytes_of_a_connection_are_of_no_use(
         closing(Impostor(f"{PLACE}.10", relay)) as middle,
         closing(Honest(tmp_path, middle.host)) as program,
     ):
-        program.wait_for("9")  # who passes on what it cannot read does no harm
+        program.wait_for("9\n")  # who passes on what it cannot read does no harm
         program.end()
     attack.new_lines()
     peer = attack.connect()
@@ -269,7 +269,7 @@ def test_a_program_refuses_every_impostor_and_works_with_the_honest_node(
             impostors[behave] = stack.enter_context(closing(Impostor(host, listening(behave))))
         hosts = [impostor.host for impostor in impostors.values()]
         program = stack.enter_context(closing(Honest(tmp_path, *hosts, attack.host)))
-        program.wait_for("9")
+        program.wait_for("9\n")
         again = impostors[hangs_up]
         again.wait_for_connections(2)  # what had ended without a word is tried once more
         for behave in refused:

@@ -134,7 +134,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     secret = f"--secret-file={secret_file(directory, SECRET)}"
     attack = Attack(RunningNode(directory, f"{PLACE}.1", 51348, "--cpus=2", secret))
     with closing(attack), closing(Honest(directory, attack.host)) as program:
-        program.wait_for("9")
+        program.wait_for("9\n")
         made = Case(directory, attack)
         yield made
         program.end()

@@ -88,7 +88,7 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
     )
     attack = Attack(node)
     with closing(attack), closing(Honest(directory, attack.host)) as program:
-        program.wait_for("9")
+        program.wait_for("9\n")
         yield attack
         assert "refused" not in program.end()
 

@@ -1,6 +1,7 @@
 """`dispy node --run-as`: jobs are another user's, who can do nothing to the node."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -335,6 +336,43 @@ def test_jobs_write_to_the_nodes_log_without_holding_it(
     assert not (set(log) - {"/dev/null"}) & set(held)
     assert node.end() == 0
     assert "dispynode - said by a job" in node.said
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bubblewrap here")
+def test_in_a_sandbox_too_jobs_are_that_users_and_can_be_cancelled(
+    start_node: Start, open_cluster: Open, open_directory: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    (tmp_path / "data").write_text("data")
+
+    def look(wait: bool) -> Any:
+        import os
+        import time
+
+        if wait:
+            with open("mark", "w"):
+                time.sleep(1000)
+        with open("data") as file:
+            return os.getuid(), os.getpid() < 100, file.read(), bytes(1 << 20)
+
+    python, environment = python_for_all()
+    node = start_node(
+        "--run-as=nobody", "--sandbox", directory=open_directory, python=python,
+        DISPY_SECRET_FILE="none", **environment,
+    )  # fmt: skip
+    cluster = open_cluster(
+        look, nodes=[node.host], depends=[str(tmp_path / "data")], isolation="worker"
+    )
+    assert cluster.submit(False)() == (NOBODY, True, "data", bytes(1 << 20))
+    job = cluster.submit(True)
+    deadline = time.monotonic() + DEADLINE
+    while not list(open_directory.glob("dispy-node-*/*/*/mark")):
+        assert time.monotonic() < deadline, job.why()
+        time.sleep(0.01)
+    assert cluster.cancel(job) == 0
+    assert job.finish.wait(timeout=DEADLINE)
+    assert "KeyboardInterrupt" in job.exception
+    cluster.close()
+    assert node.end() == 0
 
 
 # -- what is refused at the start

@@ -65,6 +65,13 @@ def test_a_peer_s_nonsense_is_no_limit(table: dict[str, Any]) -> None:
         check_limits(table)
 
 
+def test_a_refusal_does_not_say_a_peer_s_megabytes_again() -> None:
+    for name, text in (("a" * 5000, None), ("a=" * 5000, ""), ("a", "\0" * 5000)):
+        with pytest.raises(DispyError) as refused:
+            check_limits({"env": {name: text}})
+        assert len(str(refused.value)) < 300
+
+
 def test_what_a_job_says_wins_and_other_options_are_left_alone() -> None:
     table = {"timeout": 2, "stdin": b"x", "memory": None}
     assert check_limits(table) == {"timeout": 2}
