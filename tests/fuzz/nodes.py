@@ -52,7 +52,7 @@ class PlayedNursery(NurseryProcess):
         ours, theirs = socket.socketpair()
         self.unborn.append(worker_id)
         self.workers.append((Wire(theirs), os.dup(journal)))
-        return self._link(ours)
+        return Link(ours, shares_memory=True)
 
     def interrupt(self) -> None:
         self.wire.close()
