@@ -2,21 +2,23 @@
 
 The node asks for pieces (FETCH) and has a few of them on their way at any time, of all that it
 wants from this owner together; each is written before another is asked for, so memory stays
-constant whatever the sizes. Where the link breaks, the next one goes on at the byte reached. Disks
-are written by threads. Handlers never wait.
+constant whatever the sizes. Where the link breaks, the next one goes on at the byte reached. What
+is in the store already need not come if the owner shows that it has it (PROVE). Disks are read and
+written by threads. Handlers never wait.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
 from dispy.model.errors import DispyError
 from dispy.net.threads import in_thread
+from dispy.node.possession import Challenge, Possession, Source
 from dispy.node.quotas import Account
 from dispy.node.store import Arriving, Comparing, Store
 from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
@@ -27,20 +29,9 @@ logger = logging.getLogger("dispy.node")
 
 AHEAD_BYTES = 8 * PIECE_SIZE  # asked for and not yet written, of one owner
 TRANSFERS = 8  # of one owner that go on at once; the others wait
-FORGOTTEN = 1000  # contents that have gone and are remembered as an owner's
 
 Done = Callable[[str | None], None]
 _users = count(1)  # of the store
-
-
-class Source(Protocol):
-    """An owner, as far as it is asked for contents."""
-
-    link: Any  # None while it is away
-    name: str
-
-    def tell(self, kind: int, body: list[Any]) -> None:
-        """Send it a message."""
 
 
 class Request:
@@ -62,6 +53,7 @@ class _Transfer:
         self.pieces: deque[Memory] = deque()  # arrived, not yet written
         self.more = Event()
         self.failed: str | None = None  # why it goes no further
+        self.challenge: Challenge | None = None  # while nothing is asked for
 
 
 class Fetching:
@@ -72,7 +64,7 @@ class Fetching:
         self._owner, self._store, self._disk = owner, store, disk
         self._transfers: dict[bytes, _Transfer] = {}  # in the order in which they were wanted
         self._active: dict[bytes, _Transfer] = {}
-        self._delivered: dict[bytes, int] = {}  # by it, and the arrival that it has proven to have
+        self._possession = Possession(store)
         self._ahead = 0  # bytes asked for and not yet written
         self.fetched_bytes = 0
 
@@ -105,21 +97,9 @@ class Fetching:
         return request
 
     def has(self, digest: bytes) -> bool:
-        """Whether a content is there for this owner, who has sent all of it once; else knowing a
+        """Whether a content is there for this owner, who has shown to have it; else knowing a
         digest would be enough to have jobs read what others have sent. Counts as a use of it."""
-        arrival = self._store.arrival(digest)
-        if arrival is None or self._delivered.get(digest) != arrival:
-            return False
-        return self._store.path(digest) is not None
-
-    def _has_delivered(self, digest: bytes) -> None:
-        """Take note of a content; those that have gone meanwhile are forgotten now and then."""
-        arrival, delivered = self._store.arrival(digest), self._delivered
-        if arrival is not None:
-            delivered[digest] = arrival
-        if len(delivered) > 2 * self._store.contents + FORGOTTEN:
-            arrivals = ((each, self._store.arrival(each)) for each in delivered)
-            self._delivered = {each: n for each, n in arrivals if n == delivered[each]}
+        return self._possession.has(digest) and self._store.path(digest) is not None
 
     def cancel(self, request: Request) -> None:
         """Forget a request; `done` is not called any more."""
@@ -159,6 +139,8 @@ class Fetching:
         for transfer in self._active.values():
             self._ahead -= transfer.asked - transfer.arrived
             transfer.asked = transfer.arrived
+            if transfer.challenge is not None:
+                transfer.challenge.link_changed()
         self._ask()
 
     def _start(self) -> None:
@@ -168,6 +150,8 @@ class Fetching:
                 break
             if digest not in self._active:
                 self._active[digest] = transfer
+                if self._possession.may_show(digest, transfer.size):
+                    transfer.challenge = Challenge(self._owner, self._store, digest)
                 gevent.spawn(self._receive, transfer)
         self._ask()
 
@@ -180,7 +164,8 @@ class Fetching:
             asking = False
             for transfer in self._active.values():
                 length = min(PIECE_SIZE, transfer.size - transfer.asked)
-                if length > 0 and transfer.failed is None and self._ahead < AHEAD_BYTES:
+                goes_on = transfer.failed is None and transfer.challenge is None
+                if length > 0 and goes_on and self._ahead < AHEAD_BYTES:
                     self._owner.tell(Kind.FETCH, [transfer.digest, transfer.asked, length])
                     transfer.asked += length
                     self._ahead += length
@@ -191,8 +176,8 @@ class Fetching:
         key, offset, why = frame.body
         piece = frame.buffers[0]
         transfer = self._active.get(key)
-        if transfer is None or transfer.failed is not None:
-            return  # nobody wants it any more
+        if transfer is None or transfer.failed is not None or transfer.challenge is not None:
+            return  # it was asked for earlier; nobody wants it any more
         if why is not None:
             transfer.failed = why[:1000]
             transfer.more.set()
@@ -205,30 +190,57 @@ class Fetching:
         transfer.pieces.append(piece)
         transfer.more.set()
 
+    def proven(self, digest: bytes, nonce: bytes, proof: bytes) -> None:
+        """Take a PROVEN; nobody may want it any more."""
+        transfer = self._active.get(digest)
+        if transfer is not None and transfer.challenge is not None:
+            transfer.challenge.answered(nonce, proof)
+
     # -- a greenlet for each transfer
 
     def _receive(self, transfer: _Transfer) -> None:
         """Write what comes until all has come, then tell whoever waits."""
-        arriving, why = None, None
+        why = None
         try:
-            arriving = self._store.begin(transfer.digest, transfer.size, transfer.what, self._disk)
-            self._write_all(transfer, arriving)
-            why = transfer.failed
-            if why is None and not arriving.is_right:
-                why = f"{transfer.what} changed while it was being sent"
-            if why is None:
-                self._store.keep(arriving)
-                self._has_delivered(transfer.digest)
+            if not self._is_shown(transfer):
+                why = self._bring(transfer)
         except DispyError as error:
             why = str(error)
         except OSError as error:
             why = f"{transfer.what} cannot be stored: {error.strerror or error}"
-        finally:
-            if arriving is not None:
-                arriving.close_and_clear()
         self._end(transfer)
         self._tell(transfer, why)
         self._start()
+
+    def _is_shown(self, transfer: _Transfer) -> bool:
+        """Whether the owner shows to have what the store has; else its pieces are asked for."""
+        if transfer.challenge is None or transfer.failed is not None:
+            return False
+        self._possession.note(transfer.digest, False)
+        met = transfer.challenge.is_met() and transfer.failed is None
+        transfer.challenge = None
+        if met:
+            self._possession.note(transfer.digest, True)
+        else:
+            self._ask()
+        return met
+
+    def _bring(self, transfer: _Transfer) -> str | None:
+        """Write all pieces; return why not. Raises DispyError and OSError."""
+        if transfer.failed is not None:
+            return transfer.failed
+        arriving = self._store.begin(transfer.digest, transfer.size, transfer.what, self._disk)
+        try:
+            self._write_all(transfer, arriving)
+            if transfer.failed is not None:
+                return transfer.failed
+            if not arriving.is_right:
+                return f"{transfer.what} changed while it was being sent"
+            self._store.keep(arriving)
+            self._possession.note(transfer.digest, True)
+            return None
+        finally:
+            arriving.close_and_clear()
 
     def _write_all(self, transfer: _Transfer, arriving: Arriving | Comparing) -> None:
         while transfer.written < transfer.size and transfer.failed is None:
@@ -263,6 +275,8 @@ class Fetching:
             self._ahead -= transfer.asked - transfer.written
         transfer.failed = transfer.failed or "it is not wanted any more"
         transfer.more.set()
+        if transfer.challenge is not None:
+            transfer.challenge.end()
 
 
 def is_wanted(entry: Any) -> bool:

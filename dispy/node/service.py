@@ -199,6 +199,8 @@ class Node:
             self._computations.place(owner, *body)
         elif frame.kind == Kind.PIECE:
             owner.fetching.piece(frame)
+        elif frame.kind == Kind.PROVEN:
+            owner.fetching.proven(*body)
         elif frame.kind == Kind.RELEASE:
             self._running.lending.release(owner.owner_id, body[0])
         elif frame.kind == Kind.CLOSE:

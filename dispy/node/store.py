@@ -1,7 +1,7 @@
 """What a node keeps by its digest: files and values that computations and jobs have named.
 
 Shared by all owners, and kept once. That an owner knows a digest is no reason to let it have what
-lies under it: see `Fetching.has`.
+lies under it: see `dispy.node.possession`.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
 A file counts as there only when it is whole and its digest was compared. Its files are reached by
 the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
@@ -103,6 +103,10 @@ class Store:
     def arrival(self, digest: bytes) -> int | None:
         """Return a number that this content has until it goes, None if it is not there."""
         return self._arrivals.get(digest)
+
+    def size(self, digest: bytes) -> int | None:
+        """Return the bytes of a content, None if it is not there."""
+        return self._sizes.get(digest)
 
     @property
     def contents(self) -> int:

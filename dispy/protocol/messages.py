@@ -38,6 +38,7 @@ class Kind(IntEnum):
     PLACE = 19
     TOOK = 20
     LIST = 21
+    PROVEN = 22
     # either way: bulk that its reader asks for, piece by piece
     FETCH = 25
     PIECE = 26
@@ -56,6 +57,7 @@ class Kind(IntEnum):
     OUTPUT = 41
     LISTED = 42
     FULL = 43
+    PROVE = 44
     # node to nursery, and back
     LOAD = 50
     FORK = 51
@@ -101,6 +103,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.TOOK: (_BYTES, _OPTIONAL_TEXT),  # key of an OFFER; why it failed
     Kind.LIST: (_WHOLE, _WHOLE),  # computation, token: which of its jobs run?
     Kind.FETCH: (_BYTES, _WHOLE, _WHOLE),  # key (digest or offer), offset, bytes wanted
+    Kind.PROVE: (_BYTES, _BYTES),  # digest, the key under which to take it once more
+    Kind.PROVEN: (_BYTES, _BYTES, _BYTES),  # digest, key, proof; empty: there is none
     # key, offset, why there is none; the piece as a buffer
     Kind.PIECE: (_BYTES, _WHOLE, _OPTIONAL_TEXT),
     # computation, why it cannot be used, what else there is to tell of its setup

@@ -305,6 +305,8 @@ class Scheduler:
             self._owner.receiving.piece(node, body[0], body[1], body[2], frame.buffers[0])
         elif frame.kind == Kind.FETCH:
             self._supply.fetch(node, *body)
+        elif frame.kind == Kind.PROVE:
+            self._supply.prove(node, *body)
         elif frame.kind == Kind.PLACED:
             self._supply.placed(node, body[1], body[2])
         elif frame.kind == Kind.STATUS:

@@ -12,6 +12,7 @@ from dispy.net.pieces import PieceSender
 from dispy.protocol.messages import Kind
 from dispy.scheduler.given import Given
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.possession import Prover
 from dispy.shipping.contents import Content
 
 
@@ -30,6 +31,7 @@ class Supply:
     def __init__(self, find: Callable[[bytes], Content | None], given: Given) -> None:
         self._find, self._given = find, given
         self._senders: dict[str, PieceSender] = {}  # by node; each belongs to one link
+        self._provers: dict[str, Prover] = {}  # in the same way
         self._orders: dict[int, _Order] = {}  # by token, not answered so far
         self._tokens = count(1)
 
@@ -42,6 +44,15 @@ class Supply:
                 node.link, partial(self._find_for, node), f"node {node.name}"
             )
         sender.fetch(key, offset, length)
+
+    def prove(self, node: RemoteNode, digest: bytes, nonce: bytes) -> None:
+        """Answer a node's PROVE; raises FrameRefused."""
+        prover = self._provers.get(node.node_id)
+        if prover is None or prover.link is not node.link:
+            assert node.link is not None, "a frame came over it"
+            prover = Prover(node.link, partial(self._find_for, node))
+            self._provers[node.node_id] = prover
+        prover.prove(digest, nonce)
 
     def _find_for(self, node: RemoteNode, digest: bytes) -> Content | None:
         return self._find(digest) if self._given.may_fetch(node, digest) else None
@@ -78,6 +89,7 @@ class Supply:
     def lost(self, node: RemoteNode) -> None:
         """Forget a node."""
         self._senders.pop(node.node_id, None)
+        self._provers.pop(node.node_id, None)
         for order in self._orders.values():
             if order.node_id == node.node_id:
                 order.answer.set("the node was lost")

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -68,10 +68,17 @@ def executable() -> Path:
 class FrozenNode:
     """A `dispy node` of the executable: `outer` unpacks, `inner` is the node."""
 
-    def __init__(self, command: list[str], temporary: Path, seen_as: str, **popen: object) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        temporary: Path,
+        seen_as: str,
+        options: Sequence[str] = (),
+        **popen: object,
+    ) -> None:
         self.temporary = temporary
         self.outer = subprocess.Popen(
-            [*command, "node", "--cpus=2", "--name=frozen"],
+            [*command, "node", "--cpus=2", "--name=frozen", *options],
             env={
                 "TMPDIR": seen_as,
                 MARK: os.environ[MARK],
@@ -122,8 +129,7 @@ def start_frozen(
     """Start nodes from the executable, at this machine's own address."""
     started: list[FrozenNode] = []
 
-    def start(**popen: object) -> FrozenNode:
-        temporary = tmp_path / "temporary"
+    def start(temporary: Path = tmp_path / "temporary", **popen: object) -> FrozenNode:
         temporary.mkdir(exist_ok=True)
         started.append(FrozenNode([str(executable)], temporary, str(temporary), **popen))
         return started[-1]

@@ -1,6 +1,7 @@
 """The single executable is a node wherever there is a kernel and a C library."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from frozen.conftest import ROOT, wait_until
 from other_pythons import OWN, interpreter, others
 from system.conftest import DEADLINE
+from system.other_users import NOBODY, needs_root, open_directory  # noqa: F401
 from system.test_canonical_program import BRIEF, check
 
 PROGRAM = """
@@ -123,6 +125,34 @@ if __name__ == "__main__":
 """)
     assert program.end() == 0, program.output
     assert "(1024, '/opt/of-the-user', 'CERT_REQUIRED')" in program.output
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="takes bubblewrap, a Debian package")
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_its_jobs_run_in_a_sandbox(
+    run_program,
+    start_frozen,
+    open_directory: Path,  # noqa: F811
+    user: str,
+) -> None:
+    options = ["--sandbox", *(["--run-as=nobody"] if user == "nobody" else [])]
+    node = start_frozen(open_directory, options=options)
+    program = run_program("""
+def look():
+    import ctypes, os, sqlite3
+    processes = [name for name in os.listdir("/proc") if name.isdecimal()]
+    return os.getuid(), len(processes), os.path.exists("/root"), sqlite3.threadsafety
+
+if __name__ == "__main__":
+    import dispy
+    print(dispy.JobCluster(look, local_node=False).submit().get(30))
+""")
+    assert program.end() == 0, program.output
+    number = NOBODY if user == "nobody" else 0
+    assert f"({number}, 3, False, " in program.output, program.output
+    assert node.end() == 0
+    assert not node.unpacked()
 
 
 @pytest.mark.parametrize("version", others())

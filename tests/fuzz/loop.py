@@ -38,8 +38,11 @@ def alone(*more: Any) -> Iterator[None]:
     with mock.patch.multiple(os, kill=signal_nobody, killpg=signal_nobody):
         patches = [
             mock.patch(f"dispy.{module}.in_thread", directly)
-            for module in ("node.fetching", "node.working", "net.pieces")
-        ]
+            for module in (
+                "node.fetching", "node.possession", "node.working", "net.pieces",
+                "scheduler.possession",
+            )
+        ]  # fmt: skip
         patches += [mock.patch.object(processes, "memory_files", return_value=[]), *more]
         interval = sys.getswitchinterval()
         sys.setswitchinterval(5.0)  # the loop ends a turn after so long, done or not

@@ -18,17 +18,19 @@ from fuzz.loop import MEMORY, Failures, Wire, alone, turn
 from gevent import socket
 
 from dispy.net.link import Link
-from dispy.node import nurseries
+from dispy.node import nurseries, possession
 from dispy.node.nursery import NurseryProcess
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.shipping.possession import new_proof
 
 STEPS = 40  # that one input may take
 FROM_CLIENTS = [
     Kind.OPEN, Kind.RUN, Kind.CANCEL, Kind.DROP, Kind.RECALL, Kind.CLOSE, Kind.ACKNOWLEDGE,
     Kind.RELEASE, Kind.LIMIT, Kind.PLACE, Kind.TOOK, Kind.LIST, Kind.FETCH, Kind.PIECE, Kind.PULSE,
+    Kind.PROVEN,
 ]  # fmt: skip
 FROM_NURSERIES = [Kind.LOADED, Kind.BEGUN, Kind.CLEANED, Kind.FORKED, Kind.DIED]
 CLEANED = messages.TABLES[Kind.CLEANED]
@@ -177,13 +179,19 @@ class Play:
                 wire.tell(Kind.DONE, done)
 
     def _answer(self, client: Wire) -> None:
-        """Send the pieces that the node asks a client for."""
+        """Send the pieces that the node asks a client for, and prove what it has."""
         for frame in client.frames():
             if frame.kind == Kind.FETCH:
                 key, offset, length = frame.body
                 content = messages.CONTENTS.get(key, b"z" * 5000)[offset : offset + length]
                 body = [key, offset, "why" if self.choices.seldom() else None]
                 client.tell(Kind.PIECE, body, [content])
+            elif frame.kind == Kind.PROVE:
+                digest, nonce = frame.body
+                proof = new_proof(nonce)
+                proof.update(messages.CONTENTS.get(digest, b""))
+                proven = self.choices.of([proof.digest(), b"", b"p" * 32, b"p" * 70_000])
+                client.tell(Kind.PROVEN, [digest, nonce, proven])
 
     def _end_one(self, client: Wire, nursery: PlayedNursery) -> None:
         match self.choices.below(4):
@@ -232,7 +240,8 @@ def play_node(choices: Choices) -> None:
     own.mkdir(parents=True)
     played = mock.patch.object(nurseries, "NurseryProcess", PlayedNursery)
     try:
-        with alone(played), Failures() as failures:
+        challenges = mock.patch.object(possession, "CHALLENGE_SIZE", 1000)
+        with alone(played, challenges), Failures() as failures:
             play = Play(choices, own)
             try:
                 play.play(failures)

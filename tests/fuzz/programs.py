@@ -37,7 +37,7 @@ STEPS = 40  # that one input may take
 FROM_NODES = [
     Kind.READY, Kind.RESULTS, Kind.RETURNED, Kind.HELD, Kind.SHARE, Kind.PROVISIONAL, Kind.STATUS,
     Kind.GOODBYE, Kind.CLOSED, Kind.PLACED, Kind.OFFER, Kind.OUTPUT, Kind.LISTED, Kind.FETCH,
-    Kind.PIECE, Kind.PULSE,
+    Kind.PIECE, Kind.PULSE, Kind.FULL, Kind.PROVE,
 ]  # fmt: skip
 TEXTS = (str, bytes, type(None))  # that output of a job may be
 

@@ -1,6 +1,7 @@
 """Large files stream, go on after a broken link, and are refused where there is no room."""
 
 import contextlib
+import hashlib
 import os
 import resource
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket as gevent_socket
-from system.conftest import DEADLINE, RunningNode
+from system.conftest import DEADLINE, Program, RunningNode
 from system.test_files import act, eventually, failure, fetched, here, result  # noqa: F401
 
 from dispy import JobCluster
@@ -117,6 +118,45 @@ def test_a_large_file_streams_with_little_memory_on_both_sides(
         assert peak(pid) - used < MOST_MEMORY
     assert fetched(node) == BIG
     cluster.close()
+
+
+# -- a program that is run again
+
+
+AGAIN = """
+import sys
+import dispy
+
+def digest(name):
+    import hashlib
+    with open(name, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+if __name__ == "__main__":
+    node, name = sys.argv[1:]
+    with dispy.JobCluster(digest, nodes=[node], depends=[name], local_node=False) as cluster:
+        print(cluster.submit(name)(), sum(one.tx for one in cluster.status().nodes))
+"""
+
+
+def test_a_program_that_is_run_again_does_not_send_its_file_again(
+    start_node: Start, run_program: Callable[..., Program], tmp_path: Path
+) -> None:
+    node, file, size = start_node(), tmp_path / "data.bin", 20_000_000
+
+    def run() -> int:
+        """Return how many bytes a run of the program has sent to the node."""
+        program = run_program(AGAIN, node.host, file.name)
+        assert program.end() == 0, program.output
+        digest, sent = program.output.splitlines()[-1].split()
+        assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+        return int(sent)
+
+    file.write_bytes(os.urandom(size))
+    assert run() > size
+    assert run() < 100_000
+    file.write_bytes(os.urandom(size))
+    assert size < run() < size + 100_000
 
 
 # -- no room

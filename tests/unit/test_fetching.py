@@ -1,24 +1,28 @@
 """A node pulls contents from an owner over real links, with little memory, whatever breaks."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 from gevent import socket
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 
 from dispy.net import pieces
 from dispy.net.link import Link
 from dispy.net.pieces import ASKED_LIMIT, PieceSender
-from dispy.node import fetching
+from dispy.node import possession
 from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
+from dispy.node.possession import POSED_LIMIT
 from dispy.node.store import Store
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.messages import Kind
+from dispy.scheduler.possession import TIMES, Prover
 from dispy.shipping.contents import PIECE_SIZE, Content, digest_of
+from dispy.shipping.possession import CHALLENGE_SIZE, NONCE_SIZE, new_proof
 
 DEADLINE = 20
 
@@ -32,12 +36,14 @@ class Sides:
         self.name, self.link = "the client", None
         self.fetching = Fetching(self, self.store)
         self.asked: list[tuple[bytes, int]] = []
+        self.challenged: list[tuple[bytes, bytes]] = []
+        self.prove: Callable[[bytes, bytes], None] | None = None  # in place of what owners do
         self.most_ahead = 0
         self.cut_after = 1 << 60  # FETCHes
         self.refused: list[str] = []
 
     def tell(self, kind: int, body: list[Any]) -> None:
-        assert kind == Kind.FETCH
+        assert kind in (Kind.FETCH, Kind.PROVE)
         self.most_ahead = max(self.most_ahead, self.fetching._ahead)
         self.link.send(kind, body)
 
@@ -45,7 +51,13 @@ class Sides:
         node, owner = map(Link, socket.socketpair())
         sender = PieceSender(owner, self.contents.get, "a node")
 
+        prover = Prover(owner, self.contents.get)
+
         def answer(frame: Frame) -> None:
+            if frame.kind == Kind.PROVE:
+                self.challenged.append((frame.body[0], frame.body[1]))
+                (self.prove or prover.prove)(*frame.body)
+                return
             self.asked.append((frame.body[0], frame.body[1]))
             if len(self.asked) == self.cut_after:
                 owner.close()
@@ -58,9 +70,15 @@ class Sides:
         self.fetching.link_changed()
 
     def _read(self, link: Link) -> None:
-        self.refused.append(link.read(self.fetching.piece).reason)
+        self.refused.append(link.read(self._take).reason)
         if self.link is link:
             self.link = None
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == Kind.PROVEN:
+            self.fetching.proven(*frame.body)
+        else:
+            self.fetching.piece(frame)
 
     def add(self, content: Content) -> tuple[bytes, int]:
         self.contents[content.digest] = content
@@ -216,6 +234,7 @@ def test_who_sends_what_is_there_has_it_too_and_it_is_not_written_again(
     sides: Sides, others: Sides
 ) -> None:
     content = Content.of_memory(b"both" * PIECE_SIZE)
+    others.prove = lambda digest, nonce: others.fetching.proven(digest, nonce, b"")
     assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
     path = sides.store.path(content.digest)
     assert path is not None
@@ -240,14 +259,207 @@ def test_what_has_gone_and_come_again_from_another_is_not_ours_any_more(
     store.quota = 1 << 30
     assert others.fetch(others.add(content)).get(timeout=DEADLINE) is None
     assert [each.fetching.has(content.digest) for each in (sides, others)] == [False, True]
-    monkeypatch.setattr(fetching, "FORGOTTEN", 0)
+    monkeypatch.setattr(possession, "FORGOTTEN", 0)
     for n in range(5):
         assert sides.fetch(sides.add(Content.of_memory(bytes([n])))).get(timeout=DEADLINE) is None
         store.quota = 0
         store.hold(content.digest, "a test")
         store.release(content.digest, "a test")
         store.quota = 1 << 30
-    assert len(sides.fetching._delivered) <= 2
+    assert len(sides.fetching._possession._known) <= 2
+
+
+# -- what is there, and need not be sent once more
+
+
+@pytest.fixture
+def there(sides: Sides) -> Content:
+    """Return a content that the node has from one owner."""
+    content = Content.of_memory(os.urandom(3 * PIECE_SIZE + 5), "large")
+    assert sides.fetch(sides.add(content)).get(timeout=DEADLINE) is None
+    assert not sides.challenged
+    return content
+
+
+def right(content: Content, nonce: bytes) -> bytes:
+    proof = new_proof(nonce)
+    proof.update(content.read(0, content.size))
+    return proof.digest()
+
+
+def test_who_shows_that_it_has_a_content_need_not_send_it(
+    others: Sides, there: Content, tmp_path: Path
+) -> None:
+    (tmp_path / "same").write_bytes(there.read(0, there.size))
+    wanted = others.add(Content.of_file(str(tmp_path / "same")))
+    results = [others.fetch(wanted) for _ in range(2)]
+    assert [result.get(timeout=DEADLINE) for result in results] == [None, None]
+    assert others.fetching.has(there.digest)
+    assert others.fetch(wanted).get(timeout=DEADLINE) is None
+    assert (len(others.challenged), others.asked) == (1, [])
+    assert others.fetching.fetched_bytes == others.fetching._ahead == 0
+
+
+def test_what_is_small_or_not_there_is_just_sent(sides: Sides, others: Sides) -> None:
+    small = Content.of_memory(bytes(CHALLENGE_SIZE - 1))
+    for each in (sides, others):
+        assert each.fetch(each.add(small)).get(timeout=DEADLINE) is None
+    assert len(others.asked) == 1
+    just_enough = Content.of_memory(bytes(CHALLENGE_SIZE))
+    for each in (sides, others):
+        assert each.fetch(each.add(just_enough)).get(timeout=DEADLINE) is None
+    assert (len(sides.asked), len(others.asked)) == (2, 1)
+    assert not sides.challenged
+
+
+FORGED: dict[str, Callable[[Content, bytes], bytes]] = {
+    "nothing": lambda content, nonce: b"",
+    "another": lambda content, nonce: bytes(32),
+    "the digest": lambda content, nonce: content.digest,
+    "cut off": lambda content, nonce: right(content, nonce)[:-1],
+    "too much": lambda content, nonce: right(content, nonce) + b"x",
+    "an old key's": lambda content, nonce: right(content, bytes(NONCE_SIZE)),
+    "a digest's, keyed": lambda content, nonce: new_proof(nonce + content.digest).digest(),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_wrong_answer_opens_nothing_and_is_not_asked_for_again(
+    others: Sides, there: Content, forged: str
+) -> None:
+    others.prove = lambda digest, nonce: others.fetching.proven(
+        digest, nonce, FORGED[forged](there, nonce)
+    )
+    wanted = there.digest, there.size
+    for _ in range(2):
+        assert others.fetch(wanted).get(timeout=DEADLINE) == "it is not wanted any more"
+        assert not others.fetching.has(there.digest)
+    assert len(others.challenged) == 1
+    assert others.fetch(others.add(there)).get(timeout=DEADLINE) is None
+    assert others.fetching.has(there.digest), "who has it can send it, as ever"
+
+
+def test_answers_that_nobody_waits_for_are_passed_over(others: Sides, there: Content) -> None:
+    """One for another key, one that comes before the question, a second one, and a late one."""
+
+    def prove(digest: bytes, nonce: bytes) -> None:
+        others.fetching.proven(digest, bytes(NONCE_SIZE), right(there, bytes(NONCE_SIZE)))
+        others.fetching.proven(digest, b"", b"")
+        others.fetching.proven(digest, nonce, bytes(32))
+        others.fetching.proven(digest, nonce, right(there, nonce))
+
+    others.prove = prove
+    others.fetching.proven(there.digest, b"", right(there, bytes(NONCE_SIZE)))
+    wanted = there.digest, there.size
+    assert others.fetch(wanted).get(timeout=DEADLINE) == "it is not wanted any more"
+    digest, nonce = others.challenged[0]
+    others.fetching.proven(digest, nonce, right(there, nonce))
+    assert not others.fetching.has(there.digest)
+
+
+def test_another_size_than_that_of_the_content_is_not_worth_a_question(
+    others: Sides, there: Content
+) -> None:
+    others.add(there)
+    why = others.fetch((there.digest, there.size - 1)).get(timeout=DEADLINE)
+    assert why == "data.bin changed while it was being sent"
+    assert others.challenged == []
+
+
+def test_a_file_that_is_another_by_now_is_sent_or_named(
+    others: Sides, there: Content, tmp_path: Path
+) -> None:
+    (tmp_path / "same").write_bytes(there.read(0, there.size))
+    wanted = others.add(Content.of_file(str(tmp_path / "same")))
+    (tmp_path / "same").write_bytes(b"another")
+    why = others.fetch(wanted).get(timeout=DEADLINE)
+    assert why is not None
+    assert "same' changed while it was being sent" in why
+    assert not others.fetching.has(there.digest)
+
+
+def test_a_broken_link_has_it_asked_anew_under_another_key(others: Sides, there: Content) -> None:
+    asked = Event()
+    others.prove = lambda digest, nonce: asked.set()
+    result = others.fetch(others.add(there))
+    assert asked.wait(DEADLINE)
+    others.link.close()
+    others.link, others.prove = None, None
+    others.connect()
+    assert result.get(timeout=DEADLINE) is None
+    (_, first), (_, second) = others.challenged
+    assert first != second
+    assert others.asked == []
+    assert others.fetching.has(there.digest)
+
+
+def test_it_is_sent_after_all_where_links_break_on_each_question(
+    others: Sides, there: Content
+) -> None:
+    asked = Event()
+    others.prove = lambda digest, nonce: asked.set()
+    result = others.fetch(others.add(there))
+    for _ in range(POSED_LIMIT):
+        assert asked.wait(DEADLINE)
+        asked.clear()
+        others.link.close()
+        others.connect()
+    assert result.get(timeout=DEADLINE) is None
+    assert len(others.challenged) == POSED_LIMIT
+    assert len(others.asked) == 4
+
+
+def test_what_is_cancelled_while_it_is_asked_for_is_not_there(
+    others: Sides, there: Content
+) -> None:
+    asked, told = Event(), list[object]()
+    others.prove = lambda digest, nonce: asked.set()
+    request = others.fetching.fetch([(there.digest, there.size)], told.append)
+    assert asked.wait(DEADLINE)
+    others.fetching.cancel(request)
+    digest, nonce = others.challenged[0]
+    others.fetching.proven(digest, nonce, right(there, nonce))
+    assert others.fetch(others.add(Content.of_memory(b"next"))).get(timeout=DEADLINE) is None
+    assert not others.fetching.has(there.digest)
+    assert (told, others.fetching._ahead, others.fetching._transfers) == ([], 0, {})
+
+
+def test_an_owner_answers_for_one_content_a_few_times(sides: Sides, there: Content) -> None:
+    told: list[bytes] = []
+
+    class Sent:
+        closed = False
+
+        def send(self, kind: int, body: list[Any]) -> None:
+            assert (kind, body[:2]) == (Kind.PROVEN, [there.digest, b"n" * NONCE_SIZE])
+            told.append(body[2])
+
+        def wait_sent(self) -> None:
+            pass
+
+    prover = Prover(Sent(), sides.contents.get)
+    for _ in range(TIMES + 3):
+        prover.prove(there.digest, b"n" * NONCE_SIZE)
+    with gevent.Timeout(DEADLINE):
+        while len(told) < TIMES + 3:
+            gevent.sleep(0.001)
+    assert told == [right(there, b"n" * NONCE_SIZE)] * TIMES + [b""] * 3
+
+
+@pytest.mark.parametrize(
+    ("digest", "nonce"), [(b"", b"n" * 32), (b"d" * 32, b""), (b"d" * 32, b"n" * 65)]
+)
+def test_a_question_that_no_node_asks_is_refused(sides: Sides, digest: bytes, nonce: bytes) -> None:
+    with pytest.raises(FrameRefused, match="PROVE whose"):
+        Prover(sides.link, sides.contents.get).prove(digest, nonce)
+
+
+def test_a_node_that_asks_without_end_is_refused(sides: Sides) -> None:
+    prover = Prover(sides.link, sides.contents.get)
+    for _ in range(ASKED_LIMIT):
+        prover.prove(b"d" * 32, b"n" * 32)
+    with pytest.raises(FrameRefused, match="PROVEs at once"):
+        prover.prove(b"d" * 32, b"n" * 32)
 
 
 @pytest.mark.parametrize("body", [(0, 0), (-1, 5), (0, PIECE_SIZE + 1), (0, -5)])

@@ -185,6 +185,7 @@ MESSAGES = {
     Kind.OFFER: st.tuples(clusters, job, key, table),
     Kind.PIECE: st.tuples(key, number, why),
     Kind.FETCH: st.tuples(key, number, number),
+    Kind.PROVE: st.tuples(key, st.sampled_from([b"n" * 32, b""])),
     Kind.PLACED: st.tuples(clusters, number, why),
     Kind.STATUS: st.tuples(table),
     Kind.LISTED: st.tuples(number, jobs),
@@ -239,6 +240,25 @@ def test_a_content_is_for_nodes_that_were_told_to_fetch_it(world: World) -> None
     assert asked(world, FOREIGN, SECRET) == "it is not wanted any more"
     world.scheduler.allocate(OTHER, FOREIGN, 1)
     assert asked(world, FOREIGN, SECRET) is None
+
+
+def test_a_program_shows_what_it_has_to_nodes_that_may_fetch_it(world: World) -> None:
+    import gevent
+
+    def shows(name: str, digest: bytes) -> bool:
+        link: Any = world.nodes[name].link
+        link.sent.clear()
+        world.say(name, Kind.PROVE, [digest, b"n" * 32])
+        with gevent.Timeout(20):
+            while not link.sent:
+                gevent.sleep(0.001)
+        ((kind, body),) = link.sent
+        assert (kind, body[:2]) == (Kind.PROVEN, [digest, b"n" * 32])
+        return bool(body[2])
+
+    assert shows(FOREIGN, BOTH)
+    assert shows(HONEST, SECRET)
+    assert not shows(FOREIGN, SECRET)
 
 
 @pytest.mark.parametrize(
