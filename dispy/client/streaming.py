@@ -5,7 +5,6 @@ What a node passed over, and what is beyond a terminal's measure, is counted; a 
 and `stderr` have all of it.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from time import monotonic
@@ -14,11 +13,11 @@ from typing import Any
 from dispy.client.callbacks import Callbacks
 from dispy.client.job import DispyJob
 from dispy.client.waiting import make_event
+from dispy.model.texts import legible
 
 BYTES_A_SECOND = 256 * 1024  # that are written, of all jobs together
 QUEUED_BYTES = 4 * 1024 * 1024  # that wait for a terminal which blocks; more is passed over
 LINE_BYTES = 64 * 1024  # of a line that does not end; then it is written as it is
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48's control sequences
 FLUSH_SECONDS = 2.0  # that the program's end waits for a terminal
 
 
@@ -115,9 +114,7 @@ def _left_out(lead: str, count: int, rest: bytes) -> str:
 
 def _plain(line: bytes) -> str:
     """Return a line as text that cannot steer the terminal; colours are left out."""
-    text = line.decode(errors="replace").removesuffix("\r").rpartition("\r")[2]
-    text = _ESCAPES.sub("", text)
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return legible(line.decode(errors="replace").removesuffix("\r").rpartition("\r")[2], "\t")
 
 
 def _write(descriptor: int, text: str) -> None:

@@ -25,6 +25,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
+from dispy.model.texts import one_line
 from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
@@ -350,7 +351,7 @@ class Link:
                 if frame.buffers:
                     attach_sources(frame, self._descriptors)
                 if frame.kind == Kind.REFUSE:
-                    self._end(LinkEnd(frame.body[0], refused=True))
+                    self._end(LinkEnd(one_line(frame.body[0]), refused=True))
                     return
                 if frame.kind != Kind.PULSE:  # that it came is all it says
                     self._handle(frame)

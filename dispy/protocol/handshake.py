@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy import __version__
+from dispy.model.texts import one_line
 from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused, TakeMemory, zeroed
 from dispy.protocol.messages import Kind, check
 
@@ -83,7 +84,7 @@ def accept_hello(frame: Frame, role: str) -> Hello:
     """
     body = check(frame).body
     if frame.kind == Kind.REFUSE:
-        raise FrameRefused(body[0][:1000])
+        raise FrameRefused(one_line(body[0]))
     if frame.kind != Kind.HELLO:
         raise FrameRefused(f"{Kind(frame.kind).name} came before HELLO")
     said = body[0]

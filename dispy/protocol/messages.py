@@ -13,6 +13,7 @@ from enum import IntEnum
 from itertools import product
 from typing import Any
 
+from dispy.model.texts import legible
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.tables import are_times, check_end, is_shallow
 
@@ -153,6 +154,7 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
     Kind.DONE: (0, 4, 3),
 }
 _EXTRAS: dict[int, int] = {Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4}
+_SAID = frozenset({int(Kind.REFUSE), int(Kind.GOODBYE), int(Kind.DIED)})  # whose texts are reasons
 _ENDS = frozenset({int(Kind.RESULTS), int(Kind.DONE)})  # whose extras tell how jobs ended
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1}
 _LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
@@ -170,6 +172,7 @@ class _Rule:
     extras: int  # where the list of extras is; 0: none
     buffers: int  # without payloads: how many buffers it has
     tables: tuple[int, ...]  # where tables are
+    reasons: tuple[int, ...]  # where texts are that people read, or none
     times: tuple[int, ...]  # where columns of seconds are
     ends: bool  # its extras tell how jobs ended
 
@@ -185,6 +188,11 @@ def _rule(kind: int, shape: tuple[Any, ...]) -> _Rule:
         extras=_EXTRAS.get(kind, 0),
         buffers=_BUFFERS.get(kind, 0),
         tables=tuple(at for at, part in enumerate(shape) if part == _TABLE),
+        reasons=tuple(
+            at
+            for at, part in enumerate(shape)
+            if part == _OPTIONAL_TEXT or (part == _TEXT and kind in _SAID)
+        ),
         times=tuple(at for at, part in enumerate(shape) if part == _TIMES),
         ends=kind in _ENDS,
     )
@@ -194,7 +202,10 @@ _RULES = {int(kind): _rule(int(kind), shape) for kind, shape in SHAPES.items()}
 
 
 def check(frame: Frame) -> Frame:
-    """Return the frame; raises FrameRefused unless its body has the shape of its kind."""
+    """Return the frame; raises FrameRefused unless its body has the shape of its kind.
+
+    Reasons in it are made legible.
+    """
     body = frame.body
     rule = _RULES.get(frame.kind)
     if rule is None:
@@ -204,6 +215,9 @@ def check(frame: Frame) -> Frame:
     for at, types in rule.lists:
         if not types.issuperset(map(type, body[at])):
             raise FrameRefused(f"part {at + 1} of {Kind(frame.kind).name} is not what it should be")
+    for at in rule.reasons:
+        if body[at] is not None:
+            body[at] = legible(body[at])
     for at in rule.tables:
         if not is_shallow(body[at]):
             raise FrameRefused(f"a table of {Kind(frame.kind).name} is nested too deep")

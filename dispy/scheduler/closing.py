@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dispy.model.statuses import Status
+from dispy.model.texts import legible, one_line
 from dispy.protocol.messages import Kind
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import JobsOwner
@@ -178,10 +179,12 @@ def _log_output(what: str, error: str | None, told: dict[str, Any]) -> None:
     level = logging.DEBUG if error is None else logging.WARNING
     for stream in ("stdout", "stderr"):
         if isinstance(told.get(stream), str):
-            logger.log(level, "%s wrote to %s:\n%s", what, stream, told[stream].rstrip("\n"))
+            logger.log(
+                level, "%s wrote to %s:\n%s", what, stream, legible(told[stream]).rstrip("\n")
+            )
     threads = told.get("threads")
     if isinstance(threads, list):
-        names = ", ".join(str(name) for name in threads)
+        names = one_line(", ".join(str(name) for name in threads))
         logger.warning(
             "%s has left threads running (%s): jobs run in forked processes, which have none of "
             "them, and may hang on locks that they held",

@@ -50,6 +50,7 @@ from dispy.scheduling.records import Cluster, Node
 logger = logging.getLogger("dispy.scheduler")
 
 REASON_LIMIT = 64 * 1024  # letters of what a node says of why; jobs keep it
+PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
 
@@ -237,7 +238,8 @@ class Scheduler:
             return None, LinkEnd(there)
         if node is None:
             said = hello.details.get("cpus")
-            cpus = said if type(said) is int else 1  # a peer's nonsense means one
+            # A peer's nonsense means one.
+            cpus = said if type(said) is int and said <= PROCESSORS_LIMIT else 1
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
@@ -281,7 +283,7 @@ class Scheduler:
             self._results.take(node, frame)
             return
         if frame.kind == Kind.SHARE:
-            node.share, node.owners = body
+            node.share, node.owners = min(body[0], PROCESSORS_LIMIT), body[1]
             self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
         elif frame.kind == Kind.READY:
             if self._given.has_cluster(node, body[0]):
