@@ -217,7 +217,7 @@ class Fetching:
         if transfer.challenge is None or transfer.failed is not None:
             return False
         self._possession.note(transfer.digest, False)
-        met = transfer.challenge.is_met() and transfer.failed is None
+        met = transfer.challenge.is_met()
         transfer.challenge = None
         if met:
             self._possession.note(transfer.digest, True)

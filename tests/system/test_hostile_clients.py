@@ -16,6 +16,7 @@ from system.hostile import SECRET, Attack, FalseNode, Peer, secret_file
 
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import digest_of
+from dispy.shipping.possession import CHALLENGE_SIZE, new_proof
 
 PLACE = f"127.4.{os.getpid() % 250}"
 
@@ -135,3 +136,37 @@ def test_who_knows_the_digest_of_another_s_file_has_to_send_it_itself(attack: At
         assert frame.kind != Kind.FETCH, "it has sent that already"
     assert frame is not None
     assert "msgpack" in frame.body[1]
+
+
+def test_who_cannot_prove_to_have_another_s_large_file_has_to_send_it(attack: Attack) -> None:
+    content = os.urandom(CHALLENGE_SIZE)
+    digest = digest_of(content)
+    opening = [3, "n", {"program": True, "files": [["large.data", digest, len(content), 0o644, 1]]}]
+
+    def prove(peer: Peer, forged: bytes | None = None) -> bytes:
+        """Open a computation with that file, and answer its challenge; return the key."""
+        peer.tell(Kind.OPEN, opening, [b"#!/bin/true"])
+        asked, nonce = peer.until(Kind.PROVE).body
+        assert asked == digest
+        proof = new_proof(nonce)
+        proof.update(content)
+        peer.tell(Kind.PROVEN, [digest, nonce, proof.digest() if forged is None else forged])
+        return bytes(nonce)
+
+    victim, friend = attack.welcome("victim 2"), attack.welcome("friend 2")
+    victim.tell(Kind.OPEN, opening, [b"#!/bin/true"])
+    key, offset, _ = victim.until(Kind.FETCH).body
+    victim.tell(Kind.PIECE, [key, offset, None], [content])
+    assert "msgpack" in victim.until(Kind.READY).body[1]
+    old = prove(friend)
+    assert "msgpack" in friend.until(Kind.READY).body[1]
+    replayed = new_proof(old)
+    replayed.update(content)
+    for forged in (digest, replayed.digest(), b"", os.urandom(70_000)):
+        thief = attack.welcome()
+        prove(thief, forged)
+        key, offset, length = thief.until(Kind.FETCH).body
+        assert (key, offset, length) == (digest, 0, len(content))
+        thief.tell(Kind.PIECE, [key, offset, None], [bytes(length)])
+        assert "changed while it was being sent" in thief.until(Kind.READY).body[1]
+        thief.close()

@@ -274,7 +274,9 @@ def test_every_message_at_the_wrong_time_is_refused_or_passed_over(
 def test_bodies_of_the_wrong_shape_are_refused_by_the_name_of_the_message(
     attack: Attack, body: Any
 ) -> None:
-    for kind in (Kind.OPEN, Kind.RUN, Kind.CANCEL, Kind.PLACE, Kind.FETCH, Kind.ACKNOWLEDGE):
+    for kind in (
+        Kind.OPEN, Kind.RUN, Kind.CANCEL, Kind.PLACE, Kind.FETCH, Kind.ACKNOWLEDGE, Kind.PROVEN,
+    ):  # fmt: skip
         peer = attack.welcome()
         peer.tell(kind, body)
         assert f"{kind.name} has not the parts" in peer.last_words()

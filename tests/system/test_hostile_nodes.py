@@ -95,6 +95,8 @@ def lies(node: Peer, mine: int, own: list[int]) -> None:
         assert node.until(Kind.TOOK).body[1] == "the job is over for its client"
     node.tell(Kind.FETCH, [digest_of(FILE), 0, len(FILE)])
     assert node.until(Kind.PIECE).body[2] == "it is not wanted any more"
+    node.tell(Kind.PROVE, [digest_of(FILE), bytes(32)])
+    assert node.until(Kind.PROVEN).body == [digest_of(FILE), bytes(32), b""]
 
 
 @pytest.mark.parametrize("imitates", [False, True])

@@ -1,5 +1,6 @@
 """A node pulls contents from an owner over real links, with little memory, whatever breaks."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -339,12 +340,21 @@ def test_a_wrong_answer_opens_nothing_and_is_not_asked_for_again(
     assert others.fetching.has(there.digest), "who has it can send it, as ever"
 
 
-def test_answers_that_nobody_waits_for_are_passed_over(others: Sides, there: Content) -> None:
-    """One for another key, one that comes before the question, a second one, and a late one."""
-
+def test_answers_under_other_keys_are_passed_over(others: Sides, there: Content) -> None:
     def prove(digest: bytes, nonce: bytes) -> None:
-        others.fetching.proven(digest, bytes(NONCE_SIZE), right(there, bytes(NONCE_SIZE)))
-        others.fetching.proven(digest, b"", b"")
+        for old in (bytes(NONCE_SIZE), b""):
+            others.fetching.proven(digest, old, bytes(32))
+        others.fetching.proven(digest, nonce, right(there, nonce))
+
+    others.prove = prove
+    assert others.fetch((there.digest, there.size)).get(timeout=DEADLINE) is None
+    assert others.fetching.has(there.digest)
+
+
+def test_answers_before_or_after_the_one_that_counts_are_passed_over(
+    others: Sides, there: Content
+) -> None:
+    def prove(digest: bytes, nonce: bytes) -> None:
         others.fetching.proven(digest, nonce, bytes(32))
         others.fetching.proven(digest, nonce, right(there, nonce))
 
@@ -409,6 +419,15 @@ def test_it_is_sent_after_all_where_links_break_on_each_question(
     assert len(others.asked) == 4
 
 
+def open_files() -> list[str]:
+    """Return what the descriptors of this process lead to."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return found
+
+
 def test_what_is_cancelled_while_it_is_asked_for_is_not_there(
     others: Sides, there: Content
 ) -> None:
@@ -417,6 +436,9 @@ def test_what_is_cancelled_while_it_is_asked_for_is_not_there(
     request = others.fetching.fetch([(there.digest, there.size)], told.append)
     assert asked.wait(DEADLINE)
     others.fetching.cancel(request)
+    with gevent.Timeout(DEADLINE):
+        while any(there.digest.hex() in name for name in open_files()):
+            gevent.sleep(0.001)
     digest, nonce = others.challenged[0]
     others.fetching.proven(digest, nonce, right(there, nonce))
     assert others.fetch(others.add(Content.of_memory(b"next"))).get(timeout=DEADLINE) is None

@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import gevent
 import msgpack
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from dispy.model.errors import DispyError
 from dispy.net.pieces import PieceSender
 from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
+from dispy.node.possession import POSED_LIMIT
 from dispy.node.store import Store
 from dispy.protocol.frames import (
     BULK_LIMIT,
@@ -39,8 +41,9 @@ from dispy.protocol.frames import (
 )
 from dispy.protocol.handshake import HELLO_LIMIT, Hello, accept_hello, hello_decoder
 from dispy.protocol.messages import SHAPES, Kind, check, join_payloads
-from dispy.shipping.contents import PIECE_SIZE
+from dispy.shipping.contents import PIECE_SIZE, digest_of
 from dispy.shipping.files import check as check_manifest
+from dispy.shipping.possession import CHALLENGE_SIZE
 from dispy.system.memory import blank
 from dispy.worker.channel import Channel, EndOfChannel
 
@@ -287,6 +290,45 @@ def test_any_pieces_from_a_peer_are_refused_or_passed_over(seed: int, tmp_path: 
         with suppress(FrameRefused):
             fetching.piece(Frame(int(Kind.PIECE), [key, offset, why], [piece]))
         assert 0 <= fetching._ahead <= AHEAD_BYTES
+    fetching.close()
+    assert fetching._ahead == 0
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 30))
+def test_any_proofs_from_a_peer_open_nothing_and_end_nothing(seed: int, tmp_path: Path) -> None:
+    """The node has what the peer wants; the peer has not, and says anything of it."""
+    rng, asked = random.Random(seed), list[list[Any]]()
+
+    class Owner:
+        link, name = object(), "a peer"
+
+        def tell(self, kind: int, body: list[Any]) -> None:
+            if kind == Kind.PROVE:
+                asked.append(body)
+
+    store = Store(tmp_path / "store", 1 << 22)
+    contents = [bytes([n]) * CHALLENGE_SIZE for n in range(4)]
+    for content in contents:
+        arriving = store.begin(digest_of(content), len(content), "a test")
+        arriving.write(content)
+        store.keep(arriving)
+        arriving.close_and_clear()
+    digests = [digest_of(content) for content in contents]
+    fetching = Fetching(Owner(), store)
+    fetching.fetch([(digest, CHALLENGE_SIZE) for digest in digests], lambda why: None)
+    gevent.sleep(0)
+    assert len(asked) == len(digests)
+    for _ in range(30):
+        digest, nonce = rng.choice(asked)
+        digest, nonce = rng.choice([digest, *digests, b""]), rng.choice([nonce, nonce, b"", b"n"])
+        proof = rng.choice([b"", digest, nonce, bytes(32), bytes(100_000), rng.randbytes(32)])
+        fetching.proven(digest, nonce, proof)
+        if rng.random() < 0.2:
+            fetching.link_changed()
+        gevent.sleep(rng.choice([0, 0, 0.001]))
+        assert not any(map(fetching.has, digests))
+        assert 0 <= fetching._ahead <= AHEAD_BYTES
+    assert len(asked) <= POSED_LIMIT * len(digests)
     fetching.close()
     assert fetching._ahead == 0
 
