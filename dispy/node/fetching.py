@@ -17,6 +17,7 @@ import gevent
 from gevent.event import Event
 
 from dispy.model.errors import DispyError
+from dispy.net.pieces import ASKED_LIMIT
 from dispy.net.threads import in_thread
 from dispy.node.possession import Challenge, Possession, Source
 from dispy.node.quotas import Account
@@ -28,6 +29,7 @@ from dispy.shipping.contents import DIGEST_SIZE, PIECE_SIZE
 logger = logging.getLogger("dispy.node")
 
 AHEAD_BYTES = 8 * PIECE_SIZE  # asked for and not yet written, of one owner
+AHEAD_ANSWERS = ASKED_LIMIT // 2  # that one owner owes us
 TRANSFERS = 8  # of one owner that go on at once; the others wait
 
 Done = Callable[[str | None], None]
@@ -50,6 +52,8 @@ class _Transfer:
         self.digest, self.size, self.what = digest, size, what
         self.requests: list[Request] = []
         self.asked = self.arrived = self.written = 0
+        self.answers: deque[int] = deque()  # bytes of each FETCH that was not answered so far
+        self.ahead = 0  # bytes asked for and not yet written
         self.pieces: deque[Memory] = deque()  # arrived, not yet written
         self.more = Event()
         self.failed: str | None = None  # why it goes no further
@@ -65,7 +69,10 @@ class Fetching:
         self._transfers: dict[bytes, _Transfer] = {}  # in the order in which they were wanted
         self._active: dict[bytes, _Transfer] = {}
         self._possession = Possession(store)
-        self._ahead = 0  # bytes asked for and not yet written
+        self._ahead = 0  # bytes asked for and not yet written, of all
+        self._unanswered = 0  # FETCHes on this link
+        # Answers to come for contents that nobody wants any more, or that are wanted once again.
+        self._stale: dict[bytes, deque[int]] = {}
         self.fetched_bytes = 0
 
     def fetch(
@@ -136,8 +143,13 @@ class Fetching:
 
     def link_changed(self) -> None:
         """Go on over a new link: what was on its way is asked for again."""
+        for answers in self._stale.values():
+            self._ahead -= sum(answers)
+        self._stale.clear()
+        self._unanswered = 0
         for transfer in self._active.values():
-            self._ahead -= transfer.asked - transfer.arrived
+            self._count(transfer, -sum(transfer.answers))
+            transfer.answers.clear()
             transfer.asked = transfer.arrived
             if transfer.challenge is not None:
                 transfer.challenge.link_changed()
@@ -160,35 +172,60 @@ class Fetching:
         if self._owner.link is None:
             return
         asking = True
-        while asking and self._ahead < AHEAD_BYTES:
+        while asking and self._has_room:
             asking = False
             for transfer in self._active.values():
                 length = min(PIECE_SIZE, transfer.size - transfer.asked)
                 goes_on = transfer.failed is None and transfer.challenge is None
-                if length > 0 and goes_on and self._ahead < AHEAD_BYTES:
+                if length > 0 and goes_on and self._has_room:
                     self._owner.tell(Kind.FETCH, [transfer.digest, transfer.asked, length])
                     transfer.asked += length
-                    self._ahead += length
+                    transfer.answers.append(length)
+                    self._unanswered += 1
+                    self._count(transfer, length)
                     asking = True
+
+    @property
+    def _has_room(self) -> bool:
+        return self._ahead < AHEAD_BYTES and self._unanswered < AHEAD_ANSWERS
+
+    def _count(self, transfer: _Transfer, size: int) -> None:
+        transfer.ahead += size
+        self._ahead += size
 
     def piece(self, frame: Frame) -> None:
         """Take a PIECE; raises FrameRefused for one that was not asked for like this."""
         key, offset, why = frame.body
         piece = frame.buffers[0]
+        if key in self._stale:
+            self._pass_over(key)
+            return
         transfer = self._active.get(key)
-        if transfer is None or transfer.failed is not None or transfer.challenge is not None:
-            return  # it was asked for earlier; nobody wants it any more
-        if why is not None:
-            transfer.failed = why[:1000]
+        if transfer is None:
+            return
+        if not transfer.answers:
+            raise FrameRefused(f"a PIECE at {offset} that was not asked for")
+        length = transfer.answers.popleft()
+        self._unanswered -= 1
+        if transfer.failed is not None or why is not None:
+            self._count(transfer, -length)
+            transfer.failed = transfer.failed or why
             transfer.more.set()
             return
-        length = min(PIECE_SIZE, transfer.size - transfer.arrived)
-        asked = offset == transfer.arrived and offset + length <= transfer.asked
-        if isinstance(piece, Shared) or not asked or len(piece) != length:
+        if isinstance(piece, Shared) or offset != transfer.arrived or len(piece) != length:
             raise FrameRefused(f"a PIECE at {offset} that was not asked for")
         transfer.arrived += length
         transfer.pieces.append(piece)
         transfer.more.set()
+
+    def _pass_over(self, key: bytes) -> None:
+        """Take note of an answer that came too late."""
+        answers = self._stale[key]
+        self._ahead -= answers.popleft()
+        self._unanswered -= 1
+        if not answers:
+            del self._stale[key]
+        self._ask()
 
     def proven(self, digest: bytes, nonce: bytes, proof: bytes) -> None:
         """Take a PROVEN; nobody may want it any more."""
@@ -253,7 +290,7 @@ class Fetching:
             transfer.written += len(piece)
             self.fetched_bytes += len(piece)
             if self._active.get(transfer.digest) is transfer:
-                self._ahead -= len(piece)
+                self._count(transfer, -len(piece))
                 self._ask()
 
     def _tell(self, transfer: _Transfer, why: str | None) -> None:
@@ -272,7 +309,9 @@ class Fetching:
             del self._transfers[transfer.digest]
         if self._active.get(transfer.digest) is transfer:
             del self._active[transfer.digest]
-            self._ahead -= transfer.asked - transfer.written
+            self._ahead -= transfer.ahead - sum(transfer.answers)
+            if transfer.answers:
+                self._stale.setdefault(transfer.digest, deque()).extend(transfer.answers)
         transfer.failed = transfer.failed or "it is not wanted any more"
         transfer.more.set()
         if transfer.challenge is not None:

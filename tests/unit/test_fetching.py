@@ -503,11 +503,37 @@ def test_a_piece_that_was_not_asked_for_is_refused(sides: Sides) -> None:
     for offset, piece in ((0, b"x"), (5, b"x" * 5), (0, b"x" * 11)):
         with pytest.raises(FrameRefused, match="not asked for"):
             sides.fetching.piece(Frame(Kind.PIECE, [b"d" * 32, offset, None], [piece]))
-    sides.fetching._transfers[b"d" * 32].asked = 0
-    with pytest.raises(FrameRefused, match="not asked for"):
+    with pytest.raises(FrameRefused, match="not asked for"):  # it has had its answer
         sides.fetching.piece(Frame(Kind.PIECE, [b"d" * 32, 0, None], [b"x" * 10]))
-    sides.fetching._transfers[b"d" * 32].asked = 10
     sides.fetching.piece(Frame(Kind.PIECE, [b"other", 0, None], [b"x"]))
+
+
+def test_what_comes_late_for_a_cancelled_request_is_not_taken_for_the_next_ones(
+    sides: Sides,
+) -> None:
+    wanted = sides.add(Content.of_memory(os.urandom(PIECE_SIZE * 12 + 5)))
+    for _ in range(3):
+        request = sides.fetching.fetch([wanted], lambda why: None)
+        before = len(sides.asked)
+        with gevent.Timeout(DEADLINE):
+            while len(sides.asked) < before + 2:
+                gevent.sleep(0)
+        sides.fetching.cancel(request)
+    assert sides.fetch(wanted).get(timeout=DEADLINE) is None
+    assert not sides.refused
+    assert sides.fetching._ahead == 0
+    assert not sides.fetching._stale
+
+
+def test_many_that_are_cancelled_at_once_ask_for_no_more_than_their_owner_takes(
+    sides: Sides,
+) -> None:
+    for number in range(2 * ASKED_LIMIT):
+        wanted = sides.add(Content.of_memory(b"%d" % number * 1000))
+        sides.fetching.cancel(sides.fetching.fetch([wanted], lambda why: None))
+    wanted = sides.add(Content.of_memory(b"last" * 1000))
+    assert sides.fetch(wanted).get(timeout=DEADLINE) is None
+    assert not sides.refused
 
 
 def test_a_long_transfer_tells_how_far_it_is(
