@@ -281,7 +281,8 @@ def _own_directory(
     It lies where `user`, as whom jobs are to run, cannot exchange it.
     """
     # Not a directory "dispy": beside a user's program it would be what `import dispy` finds.
-    parent = Path(prefix or tempfile.gettempdir())
+    # Whole, because jobs have working directories of their own.
+    parent = Path(prefix or tempfile.gettempdir()).absolute()
     root = parent / f"dispy-node-{host.replace(':', '_')}-{port}"
     try:
         parent.mkdir(parents=True, exist_ok=True)

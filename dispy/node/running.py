@@ -145,10 +145,12 @@ class Running:
             owner.tell(Kind.RETURNED, [key[1], list(jobs), why])
 
     def refuse(self, key: Key, jobs: list[int]) -> None:
-        """End jobs that wait for a computation which is broken."""
-        self._core.jobs_recalled(key, jobs)
-        reason = self._computations[key].broken or ""
-        self.report(Report(key, tuple(jobs), cancelled=False, reason=reason), Status.Terminated)
+        """End jobs that wait for a computation which is broken; those that a worker has, go on."""
+        waiting = self._core.jobs_recalled(key, jobs)
+        if waiting:
+            reason = self._computations[key].broken or ""
+            report = Report(key, tuple(waiting), cancelled=False, reason=reason)
+            self.report(report, Status.Terminated)
 
     def unblock(self, key: Key, job: int) -> None:
         """Let a job start that has all it needs now."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from system.conftest import RunningNode
 
 from dispy import DispyJob, JobCluster
 from dispy.system.interpreter import own_command
@@ -365,3 +366,16 @@ def _is_still(count: Callable[[], list[int]]) -> bool:
     before = count()
     time.sleep(0.2)
     return count() == before
+
+
+def test_a_directory_may_be_named_from_where_the_node_is_started(
+    nothing_left: None, tmp_path: Path
+) -> None:
+    needed = tmp_path / "needed"
+    needed.write_text("it is here")
+    place = Path(os.path.relpath(tmp_path))
+    node = RunningNode(place, f"127.5.{os.getpid() % 250}.1", 51348, "--cpus=1")
+    with JobCluster(act, nodes=[node.host], depends=[str(needed)]) as cluster:
+        job = cluster.submit("result = open('needed').read()")
+        assert job.get(DEADLINE) == "it is here"
+    assert node.end() == 0
