@@ -21,9 +21,16 @@ needs_root = pytest.mark.skipif(
 )
 
 
-@functools.cache
 def python_for_all() -> tuple[str, dict[str, str]]:
     """Return a Python of our version that other users may run, and variables that it needs."""
+    python = _python_for_all()
+    if python is None:
+        pytest.skip("no Python of our version that other users may run")
+    return python, {"PYTHONPATH": os.pathsep.join([ROOT, SITE_PACKAGES])}
+
+
+@functools.cache
+def _python_for_all() -> str | None:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     environment = {"PYTHONPATH": os.pathsep.join([ROOT, SITE_PACKAGES])}
     code = "import sys, dispy.node.service; sys.exit(not sys.version.startswith(sys.argv[1] + '.'))"
@@ -36,8 +43,8 @@ def python_for_all() -> tuple[str, dict[str, str]]:
             env={**os.environ, **environment}, cwd="/", capture_output=True,
         )  # fmt: skip
         if tried.returncode == 0:
-            return python, environment
-    pytest.skip(f"no Python {version} that other users may run")
+            return python
+    return None
 
 
 @contextlib.contextmanager
