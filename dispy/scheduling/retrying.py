@@ -18,8 +18,11 @@ def may_run_again(cluster: Cluster, job: JobNumber, lost_node: bool) -> bool:
     """Say whether a job whose run was cut short may be run once more.
 
     lost_node: with its node, not by the end of its own process. A reentrant cluster's job follows
-    its nodes without end; what is said by `retries` counts both.
+    its nodes without end; what is said by `retries` counts both. Nobody wants another run of what
+    is being cancelled.
     """
+    if job in cluster.cancelling:
+        return False
     most = cluster.own_retries.get(job, cluster.retries)
     if most is None:
         if not cluster.reentrant or lost_node:
