@@ -32,4 +32,5 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
         cluster.widths.pop(job, None)
         cluster.own_retries.pop(job, None)
         cluster.attempts.pop(job, None)
+        cluster.deaths.pop(job, None)
         cluster.cancelling.discard(job)
