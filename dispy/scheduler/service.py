@@ -60,7 +60,7 @@ class Scheduler:
         self, owner: JobsOwner, identity: str, name: str, credentials: Credentials = NOTHING
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
-        self._owner, self._identity, self._name = owner, identity, name
+        self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
         self._core = Scheduling()
         self.nodes = Nodes()
@@ -216,7 +216,7 @@ class Scheduler:
     def _speak(self, link: Link, attempt: Attempt) -> Served:
         host, port, before = attempt.host, attempt.port, attempt.before
         told_pulse = self._heartbeat.pulse_seconds
-        ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
+        ours = Hello("client", self.identity, self.name, details={"pulse": told_pulse})
         try:
             with attempt.within("it does not say who it is"):
                 hello = link.exchange_hello(ours, "node")
@@ -265,6 +265,7 @@ class Scheduler:
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
         if node.link is not None:
             node.link.close()
+        self._owner.node_lost(node)
         self._supply.lost(node)
         self._given.lost(node.node_id)
         self.closing.lost(node)
