@@ -19,7 +19,6 @@ from dispy.scheduling.core import Scheduling
 
 logger = logging.getLogger("dispy.scheduler")
 
-ERROR_LIMIT = 64 * 1024  # letters that are kept of why a node cannot be used
 CLOSED_THERE = "close_node has closed it there; allocate_node brings it back"
 
 
@@ -47,7 +46,7 @@ class Closing:
             return  # they crossed
         _log_output(f"setup of {name} on node {node.name}", error, told)
         if error is not None:
-            error = self._owner.refusal(node, error[:ERROR_LIMIT])
+            error = self._owner.refusal(node, error)
             node.opened.discard(cluster_id)
             node.refused[cluster_id] = error
             logger.error("node %s cannot run %r: %s", node.name, name, error)

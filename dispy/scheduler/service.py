@@ -49,7 +49,6 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
-REASON_LIMIT = 64 * 1024  # letters of what a node says of why; jobs keep it
 PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
@@ -294,7 +293,6 @@ class Scheduler:
             cluster_id, jobs, why = body
             jobs = list(self._given.own_jobs(node, cluster_id, jobs))
             take = self._core.node_full if frame.kind == Kind.FULL else self._core.jobs_returned
-            why = why and why[:REASON_LIMIT]
             self._perform(take(node.node_id, cluster_id, jobs, why, monotonic()), node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
@@ -318,7 +316,7 @@ class Scheduler:
         elif frame.kind == Kind.LISTED:
             self.questions.answer(node, *body)
         elif frame.kind == Kind.GOODBYE:
-            self._said_goodbye(node, body[0][:REASON_LIMIT], body[1])
+            self._said_goodbye(node, body[0], body[1])
         else:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
 
