@@ -36,6 +36,8 @@ class History:
         self.finished_somewhere: set[int] = set()
         self.cancelled: set[int] = set()
         self.killed: set[int] = set()  # with its worker, or its nursery
+        self.sent: dict[int, list[int]] = defaultdict(list)  # values before their job's end
+        self.came: dict[int, list[int]] = defaultdict(list)
 
     def submit(self, job: int, cluster: int, reentrant: bool, pin: str | None) -> None:
         self.submitted[job] = (cluster, reentrant, pin)
@@ -46,9 +48,17 @@ class History:
         assert pin is None or pin == node, f"job {job} is pinned to {pin} and ran on {node}"
         assert reentrant or self.starts[job] == 1, f"job {job} is not reentrant and ran twice"
 
+    def value(self, job: int, value: int) -> None:
+        assert job not in self.final, f"job {job} has ended, and a value of it comes"
+        assert value not in self.came[job], f"value {value} of job {job} comes twice"
+        self.came[job].append(value)
+
     def end(self, job: int, status: Status) -> None:
         assert job not in self.final, f"job {job} is {self.final[job]!r} and {status!r}"
         self.final[job] = status
+        if status == Status.Finished and not self.submitted[job][1]:  # else it may run elsewhere
+            sent, came = self.sent[job], self.came[job]
+            assert came == sent, f"job {job} has sent {sent}, and {came} came"
         if status == Status.Finished:
             assert job in self.finished_somewhere, f"job {job} has a result and never ran"
         if status == Status.Terminated:
@@ -131,7 +141,7 @@ class SimNode:
         link.receive["node"] = lambda where, *message: self.hear(owner, where, *message)
         ledger = self.ledgers.setdefault(owner, Ledger())
         for batch in ledger.owed():
-            link.send("owner", "RESULTS", *batch)
+            link.send("owner", *batch)
         self.core.owner_connected(owner)
         held = self.core.held(owner)
         link.send("owner", "HELD", [j for jobs in held.values() for j in jobs], list(held))
@@ -149,13 +159,23 @@ class SimNode:
             self.tell(key[0], "READY", key[1], None)
 
     def owe(self, key: tuple[str, int], jobs: list[int], status: Status, seconds: float) -> None:
+        batch = self.owe_batch(key, "RESULTS", jobs, status, seconds)
+        if self.world.random.random() < 0.05:
+            self.tell(key[0], *batch)  # a repeat, as after a broken link
+
+    def owe_value(self, key: tuple[str, int], job: int) -> None:
+        """A job sends a value before its end."""
+        value = next(self.world.values)
+        self.world.owners[key[0]].history.sent[job].append(value)
+        self.owe_batch(key, "PROVISIONAL", job, value)
+
+    def owe_batch(self, key: tuple[str, int], kind: str, *body: Any) -> tuple[Any, ...]:
         ledger = self.ledgers[key[0]]
         number = ledger.next_number()
-        batch = (number, key[1], jobs, status, seconds)
+        batch = (kind, number, key[1], *body)
         ledger.owe(number, batch)
-        self.tell(key[0], "RESULTS", *batch)
-        if self.world.random.random() < 0.05:
-            self.tell(key[0], "RESULTS", *batch)  # a repeat, as after a broken link
+        self.tell(key[0], *batch)
+        return batch
 
     def hear(self, owner: str, link: Link, kind: str, *body: Any) -> None:
         if not self.alive or self.links.get(owner) is not link:
@@ -253,8 +273,11 @@ class SimNode:
     def begin(self, worker_id: int) -> None:
         """The worker begins its next job."""
         job = self.running[worker_id][0]
-        owner = self.core.workers[worker_id].key[0]
+        key = self.core.workers[worker_id].key
+        owner = key[0]
         self.world.owners[owner].history.start(job, self.name)
+        if self.world.chatter.random() < 0.1:
+            self.owe_value(key, job)
         filled = sum(self.core.workers[w].width for w in self.running)
         assert filled <= self.slots, f"jobs fill {filled} slots of {self.name}"
         cluster = self.world.owners[owner].history.submitted[job][0]
@@ -268,6 +291,8 @@ class SimNode:
         if self.world.troubled and self.world.random.random() < 0.004:
             self.worker_ends(worker_id, cancelled=False)
             return
+        for _ in range(self.world.chatter.choice((0, 0, 1, 2))):
+            self.owe_value(key, job)
         self.world.owners[key[0]].history.finished_somewhere.add(job)
         rest = self.running[worker_id][1:]
         self.running[worker_id] = rest
@@ -367,6 +392,11 @@ class SimOwner:
             if core.results_arrived(node_id, number):
                 for job in core.jobs_finished(node_id, cluster, jobs, seconds or None, now):
                     self.history.end(job, status)
+        elif kind == "PROVISIONAL":
+            number, cluster, job, value = body
+            there = core.nodes[node_id].allocations.get(cluster)
+            if core.results_arrived(node_id, number) and there is not None and job in there.jobs:
+                self.history.value(job, value)
         elif kind == "SHARE":
             core.node_shared(node_id, *body, now)
         elif kind == "CROWDED":
@@ -451,6 +481,8 @@ class World:
         self.network = Network(seed)
         self.random = self.network.random
         self.incarnations = count()
+        # Apart, so that a seed decides the rest as if nobody sent values.
+        self.chatter, self.values = random.Random(seed), count()
         self.troubled = True
         self.recalls = self.events = 0
         self.wide = seed % 2 == 0  # jobs differ in how many slots they need
