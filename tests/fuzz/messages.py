@@ -41,7 +41,8 @@ EXTRA = {
     "stderr": ["err"], "error": [b"x"], "died": [True], "held": [[1, 2]], "forking": [[0.1, 0.2]],
 }  # fmt: skip
 HELLO = {
-    "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1], "recover": [True],
+    "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1],
+    "recover": [True],
 }  # fmt: skip
 TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.HELLO: {},
