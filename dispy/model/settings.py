@@ -210,6 +210,11 @@ _TABLE = (
         help="start a node of our own where none is found",
     ),
     Setting(
+        room="client", name="recover_file", kind=str, argument=True, variable="DISPY_RECOVER_FILE",
+        help="file by which the results of a program that died are recovered; `_dispy_` and the "
+        "time, in the current directory, by default; none: no file",
+    ),
+    Setting(
         room="client", name="cpus", kind=int, default=1, unit="processors", low=1, high=4096,
         argument=True, variable="DISPY_JOB_CPUS",
         help="processors that each job needs, of one node",

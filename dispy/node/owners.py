@@ -54,7 +54,8 @@ class Owner:
         self.shares_memory = False  # it maps the segments of workers itself
         self.segments = OwnersSegments()  # where it does not
         self.address = ""  # that it first came from; empty: this very machine
-        self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
+        self.pulse_seconds = 0.0  # how often it wants to hear from us, and speaks; 0: no opinion
+        self.pulse_since = 0.0  # monotonic second at which it said so
         # What gives it up, while it is away; one for all of its links, however often they break.
         self.waited_for: Greenlet[..., None] | None = None
         # Cancels of jobs that are not here: done, or still on their way behind large arguments,

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -169,7 +170,7 @@ class Node:
             asked = float(table.get("pulse") or 0)
             seconds = max(PULSE_LEAST_SECONDS, asked)
             if asked > 0 and not 0 < owner.pulse_seconds <= seconds:
-                owner.pulse_seconds = seconds
+                owner.pulse_seconds, owner.pulse_since = seconds, monotonic()
                 self._running.watch.beat_sooner()
 
     def _give_up(self, owner: Owner) -> None:
