@@ -155,6 +155,8 @@ class SimOwner:
         core, now = self.core, self.world.now
         if kind == "RESULTS":
             self.take_results(node_id, *body)
+        elif kind == "PROVISIONAL":
+            self.take_value(node_id, *body)
         elif kind == "SHARE":
             core.node_shared(node_id, *body, now)
         elif kind == "CROWDED":
@@ -169,6 +171,14 @@ class SimOwner:
             assert kind == "HELD"
             self.settle(node_id, *body)
         self.turn_over()
+
+    def take_value(self, node_id: str, number: int, cluster: int, job: int, value: int) -> None:
+        """Take a node's PROVISIONAL."""
+        if self.core.results_arrived(node_id, number):
+            there = self.core.clusters.get(cluster)
+            allocation = None if there is None else there.allocations.get(node_id)
+            if allocation is not None and job in allocation.jobs:
+                self.history.value(job, value)
 
     def take_results(
         self, node_id: str, number: int, cluster: int, jobs: list[int], status: Status,

@@ -42,7 +42,7 @@ class World:
         self.owners: dict[str, SimOwner] = {}
         self.nodes: dict[str, SimNode] = {}
         self.dead: dict[str, Recovery | None] = {}  # programs, and who recovers from them
-        self._names = count()
+        self._names, self.values = count(), count()
         for number, many in enumerate(slots):
             self.start_node(f"n{number}", many)
         for _ in range(2):
