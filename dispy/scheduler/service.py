@@ -131,6 +131,7 @@ class Scheduler:
     def cancel(self, cluster_id: int, job: int) -> None:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
+        self._plan_pass()  # slots may have been kept for it
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
@@ -254,6 +255,7 @@ class Scheduler:
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             self._core.node_silent(node.node_id)
+            self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
         node.link_ended(link, end.reason)
         return node, end
