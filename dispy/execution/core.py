@@ -46,6 +46,7 @@ class Execution:
         self.slots = slots
         self.busy = 0  # slots that workers with jobs fill
         self.held_back = False  # nothing is given to any worker
+        self._held_owners: set[OwnerId] = set()  # nor to those of these
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
@@ -65,6 +66,7 @@ class Execution:
         """Take in a computation whose nursery is being started; each job fills `width` slots."""
         assert key not in self.computations, "the node refuses a second one of this name"
         owner = self.owners.setdefault(key[0], Owner(key[0]))
+        owner.held_back = key[0] in self._held_owners
         self.computations[key] = owner.computations[key] = Computation(key, owner, width)
 
     def computation_ready(self, key: Key) -> list[Action]:
@@ -215,14 +217,12 @@ class Execution:
 
     def owner_connected(self, owner_id: OwnerId) -> None:
         """Tell an owner with a new link anew what it may have missed."""
-        owner = self.owners.get(owner_id)
-        if owner is not None:
+        if (owner := self.owners.get(owner_id)) is not None:
             owner.crowded, owner.starved_since = False, None
 
     def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
         """Return all jobs of an owner that have no result yet: what a reconnection compares."""
-        owner = self.owners.get(owner_id)
-        if owner is None:
+        if (owner := self.owners.get(owner_id)) is None:
             return {}
         return {key: list(c.jobs) for key, c in owner.computations.items()}
 
@@ -324,6 +324,16 @@ class Execution:
         self.held_back = False
         return self._fill()
 
+    def owner_held_back(self, owner_id: OwnerId, held: bool) -> list[Action]:
+        """Give nothing to workers of one owner, or again; what they have goes on."""
+        (self._held_owners.add if held else self._held_owners.discard)(owner_id)
+        if (owner := self.owners.get(owner_id)) is None:
+            return []
+        owner.held_back = held
+        for computation in owner.computations.values():
+            self._dealing.wants_changed(computation)
+        return self._fill()
+
     # -- shares
 
     def share_of(self, owner_id: OwnerId) -> int:
@@ -383,7 +393,7 @@ class Execution:
         computation = worker.computation
         waits, left = computation.waiting_count, computation.jobs_per_worker - worker.given
         size = packet_size(worker, left, self.slots)
-        if size <= 0 or self.held_back:
+        if size <= 0 or self.held_back or computation.owner.held_back:
             return []
         if computation.widths:
             jobs = take_alike(computation, worker, size, self.slots)

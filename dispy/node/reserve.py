@@ -70,9 +70,15 @@ class MemoryGuard:
             logger.warning("jobs are started again: %s are available", tell_bytes(available))
             self._perform(self._core.go_on())
         for owner in self._owners.values():
-            owner.tell(Kind.STATUS, [{"held_back": short}])
+            owner.tell(Kind.STATUS, [{"held_back": short or owner.backlog.held}])
+
+    @property
+    def short(self) -> str:
+        """Why nobody's jobs are begun; empty: they are."""
+        return self._reserve.short
 
     def tell(self, owner: Owner) -> None:
         """Tell an owner with a new link what it may have missed."""
-        if self._reserve.short:
-            owner.tell(Kind.STATUS, [{"held_back": self._reserve.short}])
+        why = self.short or owner.backlog.held
+        if why:
+            owner.tell(Kind.STATUS, [{"held_back": why}])
