@@ -94,7 +94,7 @@ class Owner:
     def started(self, *rest: Any) -> None:
         pass
 
-    node_free = node_found = node_available = cleaned_up = started
+    node_free = node_found = node_back = node_available = cleaned_up = started
 
 
 class World:
