@@ -49,6 +49,7 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
+MUTE = "its machine takes the connection, and the node says nothing: it hangs, or was stopped"
 PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
@@ -191,7 +192,7 @@ class Scheduler:
     def _serve_node(self, sock: socket, attempt: Attempt) -> Served:
         host, port = attempt.host, attempt.port
         try:
-            with attempt.within("it does not prove itself"):
+            with attempt.within(MUTE):
                 transport = dial(sock, self.credentials, host)
         except NotProven as error:
             if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
@@ -218,7 +219,7 @@ class Scheduler:
         told_pulse = self._heartbeat.pulse_seconds
         ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
         try:
-            with attempt.within("it does not say who it is"):
+            with attempt.within(MUTE):
                 hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
