@@ -44,7 +44,9 @@ def prove(sock: socket, credentials: Credentials, host: str | None) -> TlsSocket
     certificate = credentials.certificate
     try:
         address = sock.getpeername()[0]  # it may be gone when we are
-        context = own_context() if certificate is None else certified_context(certificate)
+        context = (
+            own_context(credentials.pair) if certificate is None else certified_context(certificate)
+        )
         secured = handshake(sock, context, host is not None)
         if certificate is not None:
             dialled = [] if host is None else [host, address]
