@@ -250,7 +250,7 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
-        node.link_made(link, told_pulse)
+        node.link_made(link, host, port, told_pulse)
         self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)

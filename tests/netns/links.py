@@ -55,7 +55,11 @@ class Ended:
 class Work:
     """A program on a machine that gives jobs to nodes; each waits until `open` lets it go on."""
 
-    def __init__(self, machine: Machine, directory: Path, jobs: int, **arguments: Any) -> None:
+    def __init__(
+        self, machine: Machine, directory: Path, jobs: int, hosts: Path | None = None,
+        **arguments: Any,
+    ) -> None:  # fmt: skip
+        """hosts: what is /etc/hosts for it. arguments: of its cluster."""
         path = directory / "work.py"
         path.write_text(PROGRAM)
         self.log, gate = directory / "executions", directory / "gate"
@@ -63,9 +67,11 @@ class Work:
         os.mkfifo(gate)
         self._gate = os.open(gate, os.O_RDWR)
         self.jobs = jobs
+        own_hosts = f"mount --bind {hosts} /etc/hosts && " if hosts else ""
         self.process = machine.start(
-            sys.executable, str(path), str(self.log), str(gate), str(jobs), json.dumps(arguments)
-        )
+            "unshare", "--mount", "sh", "-c", f'{own_hosts} exec "$@"', "work",
+            sys.executable, str(path), str(self.log), str(gate), str(jobs), json.dumps(arguments),
+        )  # fmt: skip
         self.said = Said(self.process)
 
     def started(self) -> Counter[int]:

@@ -145,3 +145,19 @@ def test_who_was_stopped_takes_nobody_for_silent(machines, tmp_path) -> None:
     work.open()
     assert finished(work)
     assert "is away" not in work.said.text + node.read()
+
+
+def test_a_named_host_that_has_moved_is_found_at_its_new_address(machines, tmp_path) -> None:
+    here, old, new = machines(3)
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{old.address} bench\n")
+    start_nodes([old, new], tmp_path)
+    work = Work(here, tmp_path, 1, hosts, nodes=["bench"], pulse_interval=0.3, reentrant=True)
+    work.wait_for_starts(1)
+    old.ip("link", "set", "eth0", "down")
+    hosts.write_text(f"{new.address} bench\n")
+    work.said.wait_for(f"{old.address} is at another address now: {new.address}")
+    work.wait_for_starts(2)
+    work.open()
+    assert [end.status for end in work.ended()] == ["Finished"]
+    assert [line.split()[1] for line in work.log.read_text().splitlines()] == ["a", "b"]

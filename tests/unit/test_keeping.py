@@ -145,3 +145,4 @@ def test_a_node_that_another_address_reaches_is_not_lost(listening: plain_socket
     gevent.sleep(0)
     network.keepers.stop(1)
     assert not network.lost
+    assert network.attempts[-1].before is None
