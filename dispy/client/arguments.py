@@ -6,6 +6,7 @@ a line for those who debug, where it is only about how dispy 4 reached its nodes
 """
 
 import logging
+import os
 from typing import Any
 
 from dispy.model import overrides
@@ -40,6 +41,13 @@ def choose_port(node_port: Any, dispy_port: Any) -> Any:
 def choose_file_size(max_file_size: Any) -> Any:
     """Return the limit of files that jobs send, `dispy.config.MaxFileSize` if none was given."""
     return (overrides.MaxFileSize or None) if max_file_size is None else max_file_size
+
+
+def choose_recover_file(recover_file: Any) -> Any:
+    """Return where the recovery file is to be, as the setting has it; False means that none is."""
+    if isinstance(recover_file, os.PathLike):
+        return os.fspath(recover_file)
+    return "none" if recover_file is False else (recover_file or None)
 
 
 def check_interval(seconds: Any, name: str, low: float) -> float | None:

@@ -75,7 +75,7 @@ class JobCluster(Steering):
         keyfile: str | None = None,
         certfile: str | None = None,
         cafile: str | None = None,
-        recover_file: str | None = None,
+        recover_file: str | bool | None = None,
         insecure: bool | None = None,
         local_node: bool | None = None,
         stream: bool | None = None,
@@ -143,6 +143,10 @@ class JobCluster(Steering):
         jobs_per_worker, worker_growth: jobs after which, or bytes of growth beyond which, a
             worker process is replaced.
 
+        recover_file: by which `recover_jobs` finds the results of this program, should it die;
+            None: `_dispy_` and the time, in the current directory; False: none is written. It is
+            there from the first node on that is not the program's own, until the last cluster is
+            closed. The first cluster of a program decides for all.
         cpus: processors of one node that each job needs (1; DISPY_JOB_CPUS).
 
         What has a default of None may also be set by DISPY_LOGLEVEL, DISPY_TIMEOUT and so on,
@@ -151,8 +155,7 @@ class JobCluster(Steering):
 
         Accepted for programs written for dispy 4 and without effect, because this program dials
         its nodes and they never dial it: host, ip_addr, ext_host, ext_ip_addr, port,
-        ipv4_udp_multicast, poll_interval. Not done by this version yet: recover_file
-        (without effect).
+        ipv4_udp_multicast, poll_interval.
 
         Raises DispyError for arguments that cannot be used.
         """
@@ -165,6 +168,7 @@ class JobCluster(Steering):
             jobs_per_worker=jobs_per_worker, worker_growth=worker_growth,
             setup_timeout=setup_timeout, max_file_size=arguments.choose_file_size(max_file_size),
             max_result_size=max_result_size, retries=retries,
+            recover_file=arguments.choose_recover_file(recover_file),
         )  # fmt: skip
         credentials = client_credentials(
             secret=secret or None, certfile=certfile, keyfile=keyfile, cafile=cafile,
@@ -175,11 +179,12 @@ class JobCluster(Steering):
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
         elements = check_files(depends)
-        credentials = session.use_credentials(credentials)
+        credentials = session.proof.use(credentials)
+        session.recording.choose(chosen["recover_file"])
         arguments.pass_over(
             host=arguments.newer("host", host, "ip_addr", ip_addr), port=port,
             ext_host=arguments.newer("ext_host", ext_host, "ext_ip_addr", ext_ip_addr),
-            ipv4_udp_multicast=ipv4_udp_multicast, recover_file=recover_file,
+            ipv4_udp_multicast=ipv4_udp_multicast,
             poll_interval=arguments.check_interval(poll_interval, "poll_interval", 5),
         )  # fmt: skip
         self.job_status = arguments.newer(

@@ -51,7 +51,10 @@ class Offering:
         self, cluster: "JobCluster", node_id: str, cpus: int, own: dict[str, Any] | None = None
     ) -> None:
         """Let a cluster use `cpus` processors of a node from now on; `own`: its own settings."""
-        self._session.scheduler.allocate(cluster._number, node_id, cpus, own)
+        scheduler = self._session.scheduler
+        if cpus and node_id in scheduler.nodes:
+            self._session.recording.used(cluster, scheduler.nodes[node_id])
+        scheduler.allocate(cluster._number, node_id, cpus, own)
 
     def deallocate(self, cluster: "JobCluster", node_id: str) -> None:
         """Give a node no more jobs of a cluster, but those for it alone."""

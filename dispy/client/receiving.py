@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from dispy.client.callbacks import Callbacks
 from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
 from dispy.protocol.frames import Buffer, FrameRefused, Shared
@@ -48,8 +47,7 @@ class Receiving:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
-        self._disk = Callbacks("dispy-files")
-        self._disk.start()  # a program at its end may not start threads any more
+        self._disk = session.disk
         self.arriving: dict[_Key, _Arriving] = {}
 
     def offered(

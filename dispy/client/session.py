@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -28,12 +27,13 @@ from dispy.client.offering import Offering
 from dispy.client.other_pythons import OtherPythons
 from dispy.client.patience import Patience
 from dispy.client.preparing import Preparations
+from dispy.client.proving import Proof
 from dispy.client.putting import LargeArguments
 from dispy.client.receiving import Receiving
+from dispy.client.recording import Recording
 from dispy.client.replacing import LocalNodes
 from dispy.client.shared_memory import SharedMemory
 from dispy.client.waiting import make_lock
-from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.messages import Bulk, Payload
@@ -72,11 +72,14 @@ class Session:
         self.offering = Offering(self)
         self.memory = SharedMemory(self)
         self._scheduler: Scheduler | None = None
-        self._credentials: Credentials | None = None  # None: no cluster has been made
         self._discovery: Discovery | None = None
         self._patience = Patience(self)
         self.preparations = Preparations(self)
+        self.proof = Proof(self)
+        self.disk = Callbacks("dispy-files")  # whoever writes files waits for no disk
+        self.disk.start()  # a program at its end may not start threads any more
         self.receiving = Receiving(self)  # the files that jobs send
+        self.recording = Recording(self)
         self.ended = False
         self.process = os.getpid()
         self.forked = False  # this is a copy in a child process, without any of our threads
@@ -90,35 +93,8 @@ class Session:
             from dispy.scheduler.service import Scheduler
 
             name = f"{socket.gethostname()}, process {os.getpid()}"
-            self._scheduler = Scheduler(
-                self, os.urandom(16).hex(), name, self._credentials or NOTHING
-            )
+            self._scheduler = Scheduler(self, os.urandom(16).hex(), name, self.proof.credentials)
         return self._scheduler
-
-    def use_credentials(self, credentials: Credentials) -> Credentials:
-        """Return those that count for a cluster; from any thread.
-
-        What the first cluster proves itself by counts for all; `insecure` is each one's own.
-        """
-        from dispy.net.credentials import concerns, current
-
-        insecure = credentials.insecure
-        if self._credentials is None:
-            for concern in concerns(credentials):
-                logger.warning("%s", concern)
-            self._credentials = credentials
-        elif insecure and not self._credentials.insecure:
-            # Nodes are dialled for all clusters; each then takes those that it may.
-            self._credentials = replace(self._credentials, insecure=True)
-            if self._scheduler is not None:
-                self._scheduler.credentials = self._credentials
-        ours = replace(current(self._credentials), insecure=insecure)
-        if ours != credentials:
-            logger.warning(
-                "this cluster names another secret or certificate than the first one of this "
-                "program, which decides for all: that of the first is used"
-            )
-        return ours
 
     @property
     def has_scheduler(self) -> bool:
@@ -178,6 +154,7 @@ class Session:
         self.contents.release_for(cluster)
         self.discovery.end(cluster._number)
         self.scheduler.close_cluster(cluster._number)
+        self.recording.closed(cluster._number)
         self.other_pythons.forget(cluster._number)
 
     def search_lines(self, cluster: "JobCluster") -> list[str]:
@@ -353,6 +330,10 @@ class Session:
         for cluster in list(self.clusters.values()):
             self.offering.offer(cluster, node)
 
+    def node_lost(self, node: "RemoteNode") -> None:
+        """Forget a node that is gone."""
+        self.recording.lost(node)
+
     def node_available(self, node: "RemoteNode") -> None:
         """Tell clusters that use a node what it has to spare."""
         for number in node.ready:
@@ -392,6 +373,7 @@ class Session:
             if self._scheduler is not None or local is not None:
                 self.hub.call(self._end_links)
             self.hub.end()
+            self.recording.end()
             self.receiving.end()
             self._abandon_rest()
             if local is not None:

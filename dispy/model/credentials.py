@@ -5,7 +5,7 @@ Pure. A secret never shows: not by `repr`, not in a traceback, not in an error.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dispy.model.errors import DispyError
 
@@ -137,6 +137,14 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A key that was made for one process, and its certificate, both as PEM text."""
+
+    key: str = field(repr=False)
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """All that a process has; nothing: it is among friends of this machine only."""
 
@@ -144,6 +152,7 @@ class Credentials:
     certificate: Certificate | None = None
     insecure: bool = False  # said by a person: other machines are used without any
     secrets_file: str | None = None  # that the secrets came from, and where they may change
+    pair: KeyPair | None = None  # of a process that died, whom we speak for; None: our own
 
     @property
     def protected(self) -> bool:

@@ -114,6 +114,12 @@ _TABLE = (
         "jobs, and results on their way; half of the machine's, by default; 0: any",
     ),
     Setting(
+        room="node", name="zombie_interval", kind=float, unit="minutes", default=60, low=0,
+        high=1e7, option="--zombie_interval", variable="DISPY_ZOMBIE_INTERVAL",
+        help="minutes for which the jobs and results of a client that is away are kept; 0: for "
+        "ever",
+    ),
+    Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "
@@ -202,6 +208,11 @@ _TABLE = (
         room="client", name="local_node", kind=bool, default=True,
         argument=True, variable="DISPY_LOCAL_NODE",
         help="start a node of our own where none is found",
+    ),
+    Setting(
+        room="client", name="recover_file", kind=str, argument=True, variable="DISPY_RECOVER_FILE",
+        help="file by which the results of a program that died are recovered; `_dispy_` and the "
+        "time, in the current directory, by default; none: no file",
     ),
     Setting(
         room="client", name="cpus", kind=int, default=1, unit="processors", low=1, high=4096,

@@ -44,7 +44,9 @@ def prove(sock: socket, credentials: Credentials, host: str | None) -> TlsSocket
     certificate = credentials.certificate
     try:
         address = sock.getpeername()[0]  # it may be gone when we are
-        context = own_context() if certificate is None else certified_context(certificate)
+        context = (
+            own_context(credentials.pair) if certificate is None else certified_context(certificate)
+        )
         secured = handshake(sock, context, host is not None)
         if certificate is not None:
             dialled = [] if host is None else [host, address]
@@ -84,7 +86,10 @@ def _judge(secured: TlsSocket, dialled: list[str], asks_secret: bool) -> None:
 def _offer(secured: TlsSocket, credentials: Credentials) -> None:
     keying = secured.keying()
     _send_all(secured, claim(credentials.secrets, keying))
-    if not is_proven(_receive(secured, ANSWER_BYTES), credentials.secrets, keying):
+    answered = _receive(secured, ANSWER_BYTES)
+    if len(answered) < ANSWER_BYTES:  # one that has another secret answers too
+        raise ConnectionResetError("it closed the connection before it had proven itself")
+    if not is_proven(answered, credentials.secrets, keying):
         raise NotProven(OTHER_SECRET)
 
 

@@ -8,18 +8,19 @@ import contextlib
 import datetime
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from gevent.socket import socket, wait_read, wait_write
 from OpenSSL import SSL, crypto
 
-from dispy.model.credentials import Certificate
+from dispy.model.credentials import Certificate, KeyPair
 from dispy.model.errors import DispyError
 from dispy.net import certificates
 from dispy.protocol.proof import EXPORTER, KEYING_BYTES
@@ -237,16 +238,12 @@ def handshake(sock: socket, context: SSL.Context, dialled: bool) -> TlsSocket:
 
 
 @cache
-def own_context() -> SSL.Context:
-    """Return a context whose certificate was made for this process and proves nothing.
-
-    It takes any certificate of the other side, which must have one.
-    """
-    context = _context()
+def _own() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Return a key and a certificate that are made for this process, and prove nothing."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dispy")])
     now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -254,10 +251,36 @@ def own_context() -> SSL.Context:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _LEEWAY)
         .not_valid_after(now + _LIFETIME)
-        .sign(key, hashes.SHA256())
     )
-    context.use_privatekey(key)
-    context.use_certificate(certificate)
+    return key, builder.sign(key, hashes.SHA256())
+
+
+def own_pair() -> KeyPair:
+    """Return what this process shows as its own, for whoever is to speak for it once it died."""
+    key, certificate = _own()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return KeyPair(private.decode(), certificate.public_bytes(Encoding.PEM).decode())
+
+
+@lru_cache(maxsize=4)
+def own_context(pair: KeyPair | None = None) -> SSL.Context:
+    """Return a context whose certificate was made for this process, or for one that died.
+
+    It takes any certificate of the other side, which must have one. Raises DispyError for a pair
+    that is none.
+    """
+    context = _context()
+    try:
+        if pair is None:
+            key, certificate = _own()
+            context.use_privatekey(key)
+        else:
+            context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, pair.key))
+            certificate = x509.load_pem_x509_certificate(pair.certificate.encode())
+        context.use_certificate(certificate)
+        context.check_privatekey()
+    except (SSL.Error, crypto.Error, ValueError) as error:
+        raise DispyError(f"a program's key cannot be used: {error}") from None
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return context
 

@@ -1,8 +1,11 @@
 """What a node keeps for one owner: the link to it, the ledger of what it is owed, its accounts."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gevent import Greenlet
 
 from dispy.execution.ledger import Ledger
 from dispy.execution.records import Key, OwnerId
@@ -15,7 +18,18 @@ from dispy.protocol.messages import Kind
 if TYPE_CHECKING:
     from dispy.node.fetching import Fetching
 
+logger = logging.getLogger("dispy.node")
+
 EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
+
+
+class Owed(NamedTuple):
+    """One frame that an owner has to acknowledge; `weight`: the bytes that it takes."""
+
+    kind: int
+    body: list[Any]
+    buffers: Sequence[Buffer]
+    weight: int
 
 
 def slots_of(said: object) -> int:
@@ -40,14 +54,16 @@ class Owner:
         self.shares_memory = False  # it maps the segments of workers itself
         self.segments = OwnersSegments()  # where it does not
         self.address = ""  # that it first came from; empty: this very machine
-        self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
-        self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
+        self.pulse_seconds = 0.0  # how often it wants to hear from us, and speaks; 0: no opinion
+        self.pulse_since = 0.0  # monotonic second at which it said so
+        # What gives it up, while it is away; one for all of its links, however often they break.
+        self.waited_for: Greenlet[..., None] | None = None
         # Cancels of jobs that are not here: done, or still on their way behind large arguments,
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
         self.fetching: Fetching  # of contents that it has; set by its node
-        # Each batch with the bytes that it takes.
-        self.ledger: Ledger[tuple[list[Any], Sequence[Buffer], int]] = Ledger()
+        self.ledger: Ledger[Owed] = Ledger()
+        self._told_of_room = False
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
         """Send what needs no acknowledgement; nothing while the owner is away."""
@@ -67,31 +83,58 @@ class Owner:
         """
         if weight is None:
             weight = weight_of_results(columns, buffers)
+        self._owe(Kind.RESULTS, [computation, *columns], buffers, weight)
+
+    def owe_value(
+        self, computation: int, job: int, value: bytes | int, buffers: Sequence[Buffer]
+    ) -> Owed | None:
+        """Send a value that a job has sent before its end, and keep it as results are kept.
+
+        Returns what is kept; None where there is no room for it, which is told in the log once.
+        """
+        weight = weight_of_results([[value], []], buffers)
+        if not self.memory.fits(weight):
+            if not self._told_of_room:
+                self._told_of_room = True
+                why = self.memory.why_not("a provisional result", weight)
+                logger.warning("client %s does not get all of them: %s", self.name, why)
+            return None
+        return self._owe(Kind.PROVISIONAL, [computation, job, value], buffers, weight)
+
+    def _owe(self, kind: int, rest: list[Any], buffers: Sequence[Buffer], weight: int) -> Owed:
         number = self.ledger.next_number()
-        body = [number, computation, *columns]
-        self.ledger.owe(number, (body, buffers, weight))
+        owed = Owed(kind, [number, *rest], buffers, weight)
+        self.ledger.owe(number, owed)
         self.memory.take(weight)
-        self.tell(Kind.RESULTS, body, buffers)
+        self.tell(kind, owed.body, buffers)
+        return owed
 
     def acknowledged(self, number: int) -> None:
-        """Forget the results up to this frame."""
-        for _, _, weight in self.ledger.acknowledged(number):
-            self.memory.release(weight)
+        """Forget what is owed up to this frame."""
+        for owed in self.ledger.acknowledged(number):
+            self.memory.release(owed.weight)
 
     def _tell_room(self, keys: set[Key]) -> None:
         for _, number in keys:
             self.tell(Kind.FULL, [number, [], ""])
 
+    def came_back(self) -> None:
+        """Take note of a new link: it is not given up, and says anew how often it wants signs."""
+        self.pulse_seconds = 0.0
+        if self.waited_for is not None:
+            self.waited_for.kill(block=False)
+            self.waited_for = None
+
     def connected(self, link: Link, jobs: list[int], computations: list[int]) -> None:
         """Take a new link: send what is owed, then what is held; an older link ends."""
         if self.link is not None:
             self.link.close()
-        self.link, self.gone_since = link, 0.0
+        self.link = link
         self.shares_memory = link.shares_memory
         if not link.shares_memory:
             self.segments.receive(link)
         link.limit_bulk(self.memory.lets_in)
-        for body, buffers, _ in self.ledger.owed():
-            link.send(Kind.RESULTS, body, buffers)
+        for owed in self.ledger.owed():
+            link.send(owed.kind, owed.body, owed.buffers)
         link.send(Kind.HELD, [jobs, computations])
         self.fetching.link_changed()

@@ -91,6 +91,9 @@ class JobsOwner(Protocol):
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
+    def node_lost(self, node: RemoteNode) -> None:
+        """A node is gone; its jobs are settled in a moment."""
+
     def node_available(self, node: RemoteNode) -> None:
         """A node has said anew what it has to spare (`RemoteNode.available`)."""
 

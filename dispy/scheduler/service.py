@@ -16,17 +16,17 @@ from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
-from dispy.net.link import Link, LinkEnd
+from dispy.net.link import Link, LinkEnd, NoHello
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
-from dispy.protocol.messages import Kind, join_payloads
+from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
-from dispy.scheduler.keeping import Keepers, Served
+from dispy.scheduler.keeping import Attempt, Keepers, Served
 from dispy.scheduler.nodes import IMITATION, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
@@ -60,14 +60,12 @@ class Scheduler:
         self, owner: JobsOwner, identity: str, name: str, credentials: Credentials = NOTHING
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
-        self._owner, self._identity, self._name = owner, identity, name
+        self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
         self._core = Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
-        self.keepers = Keepers(
-            self.nodes, self._serve_node, self._lost, lambda: self._heartbeat.patience
-        )
+        self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
         self._given = Given(self._core, owner.content)
         self._supply = Supply(owner.content, self._given)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
@@ -133,6 +131,7 @@ class Scheduler:
     def cancel(self, cluster_id: int, job: int) -> None:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
+        self._plan_pass()  # slots may have been kept for it
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
@@ -185,49 +184,50 @@ class Scheduler:
 
     def adopt(self, sock: socket) -> str:
         """Serve a node on a socket that is connected already; returns how it ended."""
-        node, end = self._serve(Link(sock, shares_memory=True), "127.0.0.1", 0, None)
+        node, end = self._serve(Link(sock, shares_memory=True), Attempt("127.0.0.1", 0))
         if node is not None:
             self._lost(node, end.reason)
         return end.reason
 
-    def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _serve_node(self, sock: socket, attempt: Attempt) -> Served:
+        host, port = attempt.host, attempt.port
         try:
-            transport = dial(sock, self.credentials, host)
+            with attempt.within("it does not prove itself"):
+                transport = dial(sock, self.credentials, host)
         except NotProven as error:
             if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
                 logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
         except OSError as error:
             return None, LinkEnd(f"no proof: {error.strerror or error}")
-        return self._serve(Link(transport), host, port, before)
+        return self._serve(Link(transport), attempt)
 
-    def _serve(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _serve(self, link: Link, attempt: Attempt) -> Served:
         """Speak with a node until its link ends; return it, and how that ended."""
         if self._stopped:
             link.close()
             return None, LinkEnd("the scheduler has ended")
         self._links.add(link)
         try:
-            return self._speak(link, host, port, before)
+            return self._speak(link, attempt)
         finally:
             self._links.discard(link)
             link.close()
 
-    def _speak(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _speak(self, link: Link, attempt: Attempt) -> Served:
+        host, port, before = attempt.host, attempt.port, attempt.before
         told_pulse = self._heartbeat.pulse_seconds
-        ours = Hello("client", self._identity, self._name, details={"pulse": told_pulse})
-        # A node that we know has no longer to say hello than it would have to say anything.
-        patience = self._heartbeat.patience if before is not None else None
+        ours = Hello("client", self.identity, self.name, details={"pulse": told_pulse})
         try:
-            with gevent.Timeout(patience, TimeoutError("it does not say who it is")):
+            with attempt.within("it does not say who it is"):
                 hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
-            # One that closes without a word is ending or full, and soon there again.
-            refused = isinstance(error, FrameRefused) and link.received_bytes > 0
+            # One that goes before it has said all is ending or full, and soon there again.
+            refused = isinstance(error, FrameRefused) and not isinstance(error, NoHello)
             return None, LinkEnd(str(error), refused)
         node_id = proven_identity(hello.identity, link.peer_key)
-        if before is not None and before.node_id != node_id:
+        if before is not None and before.node_id != node_id and before.link is None:
             self._lost(before, "it was restarted")
         node = self.nodes.get(node_id)
         if node is not None and node.link is not None and not node.link.closed:
@@ -249,16 +249,15 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
-        node.pulse_seconds, node.pulse_since = told_pulse, 0.0
-        node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
-        node.settled = False  # nothing goes there before its list comes: the end of the old
-        self._core.node_silent(node.node_id)  # link may not have been noticed
+        node.link_made(link, told_pulse)
+        self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             self._core.node_silent(node.node_id)
+            self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
-        node.link_ended(link)
+        node.link_ended(link, end.reason)
         return node, end
 
     def _lost(self, node: RemoteNode, reason: str) -> None:
@@ -268,6 +267,7 @@ class Scheduler:
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
         if node.link is not None:
             node.link.close()
+        self._owner.node_lost(node)
         self._supply.lost(node)
         self._given.lost(node.node_id)
         self.closing.lost(node)
@@ -280,6 +280,9 @@ class Scheduler:
         body = frame.body
         if frame.kind == Kind.RESULTS:
             self._results.take(node, frame)
+            return
+        if frame.kind == Kind.PROVISIONAL:
+            self._results.take_value(node, frame)
             return
         if frame.kind == Kind.SHARE:
             node.share, node.owners = min(body[0], PROCESSORS_LIMIT), body[1]
@@ -296,7 +299,7 @@ class Scheduler:
             self._perform(take(node.node_id, cluster_id, jobs, why, monotonic()), node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
-        elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):
+        elif frame.kind in (Kind.OUTPUT, Kind.OFFER):
             if self._given.has_job(node, body[0], body[1]):
                 self._from_job(node, frame)
             elif frame.kind == Kind.OFFER:
@@ -322,10 +325,7 @@ class Scheduler:
 
     def _from_job(self, node: RemoteNode, frame: Frame) -> None:
         body = frame.body
-        if frame.kind == Kind.PROVISIONAL:
-            value = join_payloads([body[2]], frame.buffers)[0]
-            self._owner.provisional(body[0], node, body[1], value)
-        elif frame.kind == Kind.OUTPUT:
+        if frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
         else:
             self._owner.receiving.offered(node, *body)

@@ -66,8 +66,8 @@ def test_the_newer_name_of_an_argument_wins_with_a_warning(
 def test_what_has_no_effect_is_told_to_those_who_debug(
     open_cluster: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_cluster(double, recover_file="r", loglevel=dispy.logger.DEBUG)
-    assert "without effect in this version: recover_file" in caplog.text
+    open_cluster(double, ext_host="r", loglevel=dispy.logger.DEBUG)
+    assert "without effect in this version: ext_host" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""What a program writes down in case it dies: its clusters, and the nodes that have jobs of them.
+
+The hub says what is used, a thread writes it. A program that uses no node but its own local one,
+which dies with it, writes nothing.
+"""
+
+import logging
+import os
+from time import localtime, strftime, time
+from typing import TYPE_CHECKING
+
+from dispy.client.waiting import make_event
+from dispy.model.statuses import Status
+
+if TYPE_CHECKING:
+    from dispy.client.cluster import JobCluster
+    from dispy.client.recovery_form import Entry
+    from dispy.client.recovery_writer import Writer
+    from dispy.client.session import Session
+    from dispy.scheduler.nodes import RemoteNode
+
+logger = logging.getLogger("dispy.client")
+
+NONE = "none"  # said instead of a path: write no file
+END_SECONDS = 5.0  # that a disk may take at the program's end
+_AT_NODES = (Status.Running, Status.ProvisionalResult)
+
+
+class Recording:
+    """The recovery file of a session. Everything else runs on the hub."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._wanted: str | None = None  # the path, or NONE; None: no cluster has been made
+        self._is_named = False
+        self._clusters: set[int] = set()  # that are written down, or about to be
+        self._hosts: dict[str, str] = {}  # of nodes, in the same way, by their id
+        self._writer: Writer | None = None
+
+    def choose(self, said: str | None) -> None:
+        """Take a cluster's word on where the file lies; the first one's counts for all.
+
+        In its maker's thread. Raises DispyError where no file can be made.
+        """
+        path = said and (NONE if said.lower() == NONE else os.path.abspath(said))
+        if self._wanted is None:
+            if path and path != NONE:
+                from dispy.client.recovery_file import make_room  # late: few name one
+
+                make_room(path)
+            self._is_named = bool(path)
+            self._wanted = path or os.path.join(
+                os.getcwd(), strftime("_dispy_%Y%m%d%H%M%S", localtime())
+            )
+        elif path and path != self._wanted:
+            logger.warning(
+                "this cluster names another recovery file than the first one of this program, "
+                "which decides for all: that of the first is used"
+            )
+
+    def used(self, cluster: "JobCluster", node: "RemoteNode") -> None:
+        """Write down that a node has, or is about to have, jobs of a cluster."""
+        if node.port == 0 or self._wanted is None or self._wanted == NONE:
+            return  # a local node dies with us
+        is_new, is_new_node = cluster._number not in self._clusters, node.node_id not in self._hosts
+        if not is_new and not is_new_node:
+            return
+        # Late: few programs have other nodes at their start.
+        from dispy.client.recovery_form import KnownCluster, KnownNode
+
+        entries: list[Entry] = []
+        if is_new:
+            self._clusters.add(cluster._number)
+            where, limit = cluster.directory, cluster.max_file_size
+            entries.append(KnownCluster(cluster._number, cluster.name, where, limit))
+        if is_new_node:
+            self._hosts[node.node_id] = node.ip_addr
+            entries.append(KnownNode(node.node_id, node.name, node.ip_addr, node.port))
+        self._put(*entries)
+
+    def lost(self, node: "RemoteNode") -> None:
+        """Write down that a node is gone; what its jobs came to is settled without it."""
+        if self._hosts.pop(node.node_id, None) is not None:
+            self._put(node.node_id)
+
+    def closed(self, number: int) -> None:
+        """Write down that a cluster has ended; with the last one the file goes."""
+        if number not in self._clusters:
+            return
+        self._clusters.discard(number)
+        if self._clusters:
+            self._put(number)
+        else:
+            self._hosts.clear()
+            self._close(remove=True)
+
+    def end(self) -> None:
+        """Remove the file, unless jobs are left at nodes; once the hub has ended."""
+        if not self._clusters:
+            return
+        hosts = set(self._hosts.values())
+        left = [
+            job for job in self._session.jobs.values()
+            if job.status in _AT_NODES and job.ip_addr in hosts
+        ]  # fmt: skip
+        self._close(remove=not left)
+        done = make_event()
+        self._session.disk.put(done.set)
+        done.wait(END_SECONDS)
+        if left and self._writer is not None and self._writer.path:
+            logger.warning(
+                "%d jobs are still at their nodes, which finish them: `dispy recover %s` brings "
+                "their results", len(left), self._writer.path,
+            )  # fmt: skip
+
+    def _close(self, remove: bool) -> None:
+        if self._writer is not None:
+            self._session.disk.put(self._writer.close, remove)
+
+    def _make_writer(self) -> "Writer":
+        from dispy.client.recovery_form import Program
+        from dispy.client.recovery_writer import Writer
+
+        scheduler, credentials = self._session.scheduler, self._session.proof.credentials
+        pair = None
+        if credentials.protected and credentials.certificate is None:
+            from dispy.net.tls import own_pair  # links have been made with it, so it is imported
+
+            pair = own_pair()
+        program = Program(
+            scheduler.identity, scheduler.name, time(),
+            credentials.secrets[0].source if credentials.secrets else "",
+            credentials.secrets_file, credentials.certificate, pair,
+        )  # fmt: skip
+        return Writer(program)
+
+    def _put(self, *entries: "Entry") -> None:
+        assert self._wanted is not None, "nothing is used before"
+        if self._writer is None:
+            self._writer = self._make_writer()
+        self._session.disk.put(self._writer.write, self._wanted, self._is_named, entries)
