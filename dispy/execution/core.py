@@ -36,8 +36,6 @@ from dispy.execution.records import (
 )
 from dispy.execution.shares import Shares
 
-SMOOTHING = 0.2  # weight of the newest packet in the mean duration
-
 
 class Execution:
     """Computations, their workers, and the slots that they share."""
@@ -45,8 +43,8 @@ class Execution:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.busy = 0  # slots that workers with jobs fill
+        self.lost = 0  # slots for which no worker could be started of late
         self.held_back = False  # nothing is given to any worker
-        self._held_owners: set[OwnerId] = set()  # nor to those of these
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
         self.workers: dict[WorkerId, Worker] = {}
@@ -66,13 +64,11 @@ class Execution:
         """Take in a computation whose nursery is being started; each job fills `width` slots."""
         assert key not in self.computations, "the node refuses a second one of this name"
         owner = self.owners.setdefault(key[0], Owner(key[0]))
-        owner.held_back = key[0] in self._held_owners
         self.computations[key] = owner.computations[key] = Computation(key, owner, width)
 
     def computation_ready(self, key: Key) -> list[Action]:
         """Let its jobs run: the nursery has loaded it."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # closed while it was loading
         computation.ready = True
         self._dealing.wants_changed(computation)
@@ -80,8 +76,7 @@ class Execution:
 
     def computation_limited(self, key: Key, workers: int) -> list[Action]:
         """Let its jobs fill at most `workers` slots from now on; what runs goes on."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # it was refused, or closed
         computation.limit = max(0, workers)
         self._dealing.wants_changed(computation)
@@ -124,8 +119,7 @@ class Execution:
 
         Those that workers ran are reported, because they must not run again.
         """
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return [], []
         ran = tuple(holding.begun(computation))
         given = [job for job in computation.jobs if job not in ran]
@@ -152,15 +146,14 @@ class Execution:
             self._dealing.wants_changed(computation)
             return actions + self._fill()
         # Nobody else wants anything: no turns to keep.
-        while computation.wants and self.busy < self.slots and not self.held_back:
+        while computation.wants and self._free > 0:
             self._start(computation, actions)
         self._dealing.wants_changed(computation)
         return actions
 
     def jobs_unblocked(self, key: Key, jobs: Sequence[JobNumber]) -> list[Action]:
         """Let blocked jobs wait for a worker: what they need is here. Others are passed over."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # it was closed meanwhile
         holding.unblock(computation, jobs)
         self._dealing.wants_changed(computation)
@@ -168,8 +161,7 @@ class Execution:
 
     def jobs_recalled(self, key: Key, jobs: Sequence[JobNumber]) -> list[JobNumber]:
         """Give back those of `jobs` that no worker has; the owner moves them elsewhere."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []
         given = holding.not_begun(computation, jobs)
         holding.drop_not_begun(computation, given)
@@ -222,9 +214,8 @@ class Execution:
 
     def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
         """Return all jobs of an owner that have no result yet: what a reconnection compares."""
-        if (owner := self.owners.get(owner_id)) is None:
-            return {}
-        return {key: list(c.jobs) for key, c in owner.computations.items()}
+        owner = self.owners.get(owner_id)
+        return {} if owner is None else {k: list(c.jobs) for k, c in owner.computations.items()}
 
     def not_begun(self, key: Key) -> list[JobNumber]:
         """Return the jobs of a computation that no worker has."""
@@ -251,14 +242,9 @@ class Execution:
             expected = fed.popleft()
             assert job == expected, "a worker reports in order"
             forget(job)
-        if computation.widths:
-            for job in jobs:
-                computation.widths.pop(job, None)
+        holding.forget_widths(computation, jobs)
         computation.owner.jobs -= len(jobs)
-        before = computation.duration
-        computation.duration = (
-            seconds if before is None else before + SMOOTHING * (seconds - before)
-        )
+        computation.note_duration(seconds)
         actions = self._shares.note_active(computation.owner, now)
         if not fed:
             actions += self._rest(worker)
@@ -315,6 +301,23 @@ class Execution:
         self._leave(worker, was_busy=bool(worker.jobs))
         return self._fill()
 
+    def slot_lost(self, worker_id: WorkerId) -> list[Action]:
+        """Take out a worker that could not be started; its jobs wait again. A slot stays empty
+        until `slots_back`, and workers without jobs are ended to make room."""
+        if worker_id not in self.workers:
+            return []  # its computation was closed
+        self.lost += 1
+        idle = holding.idle_workers(self.computations.values())
+        for worker in idle:
+            self._leave(worker, was_busy=False)
+        stops: list[Action] = [Stop(worker.worker_id, cancelled=False) for worker in idle]
+        return stops + self.worker_retired(worker_id)
+
+    def slots_back(self) -> list[Action]:
+        """Try again to start workers."""
+        self.lost = 0
+        return self._fill()
+
     def hold_back(self) -> None:
         """Give nothing to any worker until `go_on`; what they have goes on."""
         self.held_back = True
@@ -326,12 +329,8 @@ class Execution:
 
     def owner_held_back(self, owner_id: OwnerId, held: bool) -> list[Action]:
         """Give nothing to workers of one owner, or again; what they have goes on."""
-        (self._held_owners.add if held else self._held_owners.discard)(owner_id)
-        if (owner := self.owners.get(owner_id)) is None:
-            return []
-        owner.held_back = held
-        for computation in owner.computations.values():
-            self._dealing.wants_changed(computation)
+        if (owner := self.owners.get(owner_id)) is not None:
+            self._dealing.hold_back(owner, held)
         return self._fill()
 
     # -- shares
@@ -352,18 +351,20 @@ class Execution:
         for owner in quiet:
             if not owner.computations:
                 del self.owners[owner.owner_id]
-        if self.reserved is not None:  # its job may have been taken back
-            actions += self._fill()
-        return actions
+        return actions + self._fill() if self.reserved is not None else actions  # it may be over
 
     # -- decisions
+
+    @property
+    def _free(self) -> int:
+        return 0 if self.held_back else self.slots - self.busy - self.lost
 
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
         deal = self._dealing
-        while self.busy < self.slots and not self.held_back:
-            computation = deal.next(self.slots - self.busy, self.slots)
+        while (free := self._free) > 0:
+            computation = deal.next(free, self.slots)
             if computation is None:
                 break
             self._start(computation, actions)

@@ -53,6 +53,7 @@ class MemoryGuard:
         self._core, self._owners, self._perform = core, owners, perform
         self._reserve = Reserve(kept, available_memory()[1])
         self._looked = 0.0
+        self._otherwise = ""  # why jobs may wait though there is memory
 
     def look(self, now: float) -> None:
         """Look at the memory, unless that was just done; 0.1 ms."""
@@ -69,16 +70,26 @@ class MemoryGuard:
         else:
             logger.warning("jobs are started again: %s are available", tell_bytes(available))
             self._perform(self._core.go_on())
-        for owner in self._owners.values():
-            owner.tell(Kind.STATUS, [{"held_back": short or owner.backlog.held}])
+        self._tell_all()
+
+    def otherwise(self, why: str) -> None:
+        """Have owners told why jobs may wait though there is memory; "": they do not."""
+        self._otherwise = why
+        self._tell_all()
 
     @property
-    def short(self) -> str:
-        """Why nobody's jobs are begun; empty: they are."""
-        return self._reserve.short
+    def _why(self) -> str:
+        return self._reserve.short or self._otherwise
+
+    def _tell_all(self) -> None:
+        for owner in self._owners.values():
+            self.tell_anew(owner)
+
+    def tell_anew(self, owner: Owner) -> None:
+        """Tell an owner why its jobs may wait; "": they do not."""
+        owner.tell(Kind.STATUS, [{"held_back": self._why or owner.backlog.held}])
 
     def tell(self, owner: Owner) -> None:
         """Tell an owner with a new link what it may have missed."""
-        why = self.short or owner.backlog.held
-        if why:
-            owner.tell(Kind.STATUS, [{"held_back": why}])
+        if self._why or owner.backlog.held:
+            self.tell_anew(owner)
