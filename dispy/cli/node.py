@@ -4,7 +4,8 @@ Usage:
   dispy node [--cpus=<n>] [--host=<address> | --ip_addr=<address>]
              [--port=<port> | --node_port=<port>] [--name=<name>]
              [--dest_path_prefix=<directory>] [--max_file_size=<n>] [--clean]
-             [--client_shutdown] [--run-as=<user> | --suid=<uid>] [--sgid=<gid>]
+             [--zombie_interval=<minutes>] [--client_shutdown]
+             [--run-as=<user> | --suid=<uid>] [--sgid=<gid>]
              [--secret=<text> | --secret-file=<file>]
              [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
              [--insecure] [--sandbox] [-d | --debug]
@@ -22,6 +23,8 @@ Options:
                       temporary files by default
   --max_file_size=<n>  most bytes of a file that comes to the node, or that a job sends to its
                       client, as in 10M; 0: any (default: 0)
+  --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
+                      are kept; 0: for ever (default: 60)
   --clean             remove what an earlier node left in that directory, kept files included
   --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
   -s <text>, --secret=<text>  a secret that both sides share: links are encrypted, and both prove
@@ -53,11 +56,11 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 `dispy doctor` checks all of it.
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
-DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_MEMORY_RESERVE,
-DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID, DISPY_MAX_PROCESSES,
-DISPY_SANDBOX, DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and
-DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
-/etc/dispy/config.toml.
+DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_ZOMBIE_INTERVAL,
+DISPY_MEMORY_RESERVE, DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID,
+DISPY_MAX_PROCESSES, DISPY_SANDBOX, DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS,
+DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then from the table [node] of
+~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
@@ -198,6 +201,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         confinement=confinement,
         client_memory=settings["client_memory"].value,
         client_disk=settings["client_disk"].value,
+        zombie_seconds=60 * settings["zombie_interval"].value,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)

@@ -114,6 +114,12 @@ _TABLE = (
         "jobs, and results on their way; half of the machine's, by default; 0: any",
     ),
     Setting(
+        room="node", name="zombie_interval", kind=float, unit="minutes", default=60, low=0,
+        high=1e7, option="--zombie_interval", variable="DISPY_ZOMBIE_INTERVAL",
+        help="minutes for which the jobs and results of a client that is away are kept; 0: for "
+        "ever",
+    ),
+    Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.
         room="node", name="insecure", kind=bool, default=False, option="--insecure", in_file=False,
         help="listen on an address that other machines reach, without encryption: anybody who "

@@ -2,12 +2,20 @@
 
 from gevent import socket
 
+from dispy.system.tcp import go_on_soon
+
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
     """Return a connected TCP socket that sends small frames at once; raises OSError."""
     sock = socket.create_connection((host, port), timeout=seconds)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    make_ready(sock)
     return sock
+
+
+def make_ready(sock: socket.socket) -> None:
+    """Have a TCP connection send small frames at once; raises OSError."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    go_on_soon(sock)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -16,6 +16,7 @@ from gevent import socket
 from gevent.event import Event
 
 from dispy.model.credentials import Credentials
+from dispy.net.dialing import make_ready
 from dispy.net.secure import NotProven, Transport, accept
 from dispy.protocol.admission import STRANGER_SECONDS, Admission, Stranger, bounds, network_of
 from dispy.protocol.refusals import MINUTE, Refusals
@@ -204,7 +205,7 @@ class Door:
         """Have a connection prove what it must, and hand it on."""
         proven = False
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            make_ready(sock)
             transport = accept(sock, self._credentials, lambda: self._take_turn(guest))
             proven = True
         except NotProven as error:

@@ -43,6 +43,7 @@ from dispy.protocol.messages import Kind, check
 from dispy.system.memory import blank
 from dispy.system.processes import disconnect
 from dispy.system.segments import DESCRIPTORS_SIZE, Descriptor, unpack_descriptors
+from dispy.system.tcp import drop_unsent
 
 READ_SIZE = 256 * 1024  # bytes; one buffer serves all links of a process
 PIECES = 64  # in one system call; the kernel's own limit is 1024
@@ -63,6 +64,10 @@ class _WithDescriptors(bytes):
 
     descriptors: list[int]
     sources: list[Any]
+
+
+class NoHello(FrameRefused):
+    """The peer went before it had said who it is: it broke no rule, and may soon be there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +267,7 @@ class Link:
                 if self.peer_key is None or not self._sock.pending():
                     get_hub().wait(self._readable)
                 if self._receive() is False:
-                    raise FrameRefused("it closed the connection before saying who it is")
+                    raise NoHello("it closed the connection before saying who it is")
         theirs = accept_hello(frame, role)
         if self.peer_roles and theirs.role not in self.peer_roles:
             allowed = " or ".join(sorted(self.peer_roles))
@@ -407,13 +412,22 @@ class Link:
         while len(self._descriptors) > DESCRIPTORS_KEPT:
             self._descriptors.pop()
 
-    def close(self) -> None:
+    def cut(self, reason: str) -> None:
+        """End a link whose peer says nothing; nobody keeps what was not sent."""
+        self._unsent.clear()
+        self._behind.clear()
+        self._chunks = None
+        if not self._released:
+            drop_unsent(self._sock.fileno())
+        self.close(reason)
+
+    def close(self, reason: str = "closed here") -> None:
         """End the link; the greenlet in `read` returns. Safe to call again."""
         if not self.closed:
             self.closed = True
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(plain_socket.SHUT_RDWR)
-            self._end(LinkEnd("closed here"))
+            self._end(LinkEnd(reason))
             self._wake_waiting()
         if self._ended is None and not self._released:
             self._released = True

@@ -108,6 +108,7 @@ class Computations:
             loaded=lambda error, told: self._loaded(owner, key, error, told),
             lost=lambda reason: self._nursery_lost(owner, key, reason),
             died=lambda worker: self._running.worker_died(key, worker),
+            began=self._running.deaths.began,
         )
         processes.setup_seconds = _seconds(settings.get("setup_timeout"))
         processes.cleans_up = bool(settings.get("cleans_up"))

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,15 @@ class NurseryProcess:
         self.busy = True
         self.link.send(Kind.LOAD, [name, settings], [content])
 
-    def fork(self, worker_id: int, journal: int) -> Link:
-        """Have a worker forked; return the link to it. FORKED comes on the nursery's link."""
+    def fork(self, worker_id: int, files: Sequence[int]) -> Link:
+        """Have a worker forked; return the link to it. FORKED comes on the nursery's link.
+
+        files: its journal, and what takes its output.
+        """
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), journal])
+        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), *files])
         theirs.close()
         return Link(ours, shares_memory=True)
 

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gevent import Greenlet
+
 from dispy.execution.ledger import Ledger
 from dispy.execution.records import Key, OwnerId
 from dispy.net.link import Link
@@ -40,8 +42,10 @@ class Owner:
         self.shares_memory = False  # it maps the segments of workers itself
         self.segments = OwnersSegments()  # where it does not
         self.address = ""  # that it first came from; empty: this very machine
-        self.pulse_seconds = 0.0  # how often it wants to hear from us; 0: no opinion
-        self.gone_since = 0.0  # monotonic seconds; 0.0 while it is connected
+        self.pulse_seconds = 0.0  # how often it wants to hear from us, and speaks; 0: no opinion
+        self.pulse_since = 0.0  # monotonic second at which it said so
+        # What gives it up, while it is away; one for all of its links, however often they break.
+        self.waited_for: Greenlet[..., None] | None = None
         # Cancels of jobs that are not here: done, or still on their way behind large arguments,
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
@@ -82,11 +86,18 @@ class Owner:
         for _, number in keys:
             self.tell(Kind.FULL, [number, [], ""])
 
+    def came_back(self) -> None:
+        """Take note of a new link: it is not given up, and says anew how often it wants signs."""
+        self.pulse_seconds = 0.0
+        if self.waited_for is not None:
+            self.waited_for.kill(block=False)
+            self.waited_for = None
+
     def connected(self, link: Link, jobs: list[int], computations: list[int]) -> None:
         """Take a new link: send what is owed, then what is held; an older link ends."""
         if self.link is not None:
             self.link.close()
-        self.link, self.gone_since = link, 0.0
+        self.link = link
         self.shares_memory = link.shares_memory
         if not link.shares_memory:
             self.segments.receive(link)

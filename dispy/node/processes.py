@@ -12,6 +12,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from dispy.net.link import Link
+from dispy.node.deaths import Death
 from dispy.node.lending import Views
 from dispy.node.needs import JobNeeds
 from dispy.node.nursery import NurseryProcess
@@ -21,10 +22,10 @@ from dispy.node.streaming import Streaming
 from dispy.node.working import WorkingFiles
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
-from dispy.system.processes import free_beyond, memory_files
-from dispy.system.reach import open_memory_file, signal_group, signal_process
+from dispy.system.processes import free_beyond
+from dispy.system.reach import signal_group, signal_process
 from dispy.worker.journal import make_journal, read_journal, running_job
-from dispy.worker.output import NAMES, OUTPUT_LIMIT
+from dispy.worker.output import OUTPUT_LIMIT, make_outputs, read_output
 
 if TYPE_CHECKING:
     from dispy.node.limits import Allowance
@@ -47,15 +48,24 @@ Told = dict[str, Any]  # what a nursery tells of setup or cleanup: output, threa
 class WorkerProcess:
     """One worker: its link, what is known of its process, and how far a cancel has gone."""
 
-    def __init__(self, worker_id: int, link: Link, journal: int, uid: int | None = None) -> None:
-        """uid: of the user as whom it runs; None: of the node's own."""
+    def __init__(
+        self,
+        worker_id: int,
+        link: Link,
+        journal: int,
+        outputs: Sequence[int],
+        uid: int | None = None,
+    ) -> None:
+        """journal, outputs: descriptors, which are its own now.
+
+        uid: of the user as whom it runs; None: of the node's own.
+        """
         self.worker_id, self.link, self._uid = worker_id, link, uid
         self.views = Views(link)  # of its results, for owners that cannot map them
         self.reader: gevent.Greenlet[..., None] | None = None  # ends when all is read
-        self._journal = journal  # descriptor
+        self._journal, self._outputs = journal, outputs
         self.pid: int | None = None  # None until its nursery has forked it
-        self.ended: str | None = None  # how, once the nursery has said so
-        self.most_memory = 0  # bytes that its process had at once, once that has ended
+        self.ended: Death | None = None  # once the nursery has said so
         self.allowance: Allowance | None = None  # of a job that is watched
         self.has_ended = Event()
         self.cancelling: set[int] = set()  # jobs to cancel once it is known which one runs
@@ -65,8 +75,7 @@ class WorkerProcess:
         self.last_heard = monotonic()
         self._signalled = 0
         self.streams = False  # what its job writes is sent on while that runs
-        self._streaming = Streaming(journal, uid)
-        self._outputs: list[str] = []  # paths of what it captures output in, once looked up
+        self._streaming = Streaming(journal, outputs)
 
     def supervise(self, now: float, expected: float, behind: bool) -> None:
         """Poke, press on with a cancel; call while it has jobs, `expected` seconds long."""
@@ -92,24 +101,17 @@ class WorkerProcess:
 
     def new_output(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield (job, descriptor, offset, text) for what its job has written of late."""
-        if self.pid is not None:
-            self._look_up_outputs(self.pid)
-            yield from self._streaming.news(self._outputs)
+        yield from self._streaming.news()
 
-    def _look_up_outputs(self, pid: int) -> None:
-        if not self._outputs:
-            self._outputs = memory_files(pid, NAMES)
+    def last_output(self) -> tuple[bytes, bytes]:
+        """Return what the job that ran when it died has written to stdout and stderr."""
+        stdout, stderr = map(read_output, self._outputs)
+        return stdout, stderr
 
     def bound_output(self) -> None:
         """Free what the running job's output holds beyond the limit."""
-        if self.pid is None:
-            return
-        self._look_up_outputs(self.pid)
-        for path in self._outputs:
-            descriptor = open_memory_file(path, os.O_WRONLY, self._uid)
-            if descriptor is not None:
-                free_beyond(descriptor, OUTPUT_LIMIT)
-                os.close(descriptor)
+        for output in self._outputs:
+            free_beyond(output, OUTPUT_LIMIT)
 
     def interrupt(self, job: int, now: float) -> None:
         """Begin to cancel the only job that it has; it may have begun it, or not yet."""
@@ -144,11 +146,12 @@ class WorkerProcess:
     def release(self) -> None:
         """Free its descriptors; the process is gone."""
         self.link.close()
-        os.close(self._journal)
+        for descriptor in (self._journal, *self._outputs):
+            os.close(descriptor)
 
-    def told_ended(self, how: str, most_memory: int = 0) -> None:
-        """Take the news that its process is gone, which had so many bytes at once at most."""
-        self.ended, self.most_memory = self.ended or how, self.most_memory or most_memory
+    def told_ended(self, death: Death) -> None:
+        """Take the news that its process is gone."""
+        self.ended = self.ended or death
         self.has_ended.set()
         # What a job's own child still holds open must not keep us waiting for the last words.
         gevent.spawn_later(LAST_WORDS_SECONDS, self.link.close)
@@ -190,8 +193,8 @@ class ComputationProcesses:
     """A computation on this node: its directory, its nursery, its workers, its payloads.
 
     `loaded` is called with None or with what failed, and what else there is to tell; `lost` when
-    somebody else ended the nursery; `died` with a worker once its process is gone and its last
-    words were read.
+    somebody else ended the nursery; `began` with the id of each worker's process; `died` with a
+    worker once its process is gone and its last words were read.
     """
 
     def __init__(
@@ -202,6 +205,7 @@ class ComputationProcesses:
         loaded: Callable[[str | None, Told], None],
         lost: Callable[[str], None],
         died: Callable[[WorkerProcess], None],
+        began: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
@@ -219,6 +223,7 @@ class ComputationProcesses:
         self.broken: str | None = None  # why no job can run here any more
         self.fruitless = 0  # processes that ended, one after the other, without a job done
         self._handle, self._loaded, self._lost, self._died = handle, loaded, lost, died
+        self._began = began
         self.setup_seconds: float | None = None  # that its setup may take
         self.cleans_up = False  # it has a cleanup function
         self._is_loaded = False
@@ -291,10 +296,11 @@ class ComputationProcesses:
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
         """Return a worker that can be sent jobs at once."""
-        journal = make_journal()
         assert self._nursery is not None, "workers run what is loaded"
         nursery = self._nursery
-        worker = WorkerProcess(worker_id, nursery.fork(worker_id, journal), journal, nursery.uid)
+        journal, outputs = make_journal(), make_outputs()
+        link = nursery.fork(worker_id, [journal, *outputs])
+        worker = WorkerProcess(worker_id, link, journal, outputs, nursery.uid)
         worker.streams = self.streams
         self.workers[worker_id] = worker
         worker.reader = gevent.spawn(self._read_worker, worker)
@@ -312,7 +318,7 @@ class ComputationProcesses:
             worker.signal_group(
                 signal.SIGKILL
             )  # it dies with its nursery; what it started does not
-            worker.told_ended("was killed with its nursery process")
+            worker.told_ended(Death("was killed with its nursery process"))
 
     def _from_nursery(self, nursery: NurseryProcess, frame: Frame) -> None:
         if frame.kind == Kind.LOADED:
@@ -330,10 +336,12 @@ class ComputationProcesses:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
                 worker.forked(nursery.worker_pid(frame.body[1]))
+                if worker.pid is not None:
+                    self._began(worker.pid)
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:
-                worker.told_ended(frame.body[1], frame.body[2])
+                worker.told_ended(Death(*frame.body[1:]))
 
     def _read_worker(self, worker: WorkerProcess) -> None:
         end = worker.link.read(lambda frame: self._handle(worker, frame))
@@ -381,5 +389,5 @@ class ComputationProcesses:
         if self._reader is not None:
             self._reader.join(timeout=1)
         for worker in workers:
-            worker.told_ended("was ended with its computation")
+            worker.told_ended(Death("was ended with its computation"))
         self.files.clear()

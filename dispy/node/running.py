@@ -8,6 +8,7 @@ import signal
 from collections.abc import MutableMapping, Sequence
 from itertools import islice
 from time import monotonic, time
+from typing import Any
 
 from dispy.execution.core import Execution
 from dispy.execution.records import (
@@ -20,9 +21,9 @@ from dispy.execution.records import (
     TellCrowded,
     TellShare,
 )
-from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.net.waking import Awake
+from dispy.node.deaths import Death, Deaths, said_death
 from dispy.node.farewell import Farewell
 from dispy.node.lending import Lending
 from dispy.node.limits import wants_watch, watch
@@ -58,9 +59,14 @@ class Running:
         self.lending = Lending()
         self._awake = Awake()
         self._farewell = Farewell(core, self.workers, owners)
+        self.deaths = Deaths(name)
         self.guard = MemoryGuard(core, owners, self.perform, memory_reserve)
-        self.watch = Watch(core, self.workers, owners, self.perform, self.guard.look)
+        self.watch = Watch(core, self.workers, owners, self.perform, self._look)
         self.stopping = False
+
+    def _look(self, now: float) -> None:
+        self.guard.look(now)
+        self.deaths.look(now)
 
     # -- jobs
 
@@ -186,13 +192,19 @@ class Running:
         for job in cancelling:
             self.cancel(key, job)
 
-    def report(self, action: Report, status: Status) -> None:
-        """Make jobs final that no worker answers for."""
+    def report(
+        self, action: Report, status: Status, output: tuple[bytes, bytes] = (b"", b"")
+    ) -> None:
+        """Make jobs final that no worker answers for; `output` is what they wrote."""
         owner, count, now = self._owners[action.key[0]], len(action.jobs), time()
         self._computations[action.key].forget(action.jobs)
         extra: dict[str, object] = {"status": int(status), "exception": action.reason}
         if action.died:
             extra["died"] = True
+        if any(output) and owner.memory.fits(sum(map(len, output))):
+            is_program = self._computations[action.key].is_program
+            for name, text in zip(("stdout", "stderr"), output, strict=True):
+                extra[name] = text if is_program else text.decode(errors="replace")
         extras = [[at, extra] for at in range(count)]
         columns = [list(action.jobs), [now] * count, [now] * count, [b""] * count, extras]
         owner.owe(action.key[1], columns, [])
@@ -243,6 +255,8 @@ class Running:
         processes = self._computations[key]
         for at, extra in frame.body[4]:
             owner.segments.done(processes.payloads.get(jobs[at]), extra)
+            if "death" in extra:
+                self._tell_death(worker, extra)
         processes.forget(jobs)
         processes.fruitless = 0
         worker.interrupted = None
@@ -258,6 +272,12 @@ class Running:
         else:
             owner.owe(key[1], frame.body, frame.buffers, weight)
 
+    def _tell_death(self, worker: WorkerProcess, extra: dict[str, Any]) -> None:
+        """Say how the process died that a worker had for a job."""
+        death = said_death(extra.pop("death"))
+        stderr, cancelled = extra.get("stderr", ""), "died" not in extra
+        extra["exception"] = self.deaths.tell(death, worker.pid, stderr, cancelled)
+
     def _lose_results(self, owner: Owner, key: Key, frame: Frame, weight: int) -> None:
         """End jobs without their results, for which there is no room."""
         jobs, starts, ends, *_ = frame.body
@@ -268,6 +288,13 @@ class Running:
         owner.owe(key[1], [jobs, starts, ends, [b""] * len(jobs), extras], [])
 
     def worker_died(self, key: Key, worker: WorkerProcess) -> None:
+        """Take note of the end of a worker's process, whose last words can be read now."""
+        try:
+            self._settle(key, worker)
+        finally:
+            self.deaths.ended(worker.pid)
+
+    def _settle(self, key: Key, worker: WorkerProcess) -> None:
         """Report what a dead worker had done; blame its end on the job that ran, if any."""
         self.workers.pop(worker.worker_id, None)
         known, processes = self._core.workers.get(worker.worker_id), self._computations.get(key)
@@ -284,22 +311,23 @@ class Running:
             return
         if not began and not done.body[0]:
             processes.fruitless += 1
-        reason = f"the worker process {worker.ended}"
-        if processes.fruitless > FRUITLESS and left:
-            began, reason = True, f"{reason}, as did those before it"
-        if interrupted:
-            reason = f"cancelled; {reason}"
-        reason = f"{reason}, while it ran this job on node {self._name}"
-        if worker.most_memory:
-            reason = f"{reason}; it had used {tell_bytes(worker.most_memory)} of memory at most"
-        limited = worker.allowance and worker.allowance.verdict(self._name)
-        if limited and left:
-            began, reason = True, limited
-        self.perform(
-            self._core.worker_died(
-                worker.worker_id, len(done.body[0]), began, reason, interrupted, bool(limited)
-            )
+        fruitless = processes.fruitless > FRUITLESS and bool(left)
+        limited = worker.allowance and worker.allowance.verdict(self._name) if left else None
+        began = began or fruitless or bool(limited)
+        reason, output = limited or "", (b"", b"")
+        if began:
+            output = worker.last_output()
+        if began and not limited:
+            more = ", as did those before it" if fruitless else ""
+            death, pid = worker.ended or Death("ended"), worker.pid
+            reason = self.deaths.tell(death, pid, output[1], interrupted, more)
+        actions = self._core.worker_died(
+            worker.worker_id, len(done.body[0]), began, reason, interrupted, bool(limited)
         )
+        if actions and isinstance(blamed := actions[0], Report):
+            self.report(blamed, Status.Terminated, output)
+            del actions[0]
+        self.perform(actions)
         self._cancel_pending(key, worker)
 
     def perform(self, actions: Sequence[Action]) -> None:

@@ -36,7 +36,6 @@ from dispy.system.spare import measure
 
 logger = logging.getLogger("dispy.node")
 
-ZOMBIE_SECONDS = 3600.0  # how long the results of an owner that went away are kept
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
 
 
@@ -57,6 +56,7 @@ class Node:
         confinement: Confinement | None = None,
         client_memory: int | None = None,
         client_disk: int | None = None,
+        zombie_seconds: float = 0.0,
     ) -> None:
         """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
 
@@ -65,6 +65,7 @@ class Node:
         memory_reserve: bytes below which no job is started; 0: any; None: what suits the machine.
         confinement: of its jobs; None: they run as this process does.
         client_memory, client_disk: bytes that one client may have; 0: any; None: half of it all.
+        zombie_seconds: how long what an absent client has here is kept; 0: for ever.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
@@ -81,6 +82,7 @@ class Node:
         self._directories = Directories(directory, user)
         quota = store_size or default_quota(directory)
         self._client_limits = client_limits(client_memory, client_disk, directory)
+        self._zombie_seconds = zombie_seconds
         self._store = Store(
             directory / "store", quota, for_others=user is not None,
             listed=confinement.sandbox is None,
@@ -118,7 +120,7 @@ class Node:
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info("client %s connected", owner.name)
-        owner.pulse_seconds = 0.0
+        owner.came_back()
         self._wants_pulse(owner, hello.details)
         self._core.owner_connected(owner.owner_id)
         held = self._core.held(owner.owner_id)
@@ -135,13 +137,16 @@ class Node:
         self._running.guard.tell(owner)
         end = link.read(lambda frame: self._from_owner(owner, frame))
         if owner.link is link:
-            owner.link, owner.gone_since = None, monotonic()
+            owner.link = None
             if not any(key[0] == owner.owner_id for key in self._table):
                 self._remove(owner)
                 logger.info("client %s left", owner.name)
             elif not self.stopping:
                 logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
-                gevent.spawn_later(ZOMBIE_SECONDS, self._give_up, owner, owner.gone_since)
+                if self._zombie_seconds:
+                    owner.waited_for = gevent.spawn_later(
+                        self._zombie_seconds, self._give_up, owner
+                    )
         return end.reason
 
     def _warn_of_imitation(self, hello: Hello, address: str) -> None:
@@ -162,13 +167,16 @@ class Node:
             asked = float(table.get("pulse") or 0)
             seconds = max(PULSE_LEAST_SECONDS, asked)
             if asked > 0 and not 0 < owner.pulse_seconds <= seconds:
-                owner.pulse_seconds = seconds
+                owner.pulse_seconds, owner.pulse_since = seconds, monotonic()
                 self._running.watch.beat_sooner()
 
-    def _give_up(self, owner: Owner, gone_since: float) -> None:
-        if owner.gone_since == gone_since and self._owners.get(owner.owner_id) is owner:
-            logger.warning("client %s did not come back; its results are dropped", owner.name)
-            self._forget(owner)
+    def _give_up(self, owner: Owner) -> None:
+        logger.warning(
+            "client %s did not come back in %g minutes (zombie_interval): its jobs are stopped, "
+            "and its results are dropped",
+            owner.name, self._zombie_seconds / 60,
+        )  # fmt: skip
+        self._forget(owner)
 
     def _forget(self, owner: Owner) -> None:
         for key in [key for key in self._table if key[0] == owner.owner_id]:

@@ -8,7 +8,6 @@ it than a terminal can bear.
 import os
 from collections.abc import Iterator, Sequence
 
-from dispy.system.reach import open_memory_file
 from dispy.worker.journal import running_job
 
 SHOWN_BYTES = 8 * 1024  # of one stream in one look; older text is passed over
@@ -17,38 +16,29 @@ SHOWN_BYTES = 8 * 1024  # of one stream in one look; older text is passed over
 class Streaming:
     """How much of its running job's output was read from one worker."""
 
-    def __init__(self, journal: int, uid: int | None) -> None:
-        """uid: of the user whose the worker is; None: our own."""
-        self._journal, self._uid = journal, uid  # descriptor, the worker's
+    def __init__(self, journal: int, outputs: Sequence[int]) -> None:
+        """Take the descriptors of the worker's journal and of its files for stdout and stderr."""
+        self._journal, self._outputs = journal, outputs
         self._job: int | None = None
         self._read = [0, 0]  # bytes of stdout and of stderr
 
-    def news(self, paths: Sequence[str]) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield (job, descriptor, offset, text) for what has been written since the last look.
-
-        `paths` are those of the worker's memory files, stdout's first.
-        """
+    def news(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield (job, descriptor, offset, text) for what has been written since the last look."""
         job = running_job(self._journal)
         if job != self._job:
             self._job, self._read = job, [0, 0]
         if job is None:
             return
-        for which, path in enumerate(paths):
-            offset, text = _grown(path, self._read[which], self._uid)
+        for which, output in enumerate(self._outputs):
+            offset, text = _grown(output, self._read[which])
             # Files are emptied at a job's end, before the journal names the next one.
             if text and running_job(self._journal) == job:
                 self._read[which] = offset + len(text)
                 yield job, which + 1, offset, text
 
 
-def _grown(path: str, read: int, uid: int | None) -> tuple[int, bytes]:
+def _grown(output: int, read: int) -> tuple[int, bytes]:
     """Return where the newest text of a file begins, and that text; empty: there is none."""
-    descriptor = open_memory_file(path, os.O_RDONLY, uid)
-    if descriptor is None:
-        return read, b""
-    try:
-        size = os.fstat(descriptor).st_size
-        offset = max(read, size - SHOWN_BYTES)
-        return offset, os.pread(descriptor, size - offset, offset) if size > offset else b""
-    finally:
-        os.close(descriptor)
+    size = os.fstat(output).st_size
+    offset = max(read, size - SHOWN_BYTES)
+    return offset, os.pread(output, size - offset, offset) if size > offset else b""

@@ -12,11 +12,13 @@ from gevent.event import Event
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Action, Key
+from dispy.net.rhythm import Rhythm
 from dispy.node.owners import Owner
 from dispy.node.processes import WorkerProcess
 from dispy.protocol.messages import Kind
 
-PULSE_SECONDS = 5.0  # between signs of life, where the owner wants none more often
+PULSE_SECONDS = 5.0  # between signs of life, ours and the owner's, where it wants none more often
+SILENT_PULSES = 5  # that an owner may miss before it is away
 SUPERVISION_SECONDS = 0.01
 OUTPUT_SECONDS = 0.1
 
@@ -84,13 +86,25 @@ class Watch:
             owner.tell(Kind.OUTPUT, [key[1], job, descriptor, offset, text])
 
     def _beat(self) -> None:
-        """Give every connected owner a sign of life in time."""
+        """Give every connected owner a sign of life in time, and look for its own.
+
+        The link of an owner that is silent is cut: its machine may be switched off, and what waits
+        for it would grow. The one of a local node has no network, and ends with its program.
+        """
+        rhythm = Rhythm(monotonic())
         while True:
             wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
             self._sooner.clear()
             self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
-            now = monotonic()
+            now, late = monotonic(), 1.5 * min([PULSE_SECONDS, *wanted])
+            rhythm.beat(now, late)
             for owner in self._owners.values():
+                if owner.link is None:
+                    continue
                 pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
-                if owner.link is not None and now - owner.link.spoke > pause / 2:
+                heard = max(owner.link.heard, owner.pulse_since)
+                silent = now - rhythm.silent_since(heard, now, late)
+                if silent > pause * SILENT_PULSES and not owner.shares_memory:
+                    owner.link.cut(f"it has been silent for {silent:.0f} s")
+                elif now - owner.link.spoke > pause / 2:
                     owner.tell(Kind.PULSE, [])

@@ -129,10 +129,10 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # computation, jobs that it has no room for now, why; "": there is room again
     Kind.FULL: (_WHOLE, _NUMBERS, _TEXT),
     Kind.LOAD: (_TEXT, _TABLE),  # name, settings; the code as a buffer
-    Kind.FORK: (_WHOLE,),  # worker; its socket comes along as a descriptor
+    Kind.FORK: (_WHOLE,),  # worker; its socket, its journal and its outputs come along
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
-    Kind.DIED: (_WHOLE, _TEXT, _WHOLE),  # worker, how, most memory (bytes)
+    Kind.DIED: (_WHOLE, _TEXT, _WHOLE, _WHOLE),  # worker, how, most memory (bytes), signal or 0
     Kind.BEGUN: (),  # a nursery's setup runs from now on
     Kind.CLEAN: (),  # run the computation's cleanup
     Kind.CLEANED: (_OPTIONAL_TEXT, _TABLE),  # CLOSED without its first

@@ -47,7 +47,8 @@ class Failures:
             reason = str(extra.get("exception"))
             if extra.get("died") is True:
                 now = monotonic()
-                again = self._core.job_died(node.node_id, cluster_id, jobs[at], reason, now)
+                last = _last_line(reason)
+                again = self._core.job_died(node.node_id, cluster_id, jobs[at], last, now)
                 self._perform(again, node)
                 if again:
                     continue
@@ -55,7 +56,7 @@ class Failures:
             failed += 1
         if failed or mean is not None:
             why, aside = self._core.jobs_failed(
-                node.node_id, cluster_id, failed, len(jobs) - failed, mean, _first_line(reason)
+                node.node_id, cluster_id, failed, len(jobs) - failed, mean, _last_line(reason)
             )
             if why is not None:
                 logger.warning(
@@ -88,7 +89,7 @@ class Failures:
         return told
 
 
-def _first_line(reason: str) -> str:
-    """Return what a reason ends with, in one line: a traceback's last one says most."""
+def _last_line(reason: str) -> str:
+    """Return what a reason ends with, in one line: that says most."""
     lines = reason.strip().splitlines()
     return lines[-1][:300] if lines else "no reason was given"

@@ -1,19 +1,22 @@
-"""Signs of life: how often clusters want them, which nodes kept silent, and ours to the nodes."""
+"""Signs of life: how often clusters want them, which nodes kept silent, and ours to the nodes.
 
-import logging
+A silent node's link is cut first, so that another is dialled while the node still counts: a
+connection that the network has swallowed wakes up late, or never.
+"""
+
 from collections.abc import Mapping
 from time import monotonic
 
 import gevent
 
+from dispy.net.rhythm import Rhythm
 from dispy.protocol.messages import Kind
-from dispy.scheduler.nodes import RemoteNode
-
-logger = logging.getLogger("dispy.scheduler")
+from dispy.scheduler.nodes import SILENT, RemoteNode
 
 PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
 BEAT_SECONDS = 0.5  # between looks at all links
-SILENT_PULSES = 5  # that a node may miss, as in dispy 4
+BROKEN_PULSES = 3  # that a node may miss before its link is cut
+SILENT_PULSES = 5  # before it is lost, as in dispy 4
 STOP_SECONDS = 2.0  # that the greenlet may take to end
 
 
@@ -23,6 +26,7 @@ class Heartbeat:
     def __init__(self, nodes: Mapping[str, RemoteNode]) -> None:
         self._nodes = nodes
         self._wanted: dict[int, float] = {}  # by cluster, where it said so
+        self._rhythm = Rhythm(monotonic())
         self._greenlet = gevent.spawn(self._keep)
 
     def want(self, cluster_id: int, seconds: float | None) -> None:
@@ -39,10 +43,14 @@ class Heartbeat:
         """Between signs of life: what the most careful cluster wants."""
         return min([PULSE_SECONDS, *self._wanted.values()])
 
-    @property
-    def patience(self) -> float:
-        """For how many seconds a node may be silent, or gone, before it is lost."""
-        return self.pulse_seconds * SILENT_PULSES
+    def until_lost(self, heard: float) -> float:
+        """Return in how many seconds a node is lost that was last heard at this one (monotonic).
+
+        Its silence while we slept does not count.
+        """
+        now, pulse = monotonic(), self.pulse_seconds
+        since = self._rhythm.silent_since(heard, now, pulse + BEAT_SECONDS)
+        return since + pulse * SILENT_PULSES - now
 
     def expect(self, node: RemoteNode, cluster_id: int) -> None:
         """Expect signs of life as often as this cluster wants them: the node is told now."""
@@ -56,12 +64,16 @@ class Heartbeat:
         while True:
             gevent.sleep(min(BEAT_SECONDS, self.pulse_seconds / 2))
             now = monotonic()
+            late = self.pulse_seconds + BEAT_SECONDS
+            self._rhythm.beat(now, late)
             for node in self._nodes.values():
                 if node.link is None:
                     continue
                 node.acknowledge()
-                if node.silent_for(now) > node.pulse_seconds * SILENT_PULSES:
-                    logger.warning("node %s has been silent for too long", node.name)
-                    node.link.close()
-                elif now - node.link.spoke > self.pulse_seconds / 2:
+                since = self._rhythm.silent_since(node.expected_since(), now, late)
+                # What is no network does not break; nor would it be dialled again.
+                pulses = BROKEN_PULSES if node.port else SILENT_PULSES
+                if now - since > node.pulse_seconds * pulses:
+                    node.link.cut(SILENT)
+                elif now - node.link.spoke > node.pulse_seconds / 2:  # as it was told
                     node.link.send(Kind.PULSE, [])

@@ -1,11 +1,15 @@
 """The greenlets that dial nodes and keep their links: one for each address.
 
 A named address is dialled for as long as somebody names it. One that was only found is let go
-when its node says goodbye, and some time after it was lost.
+when its node says goodbye, and some time after it was lost. Pauses between attempts grow, and are
+of random length: those whom the same switch has cut off do not come back in step.
 """
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
+from random import Random
 from time import monotonic
 
 import gevent
@@ -14,10 +18,17 @@ from gevent.socket import socket
 
 from dispy.net.dialing import connect
 from dispy.net.link import LinkEnd
-from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.nodes import SILENT, RemoteNode
 
-CONNECT_SECONDS = 5.0
+logger = logging.getLogger("dispy.scheduler")
+
+# An attempt ends early, because the kernel asks again after 1, 3 and 7 s: in these gaps nobody
+# would notice that the network is back. Each fourth is for those which are that far away.
+CONNECT_SECONDS = 1.5, 1.5, 1.5, 5.0
 RETRY_SECONDS = 0.1, 2.0  # between attempts: the first pause, and the longest
+KNOWN_SECONDS = 0.75  # the longest where a node was met: its network may be back at any time
+LASTING_SECONDS = 2.0  # of a link, after which the next one is dialled without hesitation
+REDIAL_SECONDS = 1.0  # which a node has to answer in any case, however short its pulses are
 REFUSAL_SECONDS = 30.0  # before a node is asked again that refused us, or we it, by a rule
 RESTART_SECONDS = 2.0  # how long a node whose machine says "no such port" may be restarting
 DIALS = 256  # attempts to connect at once: a quarter of the descriptors that a program may have
@@ -28,22 +39,57 @@ Address = tuple[str, int]  # host, port
 Served = tuple[RemoteNode | None, LinkEnd]
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to speak with the node at an address."""
+
+    host: str
+    port: int
+    before: RemoteNode | None = None  # that was met there last, and is not lost
+    deadline: float | None = None  # monotonic second at which it is
+
+    def within(self, why: str) -> gevent.Timeout:
+        """Return a context whose end by the deadline is a TimeoutError that says `why`."""
+        left = None if self.deadline is None else max(0.0, self.deadline - monotonic())
+        return gevent.Timeout(left, TimeoutError(why))
+
+
+class Pauses:
+    """Between the attempts at one address."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with the shortest: a link has just ended."""
+        self._next = RETRY_SECONDS[0]
+
+    def next(self, longest: float) -> float:
+        """Return the seconds of the next one: at least half of what may be `longest` in the end."""
+        pause = min(self._next, longest)
+        self._next = pause * 1.5
+        return pause * self._random.uniform(0.5, 1.0)
+
+
 class Keepers:
     """Owns a greenlet for each address; used on its scheduler's hub.
 
-    nodes: those that the scheduler has, by id. serve: speaks with a node until its link ends;
-    gets the socket, the address, and the node that was there before. lost: takes a node out.
-    patience: seconds for which a node may be gone before it is lost.
+    nodes: those that the scheduler has, by id. serve: speaks with a node until its link ends.
+    lost: takes a node out. until_lost: in how many seconds a node is lost that was last heard at
+    a second (monotonic). random: for the pauses.
     """
 
     def __init__(
         self,
         nodes: Mapping[str, RemoteNode],
-        serve: Callable[[socket, str, int, RemoteNode | None], Served],
+        serve: Callable[[socket, Attempt], Served],
         lost: Callable[[RemoteNode, str], None],
-        patience: Callable[[], float],
+        until_lost: Callable[[float], float],
+        random: Random | None = None,
     ) -> None:
-        self._nodes, self._serve, self._lost, self._patience = nodes, serve, lost, patience
+        self._nodes, self._serve, self._lost, self._until_lost = nodes, serve, lost, until_lost
+        self._random = random or Random()
         self._dials = BoundedSemaphore(DIALS)
         self._greenlets: dict[Address, gevent.Greenlet[..., None]] = {}
         self._wanted_until: dict[Address, float] = {}  # monotonic seconds
@@ -71,58 +117,102 @@ class Keepers:
             self._wanted_until[host, port] = 0.0
 
     def _keep(self, address: Address) -> None:
-        """Dial an address for as long as it is wanted; pauses grow to seconds."""
+        """Dial an address for as long as it is wanted."""
         node: RemoteNode | None = None
-        pause, lost_at = RETRY_SECONDS[0], 0.0
+        pauses, longest = Pauses(self._random), RETRY_SECONDS[1]
+        attempt = 0
         while True:
-            served, end, closed = self._dial(address, node)
+            began = monotonic()
+            served, end, closed = self._dial(address, node, CONNECT_SECONDS[attempt % 4])
             self.unreachable[address] = end.reason
+            attempt += 1
             if served is not None:
-                node, lost_at, pause = served, monotonic(), RETRY_SECONDS[0]
-                self._prolong(address, lost_at)
+                node, attempt, longest = served, 0, KNOWN_SECONDS
+                self._prolong(address, now := monotonic())
+                if now - began > LASTING_SECONDS:
+                    pauses.begin()
             left = node is not None and node.node_id not in self._nodes  # it said goodbye
-            patience = RESTART_SECONDS if closed else self._patience()
-            if node is not None and not left and monotonic() - lost_at > patience:
-                self._lost(node, end.reason)
+            if node is not None and not left and (served is None or end.reason == SILENT):
+                self._look_after(node, end, closed)
             if node is not None and node.node_id not in self._nodes:
                 node = None
             if node is None and self._is_over(address, left):
                 break
             if end.refused:
-                self._sit_out(node, end.reason, lost_at)
+                self._sit_out(node, end)
             else:
-                gevent.sleep(pause)
-            pause = min(pause * 1.5, RETRY_SECONDS[1])
-            while self.elsewhere.get(address) in self._nodes:
+                gevent.sleep(min(pauses.next(longest), self._left_to(node) or inf))
+            while self._is_connected_elsewhere(address):
                 gevent.sleep(RETRY_SECONDS[1])  # a second link to it would end the first
         del self._greenlets[address], self._wanted_until[address]
         for table in (self.unreachable, self.elsewhere):
             table.pop(address, None)
 
-    def _sit_out(self, node: RemoteNode | None, reason: str, lost_at: float) -> None:
+    def _is_connected_elsewhere(self, address: Address) -> bool:
+        node = self._nodes.get(self.elsewhere.get(address, ""))
+        return node is not None and node.link is not None
+
+    # -- nodes that are away
+
+    def _left_to(self, node: RemoteNode | None) -> float | None:
+        """Return the seconds until a node is lost; None: there is none, or it has a link."""
+        if node is None or node.away is None:
+            return None
+        least = node.away.since + REDIAL_SECONDS - monotonic()
+        return max(0.0, least, self._until_lost(node.away.heard))
+
+    def _look_after(self, node: RemoteNode, end: LinkEnd, closed: bool) -> None:
+        """Take a node for lost when it is time for that; say that it is away before.
+
+        end: of an attempt to connect to it. closed: its machine says "no such port".
+        """
+        away, left, now = node.away, self._left_to(node), monotonic()
+        if away is None or left is None:
+            return  # another of its addresses is connected
+        if closed:
+            left = min(left, away.since + RESTART_SECONDS - now)
+        why, came = away.lines(now), _tell(node, end, closed)
+        if came != away.why:
+            why = f"{why}, and {came}"
+        if left <= 0:
+            self._lost(node, f"{why}; `dispy doctor {node.ip_addr}` checks the way to it")
+        elif not away.told:
+            away.told = True
+            logger.warning(
+                "node %s (%s) is away: %s; its jobs go on there, and it is lost if it does not "
+                "come back within %.0f s", node.name, node.ip_addr, why, left,
+            )  # fmt: skip
+
+    def _sit_out(self, node: RemoteNode | None, end: LinkEnd) -> None:
         """Wait before a node is asked again that broke a rule, or says that we did.
 
         Its jobs do not wait for that: it is lost when it would be if it were silent.
         """
-        rest = REFUSAL_SECONDS
+        left = min(self._left_to(node) or 0.0, REFUSAL_SECONDS)
+        gevent.sleep(left)
         if node is not None:
-            rest -= (until_lost := max(0.0, lost_at + self._patience() - monotonic()))
-            gevent.sleep(until_lost)
-            if node.link is None:  # else it came by another address meanwhile
-                self._lost(node, reason)
-        gevent.sleep(max(0.0, rest))
+            self._look_after(node, end, closed=False)
+        gevent.sleep(REFUSAL_SECONDS - left)
+
+    # -- addresses
 
     def _dial(
-        self, address: Address, before: RemoteNode | None
+        self, address: Address, before: RemoteNode | None, seconds: float
     ) -> tuple[RemoteNode | None, LinkEnd, bool]:
-        """Serve a node once; return it, how that ended, and whether its port was closed."""
+        """Serve a node once; return it, how that ended, and whether its port was closed.
+
+        seconds: that connecting may take.
+        """
         try:
             with self._dials:
-                sock = connect(*address, CONNECT_SECONDS)
+                left = self._left_to(before)
+                sock = connect(*address, seconds if left is None else min(seconds, left + 0.1))
         except OSError as error:
             end = LinkEnd(f"no answer: {error.strerror or error}")
             return None, end, isinstance(error, ConnectionRefusedError)
-        return *self._serve(sock, *address, before), False
+        left = self._left_to(before)
+        deadline = None if left is None else monotonic() + left
+        return *self._serve(sock, Attempt(*address, before, deadline)), False
 
     def _prolong(self, address: Address, now: float) -> None:
         if 0.0 < self._wanted_until[address] < inf:
@@ -136,3 +226,12 @@ class Keepers:
     def stop(self, seconds: float) -> None:
         """End all greenlets, within so long."""
         gevent.killall(list(self._greenlets.values()), timeout=seconds)
+
+
+def _tell(node: RemoteNode, end: LinkEnd, closed: bool) -> str:
+    """Say what came of the last attempt to connect to a node."""
+    if closed:
+        return f"no node listens at port {node.port} of {node.ip_addr} any more"
+    if end.reason.startswith("no answer"):
+        return f"its machine does not answer ({end.reason.removeprefix('no answer: ')})"
+    return end.reason

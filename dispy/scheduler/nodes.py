@@ -1,19 +1,37 @@
 """A node as a scheduler sees it, and the table of all of them."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from dispy.net.link import Link
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 
+logger = logging.getLogger("dispy.scheduler")
+
 IMITATION = (
     "node %s at %s says that it is one which is used already, and has another key: it is used as "
     "a node of its own"
 )
+SILENT = "it fell silent"
+
+
+@dataclass(slots=True)
+class Away:
+    """A node's link has broken, and there is no other yet; seconds of `monotonic`."""
+
+    why: str
+    heard: float  # when it last said something
+    since: float
+    told: bool = False  # to the user
+
+    def lines(self, now: float) -> str:
+        """Say what happened, and when."""
+        return f"{self.why} {now - self.heard:.0f} s ago"
 
 
 @dataclass(slots=True)
@@ -30,6 +48,7 @@ class RemoteNode:
     link: Link | None  # None while it is being dialled again
     share: int = 0  # slots that are ours now
     owners: int = 1  # clients that share it
+    away: Away | None = None  # while there is no link
     settled: bool = False  # both sides have compared what they hold
     results_seen: int = 0  # the last sequence number of results that was taken
     acknowledged: int = 0  # the number that the node has been told
@@ -61,10 +80,21 @@ class RemoteNode:
             sent, received = sent + link.sent_bytes, received + link.received_bytes
         return sent, received
 
-    def link_ended(self, link: Link) -> None:
+    def link_made(self, link: Link, pulse_seconds: float) -> None:
+        """Speak with it over a new link, on which it was told how often to say something."""
+        if self.away is not None and self.away.told:
+            gone = monotonic() - self.away.heard
+            logger.info("node %s (%s) is back after %.0f s", self.name, self.ip_addr, gone)
+        self.link, self.away = link, None
+        self.acknowledged = 0  # what it was told may be lost with the old link
+        self.settled = False  # nothing goes there before its list comes
+        self.pulse_seconds, self.pulse_since = pulse_seconds, 0.0
+
+    def link_ended(self, link: Link, why: str) -> None:
         """Take note that one of its links is no more."""
         if self.link is link:
             self.link, self.settled = None, False
+            self.away = Away(why, link.heard, monotonic())
         self.sent_before += link.sent_bytes
         self.received_before += link.received_bytes
 
@@ -108,10 +138,10 @@ class RemoteNode:
         if seconds < self.pulse_seconds:
             self.pulse_seconds, self.pulse_since = seconds, now
 
-    def silent_for(self, now: float) -> float:
-        """Return for how many seconds it has kept silent although it knew what we expect."""
+    def expected_since(self) -> float:
+        """Return the second since when it has kept silent although it knew what we expect."""
         assert self.link is not None, "who asks has looked"
-        return now - max(self.link.heard, self.pulse_since)
+        return max(self.link.heard, self.pulse_since)
 
 
 class Nodes(dict[str, RemoteNode]):

@@ -16,7 +16,7 @@ from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
-from dispy.net.link import Link, LinkEnd
+from dispy.net.link import Link, LinkEnd, NoHello
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
@@ -26,7 +26,7 @@ from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
-from dispy.scheduler.keeping import Keepers, Served
+from dispy.scheduler.keeping import Attempt, Keepers, Served
 from dispy.scheduler.nodes import IMITATION, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
@@ -65,9 +65,7 @@ class Scheduler:
         self._core = Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
-        self.keepers = Keepers(
-            self.nodes, self._serve_node, self._lost, lambda: self._heartbeat.patience
-        )
+        self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
         self._given = Given(self._core, owner.content)
         self._supply = Supply(owner.content, self._given)
         self.closing = Closing(self._core, self.nodes, owner, self._perform)
@@ -185,49 +183,50 @@ class Scheduler:
 
     def adopt(self, sock: socket) -> str:
         """Serve a node on a socket that is connected already; returns how it ended."""
-        node, end = self._serve(Link(sock, shares_memory=True), "127.0.0.1", 0, None)
+        node, end = self._serve(Link(sock, shares_memory=True), Attempt("127.0.0.1", 0))
         if node is not None:
             self._lost(node, end.reason)
         return end.reason
 
-    def _serve_node(self, sock: socket, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _serve_node(self, sock: socket, attempt: Attempt) -> Served:
+        host, port = attempt.host, attempt.port
         try:
-            transport = dial(sock, self.credentials, host)
+            with attempt.within("it does not prove itself"):
+                transport = dial(sock, self.credentials, host)
         except NotProven as error:
             if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
                 logger.warning("node at %s, port %d is refused: %s", host, port, error)
             return None, LinkEnd(str(error), refused=True)
         except OSError as error:
             return None, LinkEnd(f"no proof: {error.strerror or error}")
-        return self._serve(Link(transport), host, port, before)
+        return self._serve(Link(transport), attempt)
 
-    def _serve(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _serve(self, link: Link, attempt: Attempt) -> Served:
         """Speak with a node until its link ends; return it, and how that ended."""
         if self._stopped:
             link.close()
             return None, LinkEnd("the scheduler has ended")
         self._links.add(link)
         try:
-            return self._speak(link, host, port, before)
+            return self._speak(link, attempt)
         finally:
             self._links.discard(link)
             link.close()
 
-    def _speak(self, link: Link, host: str, port: int, before: RemoteNode | None) -> Served:
+    def _speak(self, link: Link, attempt: Attempt) -> Served:
+        host, port, before = attempt.host, attempt.port, attempt.before
         told_pulse = self._heartbeat.pulse_seconds
         ours = Hello("client", self.identity, self.name, details={"pulse": told_pulse})
-        # A node that we know has no longer to say hello than it would have to say anything.
-        patience = self._heartbeat.patience if before is not None else None
         try:
-            with gevent.Timeout(patience, TimeoutError("it does not say who it is")):
+            with attempt.within("it does not say who it is"):
                 hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
-            # One that closes without a word is ending or full, and soon there again.
-            refused = isinstance(error, FrameRefused) and link.received_bytes > 0
+            # One that goes before it has said all is ending or full, and soon there again.
+            refused = isinstance(error, FrameRefused) and not isinstance(error, NoHello)
             return None, LinkEnd(str(error), refused)
         node_id = proven_identity(hello.identity, link.peer_key)
-        if before is not None and before.node_id != node_id:
+        if before is not None and before.node_id != node_id and before.link is None:
             self._lost(before, "it was restarted")
         node = self.nodes.get(node_id)
         if node is not None and node.link is not None and not node.link.closed:
@@ -249,16 +248,14 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
-        node.pulse_seconds, node.pulse_since = told_pulse, 0.0
-        node.link, node.acknowledged = link, 0  # what it was told may be lost with the old link
-        node.settled = False  # nothing goes there before its list comes: the end of the old
-        self._core.node_silent(node.node_id)  # link may not have been noticed
+        node.link_made(link, told_pulse)
+        self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             self._core.node_silent(node.node_id)
             self.questions.link_ended(node)
-        node.link_ended(link)
+        node.link_ended(link, end.reason)
         return node, end
 
     def _lost(self, node: RemoteNode, reason: str) -> None:

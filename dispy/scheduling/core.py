@@ -21,8 +21,8 @@ from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
-from dispy.scheduling.stories import forget
-from dispy.scheduling.withdrawing import Withdrawing, give_up
+from dispy.scheduling.stories import forget, has_notes
+from dispy.scheduling.withdrawing import CANCELLED_BEFORE, Withdrawing, cancel_again, give_up
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 
@@ -138,7 +138,7 @@ class Scheduling:
             del placed[job]
         if cluster.widths:
             allocation.note_widths(counted, -1)
-        if cluster.pinned or cluster.stories or cluster.widths or cluster.own_retries:
+        if has_notes(cluster):
             forget(cluster, counted)
         if seconds is not None:
             before = cluster.duration or seconds
@@ -189,13 +189,15 @@ class Scheduling:
     def cancel(self, cluster_id: ClusterId, job: JobNumber) -> list[Action]:
         """Cancel a job: final at once when it was queued, and the owner is to ask its node else.
 
-        An empty list means that it is not known any more: its result crossed the cancel.
+        An empty list means that it is not known any more: its result crossed the cancel. One that
+        its node gives back, or never got, is final then; a broken link only delays the order.
         """
         cluster = self.clusters.get(cluster_id)
         if cluster is None:
             return []
         allocation = cluster.placed.get(job)
         if allocation is not None:
+            cluster.cancelling.add(job)
             return [CancelOnNode(allocation.node.node_id, cluster_id, job)]
         lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
         if job in lane.queued:
@@ -205,7 +207,7 @@ class Scheduling:
             pinned_to.pinned_waiting -= 1
         else:
             return []
-        given_up = give_up(cluster, [job], "cancelled before its start", Status.Cancelled)
+        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
         if pinned_to is not None:
             self._placement.reservations.check(pinned_to)
         return [given_up]
@@ -339,6 +341,7 @@ class Scheduling:
                 allocation, missing, f"it never reached {node.name}", now
             )
             self._placement.changed(allocation)
+            actions += cancel_again(allocation)
             actions += call_all_back(allocation)
         if strangers:
             actions.append(Drop(node_id, tuple(sorted(strangers))))

@@ -7,7 +7,7 @@ from dispy.scheduling.actions import Action
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.recalls import call_all_back
 from dispy.scheduling.records import Allocation, JobNumber
-from dispy.scheduling.retrying import blame, may_run_again, note_attempts
+from dispy.scheduling.retrying import blame, may_run_again, note_death
 from dispy.scheduling.withdrawing import Withdrawing
 
 
@@ -22,7 +22,7 @@ class Failing:
         cluster = allocation.cluster
         if job not in allocation.jobs or not may_run_again(cluster, job, lost_node=False):
             return []
-        note_attempts(cluster, [job])
+        note_death(cluster, job)
         actions = self._withdrawing.requeue(allocation, [job], why, now)
         allocation.progress, allocation.stalled = now, False
         self._placement.changed(allocation)

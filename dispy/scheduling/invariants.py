@@ -51,6 +51,7 @@ def _check_cluster(cluster: Cluster) -> None:
         if allocation.is_usable and allocation.idle_room:
             _check_idle(cluster, allocation)
     assert len(cluster.placed) == sum(len(a.jobs) for a in cluster.allocations.values())
+    assert cluster.cancelling <= cluster.placed.keys(), "what is cancelled is on no node"
     assert cluster.slots_out == sum(map(cluster.width_of, cluster.placed)), "slots are miscounted"
     assert all(job in cluster.placed or job in a.pinned for job, a in cluster.pinned.items())
 

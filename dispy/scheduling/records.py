@@ -62,6 +62,8 @@ class Cluster:
     stories: dict[JobNumber, Story] = field(default_factory=dict)  # of jobs that have one
     own_retries: dict[JobNumber, int] = field(default_factory=dict)  # of jobs that differ
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
+    deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
+    cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
 
     def __post_init__(self) -> None:
         lane = Lane(self.width)

@@ -18,20 +18,29 @@ def may_run_again(cluster: Cluster, job: JobNumber, lost_node: bool) -> bool:
     """Say whether a job whose run was cut short may be run once more.
 
     lost_node: with its node, not by the end of its own process. A reentrant cluster's job follows
-    its nodes without end; what is said by `retries` counts both.
+    its nodes without end; what is said by `retries` counts both. Nobody wants another run of what
+    is being cancelled.
     """
+    if job in cluster.cancelling:
+        return False
     most = cluster.own_retries.get(job, cluster.retries)
-    if most is None:
-        if not cluster.reentrant or lost_node:
-            return cluster.reentrant
-        most = DEATHS - 1
-    return cluster.attempts.get(job, 0) < most
+    if most is not None:
+        return cluster.attempts.get(job, 0) < most
+    if not cluster.reentrant or lost_node:
+        return cluster.reentrant
+    return cluster.deaths.get(job, 0) < DEATHS - 1
 
 
 def note_attempts(cluster: Cluster, jobs: Sequence[JobNumber]) -> None:
     """Count runs that were cut short, of jobs that run again."""
     for job in jobs:
         cluster.attempts[job] = cluster.attempts.get(job, 0) + 1
+
+
+def note_death(cluster: Cluster, job: JobNumber) -> None:
+    """Count a run that was cut short by the end of its own process, of a job that runs again."""
+    note_attempts(cluster, [job])
+    cluster.deaths[job] = cluster.deaths.get(job, 0) + 1
 
 
 def blame(

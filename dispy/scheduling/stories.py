@@ -16,6 +16,14 @@ def remember(cluster: Cluster, jobs: Sequence[JobNumber], what: str, now: float)
             cluster.stories[job] = (*before[1 - STORY_LINES :], (now, what))
 
 
+def has_notes(cluster: Cluster) -> bool:
+    """Say whether `forget` may find anything: not of plain jobs that nothing befell."""
+    return bool(
+        cluster.pinned or cluster.stories or cluster.widths or cluster.own_retries
+        or cluster.attempts or cluster.cancelling
+    )  # fmt: skip
+
+
 def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
     """Drop what is known of final jobs."""
     for job in jobs:
@@ -24,3 +32,5 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
         cluster.widths.pop(job, None)
         cluster.own_retries.pop(job, None)
         cluster.attempts.pop(job, None)
+        cluster.deaths.pop(job, None)
+        cluster.cancelling.discard(job)

@@ -7,12 +7,14 @@ is cancelled where it will not run.
 from collections.abc import Sequence
 
 from dispy.model.statuses import Status
-from dispy.scheduling.actions import Action, GiveUp, Requeued
+from dispy.scheduling.actions import Action, CancelOnNode, GiveUp, Requeued
 from dispy.scheduling.lanes import enqueue_first, take_from_node
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.records import Allocation, Cluster, JobNumber
 from dispy.scheduling.retrying import may_run_again, note_attempts
 from dispy.scheduling.stories import forget, remember
+
+CANCELLED_BEFORE = "cancelled before its start"
 
 
 class Withdrawing:
@@ -24,13 +26,20 @@ class Withdrawing:
     def requeue(
         self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
     ) -> list[Action]:
-        """Put jobs of a node back at the head of their queue, in the order they were sent."""
-        if not jobs:
-            return []
-        cluster = allocation.cluster
+        """Put jobs of a node back at the head of their queue, in the order they were sent.
+
+        Those that are being cancelled are final instead: they did not begin there.
+        """
+        cluster, actions = allocation.cluster, list[Action]()
         take_from_node(allocation, jobs)
+        if not cluster.cancelling.isdisjoint(jobs):
+            gone = [job for job in jobs if job in cluster.cancelling]
+            jobs = [job for job in jobs if job not in cluster.cancelling]
+            actions.append(give_up(cluster, gone, CANCELLED_BEFORE, Status.Cancelled))
+        if not jobs:
+            return actions
         remember(cluster, jobs, reason, now)
-        actions: list[Action] = [Requeued(cluster.cluster_id, tuple(jobs), reason)]
+        actions.append(Requeued(cluster.cluster_id, tuple(jobs), reason))
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
             jobs = [job for job in jobs if job not in cluster.pinned]
@@ -65,29 +74,33 @@ class Withdrawing:
         if not jobs or not allocation.terminating:
             return []
         why = f"stopped on {allocation.node.name}, where {cluster.name} is closed"
-        if cluster.reentrant:
-            return self.requeue(allocation, jobs, why, now)
-        take_from_node(allocation, jobs)
-        return [give_up(cluster, jobs, why, Status.Terminated)]
+        actions = self._run_elsewhere(allocation, jobs, why, now) if cluster.reentrant else []
+        if left := list(allocation.jobs):
+            take_from_node(allocation, left)
+            actions.append(give_up(cluster, left, why, Status.Terminated))
+        return actions
 
     def lose(self, allocation: Allocation, why: str, now: float) -> list[Action]:
         """Take all jobs from a lost node: they run elsewhere or, if they must not, are given up."""
         cluster, actions = allocation.cluster, list[Action]()
-        stay = list(allocation.jobs)
         if cluster.reentrant or cluster.retries or cluster.own_retries:
-            moved = [
-                job for job in stay
-                if job not in cluster.pinned and may_run_again(cluster, job, lost_node=True)
-            ]  # fmt: skip
-            left = set(moved)
-            stay = [job for job in stay if job not in left]
-            note_attempts(cluster, moved)
-            actions += self.requeue(allocation, moved, why, now)
+            movable = [job for job in allocation.jobs if job not in cluster.pinned]
+            actions += self._run_elsewhere(allocation, movable, why, now)
+        stay = list(allocation.jobs)
         remember(cluster, stay, why, now)
         take_from_node(allocation, stay)
         if stay:
             actions.append(give_up(cluster, stay, why, Status.Abandoned))
         return actions + _cancel_pinned(allocation, why)
+
+    def _run_elsewhere(
+        self, allocation: Allocation, jobs: Sequence[JobNumber], why: str, now: float
+    ) -> list[Action]:
+        """Queue those of `jobs` anew that may run again; the others stay where they are."""
+        cluster = allocation.cluster
+        moved = [job for job in jobs if may_run_again(cluster, job, lost_node=True)]
+        note_attempts(cluster, moved)
+        return self.requeue(allocation, moved, why, now)
 
 
 def give_up(cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: Status) -> GiveUp:
@@ -95,6 +108,16 @@ def give_up(cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: St
     stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
     forget(cluster, jobs)
     return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
+
+
+def cancel_again(allocation: Allocation) -> list[Action]:
+    """Return the orders to cancel what is there still, which a broken link may have lost."""
+    cancelling = allocation.cluster.cancelling
+    if not cancelling:
+        return []
+    node_id, cluster_id = allocation.node.node_id, allocation.cluster.cluster_id
+    mine = [job for job in allocation.jobs if job in cancelling]
+    return [CancelOnNode(node_id, cluster_id, job) for job in mine]
 
 
 def _cancel_pinned(allocation: Allocation, why: str) -> list[Action]:

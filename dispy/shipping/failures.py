@@ -11,7 +11,7 @@ TEXT_LIMIT = 64 * 1024  # characters of a traceback; the middle of a longer one 
 ERROR_LIMIT = 1024 * 1024  # bytes of a packed exception; a larger one travels as text alone
 # As compiled, which a frozen executable keeps: frames of these rooms are nothing to a user.
 _PACKAGE = os.path.dirname(os.path.dirname((lambda: None).__code__.co_filename))
-_OWN = tuple(os.path.join(_PACKAGE, room, "") for room in ("worker", "shipping"))
+OWN_PLACES = tuple(os.path.join(_PACKAGE, room, "") for room in ("worker", "shipping"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _strip(told: traceback.TracebackException, seen: set[int]) -> None:
     if id(told) in seen:
         return
     seen.add(id(told))
-    frames = [frame for frame in told.stack if not frame.filename.startswith(_OWN)]
+    frames = [frame for frame in told.stack if not frame.filename.startswith(OWN_PLACES)]
     told.stack = traceback.StackSummary.from_list(frames)
     mentioned = [told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or [])]
     for other in mentioned:

@@ -1,11 +1,12 @@
 """Processes as this operating system does them: death with the parent, memory files, exits."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,22 +38,6 @@ def memory_file(name: str) -> int:
         return os.dup(file.fileno())
 
 
-def memory_files(pid: int, names: Sequence[str]) -> list[str]:
-    """Return paths by which another process may open its memory files, in the order of names."""
-    found: dict[str, str] = {}
-    try:
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            path = f"/proc/{pid}/fd/{descriptor}"
-            target = os.readlink(path)
-            # 1 and 2 may be pointed elsewhere by a job; its own copies stay where they are.
-            for name in names if int(descriptor) > 2 else ():
-                if target.startswith(f"/memfd:{name}"):
-                    found[name] = path
-    except OSError:
-        return []  # it ended, or this is no Linux
-    return [found[name] for name in names] if len(found) == len(names) else []
-
-
 def outlive_parent() -> None:
     """Take `die_with_parent` back."""
     if sys.platform == "linux":
@@ -66,9 +51,11 @@ flush_c_streams: Callable[[], object] = (
 )
 
 
-def how_it_ended(status: int) -> str:
-    """Say in words what a wait status means ("was killed by SIGSEGV")."""
-    return told_exit(os.waitstatus_to_exitcode(status))
+def how_it_ended(status: int) -> tuple[str, int]:
+    """Say in words what a wait status means ("was killed by SIGSEGV"), and by which signal; 0:
+    by none."""
+    code = os.waitstatus_to_exitcode(status)
+    return told_exit(code), max(0, -code)
 
 
 def most_memory(usage: Any) -> int:
@@ -76,14 +63,31 @@ def most_memory(usage: Any) -> int:
     return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
+_LIMITS = {  # of the system's own, by which a process gets a signal
+    "SIGXCPU": ", because it took more processor time than it may have (ulimit -t)",
+    "SIGXFSZ": ", because it wrote a larger file than it may write (ulimit -f)",
+}
+
+
 def told_exit(code: int) -> str:
     """Say in words what an exit code means, as `subprocess` gives it: negative is a signal."""
     if code >= 0:
         return f"exited with status {code}"
     try:
-        return f"was killed by {signal.Signals(-code).name}"
+        name = signal.Signals(-code).name
+        return f"was killed by {name}{_LIMITS.get(name, '')}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def be_killed_before_others(steps: int) -> None:
+    """Have the kernel, when memory is short, end this process and what it starts rather than
+    others: as if it had so many thousandths of the memory more."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:
+            own = int(file.read())
+            file.seek(0)
+            file.write(str(min(1000, max(own, steps))))
 
 
 def adopt_orphans() -> None:

@@ -1,15 +1,13 @@
-"""Processes and files of another user, reached with no more rights than that user has.
+"""Processes of another user, reached with no more rights than that user has.
 
 A node of root's would else do to the whole machine what a job has it do: signal a process whose
-number the job has told or that has got a dead one's, or open what a descriptor of the job's leads
-to. `uid` is that user's number; None: the kernel looks after it, because it is our own.
+number the job has told or that has got a dead one's. `uid` is that user's number; None: the kernel
+looks after it, because it is our own.
 """
 
 import contextlib
 import os
 import signal
-import stat
-import sys
 
 
 def belongs_to(pid: int, uid: int | None) -> bool:
@@ -55,28 +53,3 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except OSError:
         return None
-
-
-def open_memory_file(path: str, flags: int, uid: int | None) -> int | None:
-    """Return a descriptor of another process's memory file (`memory_files` has said its path).
-
-    None where the path leads elsewhere by now, or the file is not that user's. Linux alone.
-    """
-    if sys.platform != "linux":
-        return None
-    owner = os.geteuid() if uid is None else uid
-    try:
-        # So nothing is opened yet: a pipe would make us wait, and a device do things.
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        state = os.fstat(found)
-        # No directory has it: so it is no file that the other process may not open itself.
-        if not stat.S_ISREG(state.st_mode) or state.st_nlink or state.st_uid != owner:
-            return None
-        return os.open(f"/proc/self/fd/{found}", flags | os.O_CLOEXEC)
-    except OSError:
-        return None
-    finally:
-        os.close(found)

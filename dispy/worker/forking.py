@@ -32,7 +32,6 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import Bulk, Kind, Payload, check, join_payloads, split_payloads
@@ -90,13 +89,12 @@ class ForkingWorker(Worker):
 
     _journal: SharedJournal
 
-    def __init__(self, node_name: str, *arguments: Any, **keywords: Any) -> None:
-        """`node_name` is for people; the rest as for Worker, with a SharedJournal."""
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        """As for Worker, with a SharedJournal."""
         self._child: int | None = None  # the process of the job that runs; 0: this is it
         # Sent to the group it is for the job; this process tells how that ended.
         signal.signal(signal.SIGTERM, _go_on)
         super().__init__(*arguments, **keywords)
-        self._node_name = node_name
         self._spoke = False  # in a child: it sent something through the socket
         self._heard: Frame | None = None  # its result that came through the socket
         self._status: int = 0
@@ -207,13 +205,10 @@ class ForkingWorker(Worker):
             frame, self._heard = self._heard, None
             return self._claim(frame)
         self._connect()  # it may have died in the middle of a frame
-        reason = f"the worker process {how_it_ended(self._status)}"
-        if self._was_interrupted():
-            reason = f"cancelled; {reason}"
-        used = tell_bytes(most_memory(self._usage))
-        reason = f"{reason}, while it ran this job on node {self._node_name}"
-        reason = f"{reason}; it had used {used} of memory at most"
-        extra: Extra = {"status": int(Status.Terminated), "exception": reason}
+        how, number = how_it_ended(self._status)
+        # Its node says it in words, because it knows more.
+        death = [how, most_memory(self._usage), number]
+        extra: Extra = {"status": int(Status.Terminated), "death": death}
         if not self._was_interrupted():
             extra["died"] = True  # it may run again, where its owner says so
         stdout, stderr = self._output.take()

@@ -55,12 +55,15 @@ class Worker:
         computation: Computation,
         directory: str,
         limits: JobLimits,
+        outputs: Sequence[int],
         segments: int = 0,
         by_lines: bool = False,
         log: int = 2,
         max_result_size: int = 0,
     ) -> None:
-        """segments: memory files in which large results leave; 0: they are copied.
+        """outputs: files that take what jobs write.
+
+        segments: memory files in which large results leave; 0: they are copied.
 
         by_lines: output is read while jobs run.
 
@@ -86,7 +89,7 @@ class Worker:
         self._rhythm = Rhythm()
         self._awake = 0.0  # seconds for which the next packet is waited for without sleeping
         self._forget_answer()
-        self._output = Output(by_lines)
+        self._output = Output(outputs, by_lines)
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGURG, self._poked)
         if computation.is_program:  # it ends by the signals of a cancel, its worker tells how

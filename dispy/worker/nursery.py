@@ -1,7 +1,7 @@
 """A computation's nursery: loads it once, forks its workers, and tells how each ended."""
 
 import contextlib
-import functools
+import faulthandler
 import os
 import select
 import signal
@@ -17,6 +17,7 @@ from dispy.shipping.failures import describe_failure
 from dispy.shipping.stored import use_store
 from dispy.system.processes import (
     adopt_orphans,
+    be_killed_before_others,
     children,
     die_with_parent,
     how_it_ended,
@@ -32,6 +33,9 @@ from dispy.worker.journal import Journal, SharedJournal
 from dispy.worker.limits import JobLimits
 from dispy.worker.loading import load
 from dispy.worker.preparing import Preparing, Told
+
+# A machine that is short of memory is to lose a job, not the nursery of others, nor their node.
+NURSERY_GOES_BEFORE, WORKER_GOES_BEFORE = 100, 200
 
 
 class Nursery:
@@ -57,6 +61,8 @@ class Nursery:
         """Return the exit status; runs in the process's only thread."""
         die_with_parent(os.getppid())
         adopt_orphans()
+        be_killed_before_others(NURSERY_GOES_BEFORE)
+        faulthandler.enable(2)  # a crash in C code is told with the lines of Python that led there
         watch()
         self._heed_signals()
         try:
@@ -114,8 +120,7 @@ class Nursery:
         if settings.get("isolation") == "job" and not settings.get("program"):
             from dispy.worker.forking import ForkingWorker  # 1 ms that others need not wait for
 
-            node_name = provided.get("dispy_node_name", "")
-            self._make_worker = functools.partial(ForkingWorker, node_name)
+            self._make_worker = ForkingWorker
             self._make_journal = SharedJournal
         self._by_lines = bool(settings.get("stream"))
         self._max_result_size = int(settings.get("max_result_size") or 0)
@@ -147,7 +152,7 @@ class Nursery:
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"
-        received = [self._channel.descriptors.popleft() for _ in range(2)]
+        received = [self._channel.descriptors.popleft() for _ in range(4)]
         descriptors = [os.dup(each.descriptor) for each in received]
         del received  # closes the originals, before the fork
         parent = os.getpid()
@@ -155,7 +160,7 @@ class Nursery:
             pid = os.fork()
         except OSError as error:
             reason = f"could not be started: {error.strerror or error}"
-            self._channel.send(Kind.DIED, [worker_id, reason, 0])
+            self._channel.send(Kind.DIED, [worker_id, reason, 0, 0])
             pid = None
         if pid == 0:
             self._be_worker(parent, *descriptors)
@@ -168,12 +173,13 @@ class Nursery:
             self._workers[pid] = worker_id
             self._channel.send(Kind.FORKED, [worker_id, pid])
 
-    def _be_worker(self, parent: int, descriptor: int, journal: int) -> NoReturn:
+    def _be_worker(self, parent: int, descriptor: int, journal: int, *outputs: int) -> NoReturn:
         assert self._computation is not None
         status, log = 1, move_out_of_the_way(os.dup(2))
         try:
             die_with_parent(parent)
             adopt_orphans()
+            be_killed_before_others(WORKER_GOES_BEFORE)
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -185,7 +191,7 @@ class Nursery:
             reseed()
             self._make_worker(
                 channel, records, self._computation, self._directory, self._limits,
-                self._segments, self._by_lines, log, self._max_result_size,
+                outputs, self._segments, self._by_lines, log, self._max_result_size,
             ).serve()  # fmt: skip
             status = 0
         except BaseException:  # a bug of ours: the node's log is where it can be seen
@@ -205,7 +211,8 @@ class Nursery:
             worker_id = self._workers.pop(pid, None)
             if worker_id is not None:
                 _kill_group(pid)
-                self._channel.send(Kind.DIED, [worker_id, how_it_ended(status), most_memory(usage)])
+                how, number = how_it_ended(status)
+                self._channel.send(Kind.DIED, [worker_id, how, most_memory(usage), number])
             # What is left of a worker's jobs is ours now; so is what those leave in turn.
             for orphan in set(children(os.getpid())) - self._workers.keys() - self._own:
                 _kill(orphan)

@@ -21,7 +21,7 @@ from dispy.shipping.payloads import unpack
 from dispy.worker.channel import move_out_of_the_way
 from dispy.worker.computation import Computation, function_of
 from dispy.worker.inside import NAMES
-from dispy.worker.output import Output
+from dispy.worker.output import Output, make_outputs
 
 SUCCESS = (None, 0, 1, 2)  # 1 and 2 told dispy 4.15 where jobs should be forked from
 THREADS_TOLD = 10
@@ -135,7 +135,7 @@ def _captured(told: Told) -> Iterator[None]:
     """Catch what this process and its children write, and put it into `told` as text."""
     streams = sys.stdin, sys.stdout, sys.stderr
     before = [move_out_of_the_way(os.dup(descriptor)) for descriptor in range(3)]
-    output = Output()
+    output = Output(make_outputs())
     try:
         yield
     finally:

@@ -16,7 +16,6 @@ from fuzz import messages
 from gevent import get_hub
 
 from dispy.protocol.frames import Frame, FrameDecoder, FrameRefused
-from dispy.system import processes
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # disks are slow
 TURNS = 3  # of the loop after each step: what one handler begins, another one ends
@@ -43,7 +42,7 @@ def alone(*more: Any) -> Iterator[None]:
                 "scheduler.possession",
             )
         ]  # fmt: skip
-        patches += [mock.patch.object(processes, "memory_files", return_value=[]), *more]
+        patches += more
         interval = sys.getswitchinterval()
         sys.setswitchinterval(5.0)  # the loop ends a turn after so long, done or not
         for patch in patches:

@@ -38,7 +38,8 @@ LIMITS = {
 RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1]}
 EXTRA = {
     "status": STATUSES, "exception": ["Traceback\nValueError: no", ""], "stdout": ["out"],
-    "stderr": ["err"], "error": [b"x"], "died": [True], "held": [[1, 2]], "forking": [[0.1, 0.2]],
+    "stderr": ["err"], "error": [b"x"], "died": [True], "death": [["was killed", 1, 9]],
+    "held": [[1, 2]], "forking": [[0.1, 0.2]],
 }  # fmt: skip
 HELLO = {
     "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1],

@@ -7,6 +7,7 @@ a computation are played: their ends of the sockets are the fuzzer's, too.
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -48,10 +49,10 @@ class PlayedNursery(NurseryProcess):
         self.unborn: list[int] = []  # workers that the node does not know to run
         PlayedNursery.made.append(self)
 
-    def fork(self, worker_id: int, journal: int) -> Link:
+    def fork(self, worker_id: int, files: Sequence[int]) -> Link:
         ours, theirs = socket.socketpair()
         self.unborn.append(worker_id)
-        self.workers.append((Wire(theirs), os.dup(journal)))
+        self.workers.append((Wire(theirs), os.dup(files[0])))
         return Link(ours, shares_memory=True)
 
     def interrupt(self) -> None:

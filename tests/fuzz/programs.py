@@ -30,6 +30,7 @@ from dispy.client.search import Search, Wanted
 from dispy.model.statuses import FINAL, Status
 from dispy.net.link import Link
 from dispy.protocol.messages import Kind
+from dispy.scheduler.keeping import Attempt
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
 
@@ -160,7 +161,7 @@ class Play:
     def _serve(self, sock: Any, identity: str, shares_memory: bool) -> None:
         link = Link(sock, shares_memory=shares_memory)
         before = self.known.get(identity)
-        node, _ = self.scheduler._serve(link, "127.0.0.1", 51348, before)
+        node, _ = self.scheduler._serve(link, Attempt("127.0.0.1", 51348, before))
         if node is not None:
             self.known[identity] = node
 

@@ -48,6 +48,16 @@ class Machine:
         """Run `ip` there."""
         subprocess.run([*self._enter(), "ip", *arguments], check=True)
 
+    def run(self, *command: str) -> None:
+        """Run a command there, to its end."""
+        subprocess.run([*self._enter(), *command], check=True, stdout=subprocess.DEVNULL)
+
+    def drop(self, chain: str, again: bool = True) -> None:
+        """Drop all packets that come (INPUT) or go (OUTPUT), or no more."""
+        if shutil.which("iptables") is None:
+            pytest.skip("iptables is not installed; tests/run does that")
+        self.run("iptables", "-A" if again else "-D", chain, "-j", "DROP")
+
     def _enter(self) -> list[str]:
         return ["nsenter", "--target", str(self.holder.pid), "--net", "--"]
 

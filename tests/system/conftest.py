@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -142,14 +142,16 @@ class RunningNode:
         port: int,
         *options: str,
         python: str = sys.executable,
+        under: Sequence[str] = (),
         **environment: str,
     ) -> None:
+        """under: a command that runs what follows it, in other circumstances."""
         self.host, self.port, self.directory = host, port, directory
         _, *command = own_command(
             "node", f"--host={host}", f"--port={port}", f"--dest_path_prefix={directory}", *options
         )
         self.process = subprocess.Popen(
-            [python, *command],
+            [*under, python, *command],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
@@ -181,11 +183,14 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
         port: int = 0,
         directory: Path = tmp_path,
         python: str = sys.executable,
+        under: Sequence[str] = (),
         **environment: str,
     ) -> RunningNode:
         host = host or f"127.0.{os.getpid() % 250}.{len(started) + 2}"
         started.append(
-            RunningNode(directory, host, port or 51348, *options, python=python, **environment)
+            RunningNode(
+                directory, host, port or 51348, *options, python=python, under=under, **environment
+            )
         )
         return started[-1]
 

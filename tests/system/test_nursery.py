@@ -16,6 +16,7 @@ from dispy.shipping.payloads import pack_call, unpack
 from dispy.system.interpreter import own_command
 from dispy.worker.channel import Channel
 from dispy.worker.journal import make_journal
+from dispy.worker.output import make_outputs
 
 
 class Nursery:
@@ -48,7 +49,11 @@ class Nursery:
 
         (wire,) = encode_frame(Kind.FORK, [worker_id])
         self.journals[worker_id] = make_journal()
-        socket.send_fds(self.channel.sock, [wire], [theirs.fileno(), self.journals[worker_id]])
+        outputs = make_outputs()
+        passed = [theirs.fileno(), self.journals[worker_id], *outputs]
+        socket.send_fds(self.channel.sock, [wire], passed)
+        for descriptor in outputs:
+            os.close(descriptor)
         theirs.close()
         frame = self.channel.receive()
         assert (frame.kind, frame.body[0]) == (Kind.FORKED, worker_id)

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 from dispy.model.statuses import Status
-from dispy.scheduling.actions import Drop, GiveUp, Leave, Recall, Requeued
+from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Leave, Recall, Requeued
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
@@ -71,6 +71,7 @@ class World:
         self.groups: dict[int, Group] = {}
         self.where: dict[int, str] = {}  # job -> QUEUED, FINAL, or a node
         self.cluster_of: dict[int, int] = {}
+        self.cancelling: set[int] = set()  # while they are on a node
         self.pins: dict[int, str] = {}
         self.bad_pins: set[tuple[str, int]] = set()  # idle slots with pinned jobs waiting
         self.finals = 0
@@ -228,6 +229,7 @@ class World:
             assert not actions
         else:
             assert [(a.node_id, a.job) for a in actions] == [(where, job)]
+            self.cancelling.add(job)
             actions = []
         if job in self.pins and where is QUEUED:
             house = self.houses[self.pins[job]]
@@ -254,6 +256,8 @@ class World:
         stranger = 10**9
         actions = self.core.node_settled(name, [*held, stranger], self.now)
         assert [a.jobs for a in actions if isinstance(a, Drop)] == [(stranger,)]
+        again = {a.job for a in actions if isinstance(a, CancelOnNode)}
+        assert again == self.cancelling.intersection(held), "an order was lost with the link"
         self.settle(actions)
         assert {j for s in house.seats.values() for j in s.jobs} >= set(held)
 
@@ -311,6 +315,7 @@ class World:
                 self.take_giving_up(action, lost)
             elif isinstance(action, Requeued):
                 for job in action.jobs:
+                    assert job not in self.cancelling, "what is cancelled waits again"
                     self.leave_node(job, lost)
                     self.where[job] = QUEUED
                     if job in self.pins:
@@ -407,12 +412,16 @@ class World:
             elif action.status == Status.Terminated:
                 seat = self.houses[self.where[job]].seats[action.cluster_id]
                 assert seat.stops, "a job is stopped that should end by itself"
-                assert not self.groups[action.cluster_id].reentrant, "it could run again"
+                again = self.groups[action.cluster_id].reentrant and job not in self.cancelling
+                assert not again, "it could run again"
+                self.leave_node(job, lost)
+            elif action.status == Status.Cancelled:
+                assert job in self.cancelling, "a job is cancelled that nobody cancelled"
                 self.leave_node(job, lost)
             else:
                 assert lost is not None, "a job was given up though its node is there"
                 assert action.status == Status.Abandoned
-                reentrant = self.groups[action.cluster_id].reentrant
+                reentrant = self.groups[action.cluster_id].reentrant and job not in self.cancelling
                 assert job in self.pins or not reentrant, "a reentrant job was given up"
                 self.leave_node(job, lost)
             self.end(job)
@@ -430,6 +439,7 @@ class World:
     def end(self, job: int) -> None:
         assert self.where[job] is not FINAL, "a job is final twice"
         self.where[job] = FINAL
+        self.cancelling.discard(job)
         self.finals += 1
 
     def touch(self, house: House) -> None:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from dispy.system.reach import (
     belongs_to,
     kill_all,
-    open_memory_file,
     signal_group,
     signal_process,
 )
@@ -84,26 +82,3 @@ def test_what_a_dead_leader_has_left_of_its_group_is_signalled(start: Any) -> No
     assert os.getpgid(child) == leader.pid
     signal_group(leader.pid, signal.SIGKILL, NOBODY)
     assert leader.stdout.read() == b"", "it ends with the child, which holds it open"
-
-
-def test_a_memory_file_is_opened_and_nothing_else(tmp_path: Path) -> None:
-    private = tmp_path / "private"
-    private.write_text("a secret")
-    os.mkfifo(tmp_path / "pipe")
-    memory = os.memfd_create("dispy-stdout")
-    os.write(memory, b"text")
-    place = f"/proc/self/fd/{memory}"
-    opened = open_memory_file(place, os.O_RDONLY, None)
-    assert opened is not None
-    assert os.read(opened, 10) == b"text"
-    assert open_memory_file(place, os.O_RDONLY, NOBODY) is None, "it is ours, not nobody's"
-    # Whoever may not read a file can hold it like this, and put it in the place of another one.
-    for path in (private, tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        held = os.open(path, os.O_PATH)
-        os.dup2(held, memory)
-        assert open_memory_file(place, os.O_RDONLY, None) is None, path
-        assert open_memory_file(place, os.O_WRONLY, NOBODY) is None, path
-        os.close(held)
-    os.close(opened)
-    os.close(memory)
-    assert open_memory_file(place, os.O_RDONLY, None) is None

@@ -79,6 +79,20 @@ def test_a_lost_node_counts_for_retries_and_not_for_what_is_reentrant() -> None:
     assert isinstance(given_up, GiveUp)
 
 
+def test_lost_nodes_bring_a_reentrant_job_no_nearer_to_being_stopped() -> None:
+    core = make(reentrant=True)
+    core.jobs_submitted(1, [7])
+    for number in range(DEATHS):
+        core.node_joined(Node(f"n{number}", "n", 1))
+        core.cluster_allocated(f"n{number}", 1, 1)
+        core.cluster_ready_on(f"n{number}", 1)
+        assert die(core, 7) == (number < DEATHS - 1)
+        if number < DEATHS - 1:
+            core.place(0.0)
+            core.node_lost(f"n{number}", "no answer", 1.0)
+    assert core.clusters[1].deaths == core.clusters[1].attempts == {}
+
+
 def test_what_a_node_says_of_a_job_that_it_does_not_have_changes_nothing() -> None:
     core = make("a", "b", reentrant=True)
     core.jobs_submitted(1, [7])

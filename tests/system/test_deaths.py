@@ -1,0 +1,90 @@
+"""How jobs' processes die, and what their owner is told of it."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trouble import group
+
+from dispy import DispyJob, JobCluster
+
+Open = Callable[..., JobCluster]
+
+
+def die(how: str, lines: int = 1) -> None:
+    print("began", flush=True)
+    for line in range(lines):
+        print("said", line, file=sys.stderr)
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "abort":
+        os.abort()
+    elif how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), getattr(signal, how))
+
+
+@pytest.mark.parametrize("isolation", ["worker", "job"])
+def test_how_a_job_died_and_what_it_wrote_is_told(
+    open_cluster: Open, shared_node: Any, isolation: str
+) -> None:
+    cluster = open_cluster(die, nodes=[shared_node.host], isolation=isolation)
+    words = {
+        "segfault": "was killed by SIGSEGV", "abort": "was killed by SIGABRT",
+        "exit": "exited with status 3", "SIGKILL": "was killed by SIGKILL",
+        "SIGXCPU": "was killed by SIGXCPU, because it took more processor time than it may have",
+    }  # fmt: skip
+    jobs = {how: cluster.submit(how) for how in words}
+    for how, job in jobs.items():
+        assert job() is None
+        *before, last = job.exception.splitlines()
+        assert last.startswith(f"the worker process {words[how]}"), how
+        assert before[:2] == ["the last that it wrote to stderr:", "  said 0"]
+        assert (job.status, job.stdout) == (DispyJob.Terminated, "began\n")
+        assert job.stderr.startswith("said 0\n")
+    assert "string_at" in jobs["segfault"].exception
+    assert ", line" in jobs["abort"].exception
+    for how in ("segfault", "abort"):  # of the stack it tells what is the user's
+        assert " in die" in jobs[how].exception.splitlines()[-2]
+    loud = cluster.submit("exit", 5000)
+    assert loud() is None
+    lines = loud.exception.splitlines()
+    assert lines[1:-1] == [f"  said {line}" for line in range(4990, 5000)]
+    assert loud.stderr.count("said") == 5000
+
+
+def take(size: int) -> int:
+    if size < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(b"x" * size)
+
+
+def test_that_memory_ran_out_is_told_by_the_kernels_word(
+    open_cluster: Open, start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    groups = tmp_path / "groups"
+    groups.mkdir()
+    with group("memory", groups) as confined:
+        node = start_node("--cpus=1", under=confined.under)
+        clusters = [
+            open_cluster(take, nodes=[node.host], isolation=isolation)
+            for isolation in ("worker", "job")
+        ]
+        assert [cluster.submit(1)() for cluster in clusters] == [1, 1]
+        used = int(confined.read("memory.usage_in_bytes"))
+        confined.limit(memory_limit_in_bytes=used + 50_000_000)
+        for cluster in clusters:
+            greedy, modest = cluster.submit(400_000_000), cluster.submit(1)
+            assert (greedy(), modest()) == (None, 1)
+            assert "SIGKILL by the kernel, because memory ran out" in greedy.exception
+            assert f"(its control group /{confined.path.name} may have" in greedy.exception
+            killed = cluster.submit(-1)  # of that the kernel knows nothing
+            assert killed() is None
+            assert "SIGKILL, while" in killed.exception
+            cluster.close()
+        assert node.end() == 0
