@@ -24,8 +24,10 @@ from dispy.protocol.messages import Kind
 PROGRAM = """
 import os, signal, sys
 
-def work(n, gate):
+def work(n, gate, program=0):
     import os, time
+    while os.path.exists(f"/proc/{program}"):
+        time.sleep(0.01)  # what the program gets before its end is its own affair
     if n == "bad":
         raise ValueError("it is bad")
     if n == "file":
@@ -49,16 +51,13 @@ if __name__ == "__main__":
     import time
     while {node.ip_addr for node in cluster.status().nodes} != set(hosts):
         time.sleep(0.01)
-    done, held = [], []
+    submitted = []
     for at, n in enumerate(jobs):
         host = list(hosts)[at % len(hosts)]
-        into, call = (held, (n[1:], gate)) if n[0] == "-" else (done, (n, ""))
-        into.append(cluster.submit_node(host, *call))
-    for job in done:
-        job()
-    for job in held:
-        while job.status != dispy.DispyJob.Running:
-            time.sleep(0.01)
+        call = (n[1:], gate) if n[0] == "-" else (n, "", os.getpid())
+        submitted.append(cluster.submit_node(host, *call))
+    while any(job.status != dispy.DispyJob.Running for job in submitted):
+        time.sleep(0.01)
     print("at work", flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -86,13 +85,13 @@ def _here(own_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture
 def node(own_session: None, start_node: Start, tmp_path_factory: Any) -> RunningNode:
-    """A node of two processors."""
-    return start_node("--cpus=2", directory=tmp_path_factory.mktemp("node"))
+    """A node on which all jobs of a test run at once."""
+    return start_node("--cpus=4", directory=tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture
 def die(run_program: Run) -> Die:
-    """Run a program with these jobs, those with a `-` held at the gate, until it is killed."""
+    """Run a program with these jobs, and kill it. They end then, those with a `-` at the gate."""
 
     def die(node: RunningNode | str, gate: object, *jobs: str, secret: str = "") -> None:
         hosts = node if isinstance(node, str) else node.host
@@ -114,6 +113,14 @@ def told(jobs: list[DispyJob]) -> list[tuple[int, str, Any]]:
     return [(job.id, job.status.name, job.result) for job in jobs]
 
 
+def recover_in_time(path: str) -> list[DispyJob]:
+    """Return what has ended, as soon as something has."""
+    jobs: list[DispyJob] = []
+    while not jobs:
+        jobs = dispy.recover_jobs(path, 0.5)
+    return jobs
+
+
 def directories(node: RunningNode) -> list[Path]:
     """Return the working directories of computations at a node."""
     return [path for path in node.directory.rglob("*") if path.name == "plots"]
@@ -125,7 +132,7 @@ def test_results_output_errors_and_files_come_back_and_nothing_is_left(
     caplog: pytest.LogCaptureFixture, secret: str,
 ) -> None:  # fmt: skip
     options = [f"--secret={secret}"] if secret else []
-    node = start_node("--cpus=2", *options, directory=tmp_path_factory.mktemp("node"))
+    node = start_node("--cpus=4", *options, directory=tmp_path_factory.mktemp("node"))
     die(node, gate, "a", "bad", "-b", "-file", secret=secret)
     wait_for("the job that writes a file", lambda: directories(node))
     (name,) = files(tmp_path)
@@ -168,7 +175,7 @@ def test_after_a_timeout_the_rest_stays_for_another_recovery(
 ) -> None:
     die(node, gate, "a", "-b")
     (name,) = files(tmp_path)
-    assert told(dispy.recover_jobs(name, 1.0)) == [(1, "Finished", ["a"] * 2)]
+    assert told(recover_in_time(name)) == [(1, "Finished", ["a"] * 2)]
     assert "has 1 jobs that have not ended: recover again to get them" in caplog.text
     assert files(tmp_path) == [name]
     assert dispy.recover_jobs(name, 0.5) == []
@@ -181,11 +188,10 @@ def test_after_a_timeout_the_rest_stays_for_another_recovery(
 def test_what_still_runs_is_cancelled_where_that_is_wanted(
     node: RunningNode, die: Die, gate: Gate, tmp_path: Path, timeout: float | None
 ) -> None:
-    die(node, gate, "a", "-b", "-c", "-d")  # one of them has not begun
-    one, *others = dispy.recover_jobs(timeout=timeout, terminate_pending=True)
-    assert told([one]) == [(1, "Finished", ["a"] * 2)]
-    assert [job.id for job in others] == [2, 3, 4]
-    assert {job.status.name for job in others} <= {"Cancelled", "Terminated"}
+    die(node, gate, "-a", "-b", "-c")
+    jobs = dispy.recover_jobs(timeout=timeout, terminate_pending=True)
+    assert [job.id for job in jobs] == [1, 2, 3]
+    assert {job.status.name for job in jobs} <= {"Cancelled", "Terminated"}
     assert files(tmp_path) == []
 
 
@@ -238,7 +244,8 @@ def test_a_node_that_is_out_of_reach_is_named_and_stays_in_the_file(
     die(f"{node.host},{other.host}", gate, "a", "b")
     os.kill(other.process.pid, signal.SIGSTOP)  # its machine takes connections, and says nothing
     try:
-        assert told(dispy.recover_jobs(timeout=1.0)) == [(1, "Finished", ["a"] * 2)]
+        jobs = recover_in_time(files(tmp_path)[0])
+        assert told(jobs) == [(1, "Finished", ["a"] * 2)]
     finally:
         os.kill(other.process.pid, signal.SIGCONT)
     assert f"at {other.host}, port 51348 did not answer (it is being dialled)" in caplog.text
@@ -267,10 +274,19 @@ def test_a_node_that_is_down_is_given_up_after_a_while_and_a_restarted_one_is_na
 
 
 def test_a_node_that_ends_during_a_recovery_abandons_what_it_ran(
-    node: RunningNode, die: Die, gate: Gate, tmp_path: Path
-) -> None:
+    node: RunningNode, die: Die, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from dispy.scheduler import recovery
+
+    monkeypatch.setattr(recovery, "TELL_SECONDS", 0.1)
     die(node, gate, "a", "-b")
-    ending = threading.Timer(1.0, node.process.terminate)
+
+    def end() -> None:
+        wait_for("the recovery", lambda: "recovery waits for 1 jobs" in caplog.text)
+        node.process.terminate()
+
+    ending = threading.Thread(target=end)
     ending.start()
     jobs = dispy.recover_jobs()
     ending.join()
