@@ -1,8 +1,9 @@
 """What a node keeps for one owner: the link to it, the ledger of what it is owed, its accounts."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent import Greenlet
 
@@ -17,7 +18,18 @@ from dispy.protocol.messages import Kind
 if TYPE_CHECKING:
     from dispy.node.fetching import Fetching
 
+logger = logging.getLogger("dispy.node")
+
 EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
+
+
+class Owed(NamedTuple):
+    """One frame that an owner has to acknowledge; `weight`: the bytes that it takes."""
+
+    kind: int
+    body: list[Any]
+    buffers: Sequence[Buffer]
+    weight: int
 
 
 def slots_of(said: object) -> int:
@@ -50,8 +62,8 @@ class Owner:
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
         self.fetching: Fetching  # of contents that it has; set by its node
-        # Each batch with the bytes that it takes.
-        self.ledger: Ledger[tuple[list[Any], Sequence[Buffer], int]] = Ledger()
+        self.ledger: Ledger[Owed] = Ledger()
+        self._told_of_room = False
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
         """Send what needs no acknowledgement; nothing while the owner is away."""
@@ -71,16 +83,36 @@ class Owner:
         """
         if weight is None:
             weight = weight_of_results(columns, buffers)
+        self._owe(Kind.RESULTS, [computation, *columns], buffers, weight)
+
+    def owe_value(
+        self, computation: int, job: int, value: bytes | int, buffers: Sequence[Buffer]
+    ) -> Owed | None:
+        """Send a value that a job has sent before its end, and keep it as results are kept.
+
+        Returns what is kept; None where there is no room for it, which is told in the log once.
+        """
+        weight = weight_of_results([[value], []], buffers)
+        if not self.memory.fits(weight):
+            if not self._told_of_room:
+                self._told_of_room = True
+                why = self.memory.why_not("a provisional result", weight)
+                logger.warning("client %s does not get all of them: %s", self.name, why)
+            return None
+        return self._owe(Kind.PROVISIONAL, [computation, job, value], buffers, weight)
+
+    def _owe(self, kind: int, rest: list[Any], buffers: Sequence[Buffer], weight: int) -> Owed:
         number = self.ledger.next_number()
-        body = [number, computation, *columns]
-        self.ledger.owe(number, (body, buffers, weight))
+        owed = Owed(kind, [number, *rest], buffers, weight)
+        self.ledger.owe(number, owed)
         self.memory.take(weight)
-        self.tell(Kind.RESULTS, body, buffers)
+        self.tell(kind, owed.body, buffers)
+        return owed
 
     def acknowledged(self, number: int) -> None:
-        """Forget the results up to this frame."""
-        for _, _, weight in self.ledger.acknowledged(number):
-            self.memory.release(weight)
+        """Forget what is owed up to this frame."""
+        for owed in self.ledger.acknowledged(number):
+            self.memory.release(owed.weight)
 
     def _tell_room(self, keys: set[Key]) -> None:
         for _, number in keys:
@@ -102,7 +134,7 @@ class Owner:
         if not link.shares_memory:
             self.segments.receive(link)
         link.limit_bulk(self.memory.lets_in)
-        for body, buffers, _ in self.ledger.owed():
-            link.send(Kind.RESULTS, body, buffers)
+        for owed in self.ledger.owed():
+            link.send(owed.kind, owed.body, owed.buffers)
         link.send(Kind.HELD, [jobs, computations])
         self.fetching.link_changed()

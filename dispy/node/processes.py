@@ -15,6 +15,7 @@ from dispy.net.link import Link
 from dispy.node.deaths import Death
 from dispy.node.lending import Views
 from dispy.node.needs import JobNeeds
+from dispy.node.newest import NewestValues
 from dispy.node.nursery import NurseryProcess
 from dispy.node.preparing import Limit
 from dispy.node.quotas import JOB_BYTES, Memory, weight_of_jobs, weight_of_table
@@ -211,6 +212,7 @@ class ComputationProcesses:
         self.payloads: dict[int, Payload] = {}
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self._memory, self._weight = memory, 0  # where what it keeps is counted, and how much
+        self.newest = NewestValues(memory)
         self._weights: dict[int, int] = {}  # of options
         self._code_weight = 0
         self.needs: JobNeeds  # of jobs whose options name some; set by whoever opens it
@@ -248,6 +250,7 @@ class ComputationProcesses:
 
     def close_account(self) -> None:
         """Count nothing of it any more: it is closed."""
+        self.newest.close()
         weight, self._weight = self._weight, 0
         self._memory.lasting -= self._code_weight
         self._memory.release(weight)
@@ -277,6 +280,7 @@ class ComputationProcesses:
     def forget(self, jobs: Collection[int]) -> None:
         """Drop what was kept for jobs that are final, or are given back."""
         self._drop(jobs)
+        self.newest.forget(jobs)
         if self.options:
             for job in jobs:
                 if self.options.pop(job, None) is not None:

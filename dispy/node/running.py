@@ -224,7 +224,7 @@ class Running:
             self.perform(self._core.jobs_given_back(worker.worker_id, frame.body[0]))
             self._cancel_pending(key, worker)
         elif frame.kind == Kind.INTERIM:
-            owner.tell(Kind.PROVISIONAL, [key[1], *frame.body], frame.buffers)
+            self._interim(owner, key, worker, frame)
         elif frame.kind == Kind.FILE:
             self._offers.take(owner, key, frame, worker.link.take_descriptors(2))
         elif frame.kind == Kind.RETIRE:
@@ -233,6 +233,16 @@ class Running:
             self.perform(self._core.worker_retired(worker.worker_id))
             worker.link.close()
             self._cancel_pending(key, worker)
+
+    def _interim(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
+        """Take a value that a job sends before its end; none is taken after that."""
+        job, value = frame.body
+        known = self._core.workers.get(worker.worker_id)
+        if known is None or job not in known.jobs:
+            return
+        owed = owner.owe_value(key[1], job, value, frame.buffers)
+        if owed is not None and not owner.shares_memory:  # a local node ends with its program
+            self._computations[key].newest.keep(job, owed)
 
     def _done(self, owner: Owner, key: Key, worker: WorkerProcess, frame: Frame) -> None:
         """Take the results of a worker's next jobs; raises FrameRefused for any other."""

@@ -131,6 +131,9 @@ class Node:
         )
         for key in held:
             self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
+        if hello.details.get("recover") is True:
+            for key in held:
+                self._table[key].newest.tell_again(owner)
         self._offers.tell_again(owner)
         share = self._core.share_of(owner.owner_id)
         owner.tell(Kind.SHARE, [share, len(self._owners)])

@@ -96,7 +96,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.DROP: (_NUMBERS,),
     Kind.RECALL: (_WHOLE, _NUMBERS),
     Kind.CLOSE: (_WHOLE,),
-    Kind.ACKNOWLEDGE: (_WHOLE,),  # every frame of results up to this sequence number
+    Kind.ACKNOWLEDGE: (_WHOLE,),  # RESULTS and PROVISIONAL up to this sequence number
     Kind.RELEASE: (_NUMBERS,),  # tokens of shared buffers that nobody looks at any more
     Kind.LIMIT: (_WHOLE, _WHOLE),  # computation, slots that its jobs may fill at once
     # computation, token, what to put into its directory: {"files": [...]}
@@ -116,7 +116,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.RETURNED: (_WHOLE, _NUMBERS, _OPTIONAL_TEXT),
     Kind.HELD: (_NUMBERS, _NUMBERS),  # jobs without a result, computations
     Kind.SHARE: (_WHOLE, _WHOLE),  # slots of this owner, owners that share
-    Kind.PROVISIONAL: (_WHOLE, _WHOLE, _OPAQUE),  # computation, job, value
+    # sequence, counted with those of RESULTS; computation, job, value
+    Kind.PROVISIONAL: (_WHOLE, _WHOLE, _WHOLE, _OPAQUE),
     Kind.STATUS: (_TABLE,),
     Kind.GOODBYE: (_TEXT, _NUMBERS),  # why; jobs that it had begun and has no result of
     # computation, what its cleanup raised, what else there is to tell of that

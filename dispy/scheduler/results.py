@@ -1,4 +1,5 @@
-"""Results that a node sends: each batch is taken once, and of it what is that node's."""
+"""Results and provisional values that a node sends: each batch is taken once, and of it what is
+that node's."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic, time
@@ -32,14 +33,27 @@ class Results:
         self._failures = Failures(core, perform)
         self.with_attempts = self._failures.with_attempts
 
-    def take(self, node: RemoteNode, frame: Frame) -> None:
-        """Take a node's RESULTS: the core's jobs end, and the owner is told."""
-        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
+    def _is_new(self, node: RemoteNode, sequence: int) -> bool:
+        """Take note of a number; False: it came before, and again after a broken link."""
         if not self._core.results_arrived(node.node_id, sequence):
-            return  # sent again after a broken link, and taken before it
+            return False
         node.results_seen = sequence
         if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
             node.acknowledge()
+        return True
+
+    def take_value(self, node: RemoteNode, frame: Frame) -> None:
+        """Take a value that a job has sent before its end (PROVISIONAL)."""
+        sequence, cluster_id, job, value = frame.body
+        if self._is_new(node, sequence) and self._given.has_job(node, cluster_id, job):
+            (payload,) = join_payloads([value], frame.buffers)
+            self._owner.provisional(cluster_id, node, job, payload)
+
+    def take(self, node: RemoteNode, frame: Frame) -> None:
+        """Take a node's RESULTS: the core's jobs end, and the owner is told."""
+        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
+        if not self._is_new(node, sequence):
+            return
         results = join_payloads(column, frame.buffers)
         own = self._given.own_jobs(node, cluster_id, jobs)
         if len(own) < len(jobs):

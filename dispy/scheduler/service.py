@@ -21,7 +21,7 @@ from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
-from dispy.protocol.messages import Kind, join_payloads
+from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
 from dispy.scheduler.given import Given
@@ -131,6 +131,7 @@ class Scheduler:
     def cancel(self, cluster_id: int, job: int) -> None:
         """Cancel a job: `given_up` is called at once if it was queued; else its node ends it."""
         self._perform(self._core.cancel(cluster_id, job))
+        self._plan_pass()  # slots may have been kept for it
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
@@ -254,6 +255,7 @@ class Scheduler:
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
             self._core.node_silent(node.node_id)
+            self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
         node.link_ended(link, end.reason)
         return node, end
@@ -279,6 +281,9 @@ class Scheduler:
         if frame.kind == Kind.RESULTS:
             self._results.take(node, frame)
             return
+        if frame.kind == Kind.PROVISIONAL:
+            self._results.take_value(node, frame)
+            return
         if frame.kind == Kind.SHARE:
             node.share, node.owners = min(body[0], PROCESSORS_LIMIT), body[1]
             self._core.node_shared(node.node_id, node.share, node.owners, monotonic())
@@ -294,7 +299,7 @@ class Scheduler:
             self._perform(take(node.node_id, cluster_id, jobs, why, monotonic()), node)
         elif frame.kind == Kind.HELD:
             self._settle(node, *body)
-        elif frame.kind in (Kind.PROVISIONAL, Kind.OUTPUT, Kind.OFFER):
+        elif frame.kind in (Kind.OUTPUT, Kind.OFFER):
             if self._given.has_job(node, body[0], body[1]):
                 self._from_job(node, frame)
             elif frame.kind == Kind.OFFER:
@@ -320,10 +325,7 @@ class Scheduler:
 
     def _from_job(self, node: RemoteNode, frame: Frame) -> None:
         body = frame.body
-        if frame.kind == Kind.PROVISIONAL:
-            value = join_payloads([body[2]], frame.buffers)[0]
-            self._owner.provisional(body[0], node, body[1], value)
-        elif frame.kind == Kind.OUTPUT:
+        if frame.kind == Kind.OUTPUT:
             self._owner.output(body[0], node, *body[1:])
         else:
             self._owner.receiving.offered(node, *body)

@@ -43,6 +43,7 @@ EXTRA = {
 }  # fmt: skip
 HELLO = {
     "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1],
+    "recover": [True],
 }  # fmt: skip
 TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.HELLO: {},

@@ -42,7 +42,7 @@ def use(frame: Frame) -> None:
             assert len(payloads) == len(checked.body[at])
             assert all(len(payload) >= 0 for payload in payloads)
     if frame.kind == Kind.PROVISIONAL:
-        join_payloads([checked.body[2]], checked.buffers)
+        join_payloads([checked.body[3]], checked.buffers)
 
 
 def _decode(decoder: FrameDecoder, wire: bytes, choices: Choices) -> None:

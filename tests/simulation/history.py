@@ -32,6 +32,8 @@ class History:
         self.losses: Counter[int] = Counter()  # of the node that had it
         self.failed: set[int] = set()  # some run of them has raised
         self.cancelled: set[int] = set()
+        self.sent: dict[int, list[int]] = defaultdict(list)  # values before their job's end
+        self.came: dict[int, list[int]] = defaultdict(list)
         self.recovered = False  # its program died, and another one took what there was
 
     # -- what the owner tells
@@ -51,6 +53,11 @@ class History:
     def close(self, cluster: int) -> None:
         self.closed.add(cluster)
 
+    def value(self, number: int, value: int) -> None:
+        assert number not in self.final, f"{self.tell(number)} ends, and then sends a value"
+        assert value not in self.came[number], f"{self.tell(number)} sends a value twice"
+        self.came[number].append(value)
+
     def end(self, number: int, status: Status) -> None:
         job, told = self.submitted[number], self.tell(number)
         assert number not in self.final, f"{told} ends a second time: {status.name}"
@@ -60,6 +67,9 @@ class History:
         if status == Status.Finished:
             assert self.starts[number], f"{told} has a result and never ran"
             assert job.kind == "works", f"{told} cannot have a result"
+            if self.starts[number] == 1 and not self.losses[number] and not self.recovered:
+                sent, came = self.sent[number], self.came[number]
+                assert came == sent, f"{told} has sent {sent}, and {came} came"
         elif status == Status.Terminated:
             failed = number in self.failed
             assert cut_short or failed, f"{told} was terminated by nobody"

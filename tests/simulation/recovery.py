@@ -45,6 +45,8 @@ class Recovery:
             for job in jobs:
                 self.taken.setdefault((cluster, job), status)
             self.held.get(node.node_id, set()).difference_update(jobs)
+        elif kind == "PROVISIONAL":
+            self.numbers[node.node_id] = max(self.numbers[node.node_id], body[0])
         elif kind == "RETURNED":
             self.held.get(node.node_id, set()).difference_update(body[1])
         elif kind == "HELD":

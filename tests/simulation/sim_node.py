@@ -19,6 +19,7 @@ Key = tuple[str, int]
 
 BEAT = 0.1  # seconds between the nodes' looks at the time, and acknowledgements
 LOADING = 0.3  # seconds that a nursery takes at most
+VALUES = (0, 0, 2, 0, 1)  # that a job sends before its end, by its number
 
 
 class SimNode:
@@ -80,7 +81,7 @@ class SimNode:
             lambda: self.hear(owner, where, *message)
         )
         for batch in self.ledgers[owner].owed():
-            link.send("owner", "RESULTS", *batch)
+            link.send("owner", *batch)
         self.core.owner_connected(owner)
         held = self.core.held(owner)
         link.send("owner", "HELD", [j for jobs in held.values() for j in jobs], list(held))
@@ -100,19 +101,28 @@ class SimNode:
     def owe(
         self, key: Key, jobs: list[int], status: Status, seconds: float, died: bool = False
     ) -> None:
-        ledger = self.ledgers[key[0]]
-        number = ledger.next_number()
-        batch = (number, key[1], jobs, status, seconds, died)
-        ledger.owe(number, batch)
-        self.tell(key[0], "RESULTS", *batch)
+        self.owe_batch(key, "RESULTS", jobs, status, seconds, died)
         if self.world.chance(0.05):
             self.repeat(key[0])
+
+    def owe_value(self, key: Key, job: int) -> None:
+        """A job sends a value before its end."""
+        value = next(self.world.values)
+        self.world.histories[key[0]].sent[job].append(value)
+        self.owe_batch(key, "PROVISIONAL", job, value)
+
+    def owe_batch(self, key: Key, kind: str, *body: Any) -> None:
+        ledger = self.ledgers[key[0]]
+        number = ledger.next_number()
+        batch = (kind, number, key[1], *body)
+        ledger.owe(number, batch)
+        self.tell(key[0], *batch)
 
     def repeat(self, owner: str) -> None:
         """Send again what is owed last, as over a link that has just been made."""
         owed = list(self.ledgers[owner].owed())
         if owed:
-            self.tell(owner, "RESULTS", *owed[-1])
+            self.tell(owner, *owed[-1])
 
     def hear(self, owner: str, link: Link, kind: str, *body: Any) -> None:
         if self.links.get(owner) is not link:
@@ -135,8 +145,9 @@ class SimNode:
             self.perform(core.computation_closed(key))
         else:
             assert kind == "ACKNOWLEDGE"
-            for _, cluster, jobs, *_ in self.ledgers[owner].acknowledged(body[0]):
-                self.world.acknowledged(owner, cluster, jobs)
+            for what, _, cluster, jobs, *_ in self.ledgers[owner].acknowledged(body[0]):
+                if what == "RESULTS":
+                    self.world.acknowledged(owner, cluster, jobs)
         self.world.check(core)
 
     # -- computations
@@ -269,7 +280,9 @@ class SimNode:
         if kind == "kills" or self.world.chance(0.004):
             self.worker_ends(worker_id, cancelled=False)
             return
-        failed = self.sick or kind == "fails"
+        for _ in range(VALUES[job % len(VALUES)]):
+            self.owe_value(key, job)
+        failed = self.sick or kind != "works"  # an endless one began while the node was sick
         if failed:
             self.world.histories[key[0]].failed.add(job)
         self.owe(key, [job], Status.Terminated if failed else Status.Finished, seconds)

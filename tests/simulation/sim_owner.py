@@ -106,6 +106,7 @@ class SimOwner:
         if job not in self.history.final:
             self.history.cancelled.add(job)
         self.perform(self.core.cancel(self.history.submitted[job].cluster, job))
+        self.turn_over()
 
     def limit(self, node_id: str, cluster: int, limit: int) -> None:
         """Let a cluster use so many slots of a node; one that was set aside is tried again."""
@@ -124,6 +125,7 @@ class SimOwner:
         if node.node_id not in self.core.nodes:
             self.core.node_joined(Node(node.node_id, node.name, node.slots, settled=False))
         self.core.node_silent(node.node_id)  # the end of the old link may not have been noticed
+        self.turn_over()
 
     def disconnected(self, node_id: str, link: Link | None) -> None:
         """Take note of a link's end, or end it for its silence."""
@@ -132,6 +134,7 @@ class SimOwner:
         link.alive = False
         if self.alive and self.links.get(node_id) is link:
             self.core.node_silent(node_id)
+            self.turn_over()
 
     def lost(self, node_id: str, link: Link | None) -> None:
         """Give a node up that has not come back since this link to it."""
@@ -155,6 +158,8 @@ class SimOwner:
         core, now = self.core, self.world.now
         if kind == "RESULTS":
             self.take_results(node_id, *body)
+        elif kind == "PROVISIONAL":
+            self.take_value(node_id, *body)
         elif kind == "SHARE":
             core.node_shared(node_id, *body, now)
         elif kind == "CROWDED":
@@ -169,6 +174,14 @@ class SimOwner:
             assert kind == "HELD"
             self.settle(node_id, *body)
         self.turn_over()
+
+    def take_value(self, node_id: str, number: int, cluster: int, job: int, value: int) -> None:
+        """Take a node's PROVISIONAL."""
+        if self.core.results_arrived(node_id, number):
+            there = self.core.clusters.get(cluster)
+            allocation = None if there is None else there.allocations.get(node_id)
+            if allocation is not None and job in allocation.jobs:
+                self.history.value(job, value)
 
     def take_results(
         self, node_id: str, number: int, cluster: int, jobs: list[int], status: Status,

@@ -42,7 +42,7 @@ class World:
         self.owners: dict[str, SimOwner] = {}
         self.nodes: dict[str, SimNode] = {}
         self.dead: dict[str, Recovery | None] = {}  # programs, and who recovers from them
-        self._names = count()
+        self._names, self.values = count(), count()
         for number, many in enumerate(slots):
             self.start_node(f"n{number}", many)
         for _ in range(2):
@@ -214,7 +214,7 @@ class World:
     def rest(self) -> None:
         """Heal everything, let it come to rest, and look at the promises."""
         self.heal()
-        deadline = self.now + 3000.0
+        deadline = self.now + 300.0
         while self.now < deadline and not self.is_quiet:
             self.network.advance(0.5)
         self.network.advance(2.0)  # what has been closed last

@@ -79,11 +79,11 @@ def lies(node: Peer, mine: int, own: list[int]) -> None:
     for turn, cluster in enumerate(range(4)):
         times = [0.0] * len(numbers)
         results = [WRONG] * len(numbers)
-        node.tell(Kind.RESULTS, [turn + 1, cluster, numbers, times, times, results, []])
+        node.tell(Kind.RESULTS, [100 * turn + 1, cluster, numbers, times, times, results, []])
         node.tell(Kind.RETURNED, [cluster, numbers, None])
-        for number in numbers:
+        for at, number in enumerate(numbers):
             table = {"name": b"evil.txt", "size": 0, "mode": 0o644, "modified": 1}
-            node.tell(Kind.PROVISIONAL, [cluster, number, WRONG])
+            node.tell(Kind.PROVISIONAL, [100 * turn + at + 2, cluster, number, WRONG])
             node.tell(Kind.OUTPUT, [cluster, number, 1, 0, b"a lie\n"])
             node.tell(Kind.OFFER, [cluster, number, os.urandom(16), table])
         node.tell(Kind.PLACED, [cluster, turn, "it failed"])
@@ -114,7 +114,7 @@ def test_what_a_node_says_of_others_jobs_is_passed_over_and_it_is_named(
         _, own, *_ = client.until(Kind.RUN).body
         lies(client, opened, own)
         lied.set()
-        client.tell(Kind.RESULTS, [99, opened, own, [0.0], [0.0], [pickle.dumps("own")], []])
+        client.tell(Kind.RESULTS, [999, opened, own, [0.0], [0.0], [pickle.dumps("own")], []])
         while client.frame() is not None:
             pass
 

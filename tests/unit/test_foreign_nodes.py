@@ -82,6 +82,9 @@ class Owner:
     def offered(self, node: RemoteNode, cluster: int, job: int, *rest: Any) -> None:
         self.told.append(("offered", node.node_id, [job]))
 
+    def node_lost(self, node: RemoteNode) -> None:
+        self.told.append(("lost", node.node_id, []))
+
     def node_changed(self, cluster: int, node: RemoteNode, *rest: Any) -> None:
         self.told.append(("changed", node.node_id, [cluster]))
 
@@ -180,7 +183,7 @@ MESSAGES = {
     Kind.RETURNED: st.tuples(clusters, jobs, why),
     Kind.FULL: st.tuples(clusters, jobs, st.sampled_from(["", "no room"])),
     Kind.HELD: st.tuples(jobs, st.lists(clusters, max_size=3)),
-    Kind.PROVISIONAL: st.tuples(clusters, job, st.just(b"v")),
+    Kind.PROVISIONAL: st.tuples(number, clusters, job, st.just(b"v")),
     Kind.OUTPUT: st.tuples(clusters, job, number, number, st.just(b"text")),
     Kind.OFFER: st.tuples(clusters, job, key, table),
     Kind.PIECE: st.tuples(key, number, why),
@@ -267,7 +270,7 @@ def test_a_program_shows_what_it_has_to_nodes_that_may_fetch_it(world: World) ->
         (Kind.RESULTS, [1, CLUSTER, [0], [0.0], [0.0], [b"r"], []], "job 0"),
         (Kind.RESULTS, [1, UNKNOWN, [0], [0.0], [0.0], [b"r"], []], "job 0"),
         (Kind.OUTPUT, [CLUSTER, 0, 1, 0, b"text"], "job 0"),
-        (Kind.PROVISIONAL, [OTHER, 2, b"v"], "job 2"),
+        (Kind.PROVISIONAL, [1, OTHER, 2, b"v"], "job 2"),
         (Kind.OFFER, [CLUSTER, 1, b"k" * 16, {}], "job 1"),
         (Kind.RETURNED, [OTHER, [2], None], "job 2"),
         (Kind.FULL, [OTHER, [2], "no room"], "job 2"),

@@ -121,7 +121,7 @@ def use(frame: Frame) -> None:
         jobs = len(checked.body[COLUMNS[frame.kind][0]])
         assert all(0 <= at < jobs for at, _ in checked.body[EXTRAS[frame.kind]])
     if frame.kind == Kind.PROVISIONAL:
-        join_payloads([checked.body[2]], checked.buffers)
+        join_payloads([checked.body[3]], checked.buffers)
 
 
 def take_all(decoder: FrameDecoder) -> None:
