@@ -79,6 +79,7 @@ class RecoveredNode:
     has_more: bool = False  # since then results have come, for the next recovery
     parting: bool = False  # it is told what may be forgotten
     parted: bool = False  # it has heard that
+    _values: dict[int, int] = field(default_factory=dict)  # job -> number of its newest value
 
     @property
     def is_waited_for(self) -> bool:
@@ -131,6 +132,7 @@ class RecoveredNode:
     def _restarted(self) -> None:
         """It is another process now: what the one before ran has gone with it."""
         self.was_restarted, self.taken, self.seen = True, 0, 0
+        self._values.clear()
         if self.node is not None:
             self._lose(self.held, f"{self.where} was restarted while it had this job")
 
@@ -203,10 +205,19 @@ class RecoveredNode:
         self.changed()
 
     def _take_value(self, node: RemoteNode, frame: Frame) -> None:
-        cluster_id, job, value = frame.body
-        if self.frozen or self.taker.is_final(job) or cluster_id not in self.taker.clusters:
+        """Take a value that a job has sent before its end.
+
+        The newest one is told on each link, though it was acknowledged to the program that died.
+        """
+        sequence, cluster_id, job, value = frame.body
+        if self.frozen:
             return
-        self.taker.provisional(cluster_id, node, job, join_payloads([value], frame.buffers)[0])
+        self.seen = max(self.seen, sequence)
+        is_wanted = cluster_id in self.taker.clusters and not self.taker.is_final(job)
+        if is_wanted and sequence >= self._values.get(job, 0):
+            self._values[job] = sequence
+            payload = join_payloads([value], frame.buffers)[0]
+            self.taker.provisional(cluster_id, node, job, payload)
 
     def _settle(self, node: RemoteNode, jobs: list[int], computations: list[int]) -> None:
         if self.settled:

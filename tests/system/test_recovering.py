@@ -5,12 +5,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from system.conftest import DEADLINE, Gate, Program, RunningNode
+from system.conftest import DEADLINE, Gate, Program, RunningNode, node_without_a_trace
 from system.hostile import SECRET, FalseNode, Impostor, Peer
 from system.test_endings import wait_for
 
@@ -35,6 +35,8 @@ def work(n, gate, program=0):
         with open("plots/one", "w") as file:
             file.write("1" * 3_000_000)
     if gate:
+        dispy_provisional_result([n, "old"])
+        dispy_provisional_result([n, "so far"])
         print("waiting", flush=True)
         descriptor = os.open(gate, os.O_RDONLY)
         os.read(descriptor, 1)
@@ -56,7 +58,7 @@ if __name__ == "__main__":
         host = list(hosts)[at % len(hosts)]
         call = (n[1:], gate) if n[0] == "-" else (n, "", os.getpid())
         submitted.append(cluster.submit_node(host, *call))
-    while any(job.status != dispy.DispyJob.Running for job in submitted):
+    while any(job.status == dispy.DispyJob.Created for job in submitted):
         time.sleep(0.01)
     print("at work", flush=True)
     sys.stdin.readline()
@@ -83,9 +85,17 @@ def _here(own_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def node(own_session: None, tmp_path_factory: Any) -> Iterator[RunningNode]:
+    """A node on which all jobs of a test run at once; nothing may be left of these in the end."""
+    with node_without_a_trace(tmp_path_factory.mktemp("node"), cpus=4) as node:
+        yield node
+    assert "has another key" not in node.said
+
+
 @pytest.fixture
-def node(own_session: None, start_node: Start, tmp_path_factory: Any) -> RunningNode:
-    """A node on which all jobs of a test run at once."""
+def mortal(own_session: None, start_node: Start, tmp_path_factory: Any) -> RunningNode:
+    """The same, for a test that ends it."""
     return start_node("--cpus=4", directory=tmp_path_factory.mktemp("node"))
 
 
@@ -113,12 +123,17 @@ def told(jobs: list[DispyJob]) -> list[tuple[int, str, Any]]:
     return [(job.id, job.status.name, job.result) for job in jobs]
 
 
-def recover_in_time(path: str) -> list[DispyJob]:
-    """Return what has ended, as soon as something has."""
-    jobs: list[DispyJob] = []
-    while not jobs:
-        jobs = dispy.recover_jobs(path, 0.5)
-    return jobs
+def look(path: str) -> list[tuple[int, str, Any]]:
+    """Return what could be recovered, and leave it where it is."""
+    found: list[tuple[int, str, Any]] = []
+
+    def refuse(jobs: list[DispyJob]) -> None:
+        found.extend(told(jobs))
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        dispy.recover_jobs(path, 0.3, keep=refuse)
+    return found
 
 
 def directories(node: RunningNode) -> list[Path]:
@@ -128,11 +143,12 @@ def directories(node: RunningNode) -> list[Path]:
 
 @pytest.mark.parametrize("secret", ["", "a secret of this test"])
 def test_results_output_errors_and_files_come_back_and_nothing_is_left(
-    start_node: Start, die: Die, gate: Gate, tmp_path: Path, tmp_path_factory: Any,
-    caplog: pytest.LogCaptureFixture, secret: str,
+    node: RunningNode, start_node: Start, die: Die, gate: Gate, tmp_path: Path,
+    tmp_path_factory: Any, caplog: pytest.LogCaptureFixture, secret: str,
 ) -> None:  # fmt: skip
-    options = [f"--secret={secret}"] if secret else []
-    node = start_node("--cpus=4", *options, directory=tmp_path_factory.mktemp("node"))
+    if secret:
+        directory = tmp_path_factory.mktemp("node")
+        node = start_node("--cpus=4", f"--secret={secret}", directory=directory)
     die(node, gate, "a", "bad", "-b", "-file", secret=secret)
     wait_for("the job that writes a file", lambda: directories(node))
     (name,) = files(tmp_path)
@@ -165,9 +181,6 @@ def test_results_output_errors_and_files_come_back_and_nothing_is_left(
     assert f"there is no recovery file, _dispy_..., in {tmp_path}" in caplog.text
     assert dispy.recover_jobs(name) == []
     assert f"{tmp_path / name} cannot be opened: No such file or directory" in caplog.text
-    assert node.end() == 0
-    assert "imitation" not in node.said
-    assert "Traceback" not in node.said
 
 
 def test_after_a_timeout_the_rest_stays_for_another_recovery(
@@ -175,10 +188,14 @@ def test_after_a_timeout_the_rest_stays_for_another_recovery(
 ) -> None:
     die(node, gate, "a", "-b")
     (name,) = files(tmp_path)
-    assert told(recover_in_time(name)) == [(1, "Finished", ["a"] * 2)]
+    so_far = (2, "ProvisionalResult", ["b", "so far"])
+    wait_for("the value", lambda: so_far in look(name))
+    ended = (1, "Finished", ["a"] * 2)
+    wait_for("its end", lambda: ended in look(name))
+    assert told(dispy.recover_jobs(name, 0.5)) == [ended, so_far]
     assert "has 1 jobs that have not ended: recover again to get them" in caplog.text
     assert files(tmp_path) == [name]
-    assert dispy.recover_jobs(name, 0.5) == []
+    assert told(dispy.recover_jobs(name, 0.5)) == [so_far]  # it is told as long as nothing is newer
     gate.open()
     assert told(dispy.recover_jobs()) == [(2, "Finished", ["b"] * 2)]
     assert files(tmp_path) == []
@@ -244,8 +261,9 @@ def test_a_node_that_is_out_of_reach_is_named_and_stays_in_the_file(
     die(f"{node.host},{other.host}", gate, "a", "b")
     os.kill(other.process.pid, signal.SIGSTOP)  # its machine takes connections, and says nothing
     try:
-        jobs = recover_in_time(files(tmp_path)[0])
-        assert told(jobs) == [(1, "Finished", ["a"] * 2)]
+        name, ended = files(tmp_path)[0], [(1, "Finished", ["a"] * 2)]
+        wait_for("its end", lambda: look(name) == ended)
+        assert told(dispy.recover_jobs(name, 0.5)) == ended
     finally:
         os.kill(other.process.pid, signal.SIGCONT)
     assert f"at {other.host}, port 51348 did not answer (it is being dialled)" in caplog.text
@@ -255,43 +273,43 @@ def test_a_node_that_is_out_of_reach_is_named_and_stays_in_the_file(
 
 
 def test_a_node_that_is_down_is_given_up_after_a_while_and_a_restarted_one_is_named(
-    node: RunningNode, start_node: Start, die: Die, gate: Gate, tmp_path: Path,
+    mortal: RunningNode, start_node: Start, die: Die, gate: Gate, tmp_path: Path,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from dispy.scheduler import recovery
 
     monkeypatch.setattr(recovery, "PATIENCE_SECONDS", 0.5)
-    die(node, gate, "-a")
-    node.process.kill()
-    node.process.wait()
+    die(mortal, gate, "-a")
+    mortal.process.kill()
+    mortal.process.wait()
     assert dispy.recover_jobs() == []
     assert "Connection refused, for 0.5 seconds): what it has is not lost" in caplog.text
     assert len(files(tmp_path)) == 1
-    start_node(host=node.host, directory=node.directory)
+    start_node(host=mortal.host, directory=mortal.directory)
     assert dispy.recover_jobs() == []
     assert "was restarted: what it ran for the program is lost" in caplog.text
     assert files(tmp_path) == []
 
 
 def test_a_node_that_ends_during_a_recovery_abandons_what_it_ran(
-    node: RunningNode, die: Die, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    mortal: RunningNode, die: Die, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from dispy.scheduler import recovery
 
     monkeypatch.setattr(recovery, "TELL_SECONDS", 0.1)
-    die(node, gate, "a", "-b")
+    die(mortal, gate, "a", "-b")
 
     def end() -> None:
         wait_for("the recovery", lambda: "recovery waits for 1 jobs" in caplog.text)
-        node.process.terminate()
+        mortal.process.terminate()
 
     ending = threading.Thread(target=end)
     ending.start()
     jobs = dispy.recover_jobs()
     ending.join()
-    assert told(jobs) == [(1, "Finished", ["a"] * 2), (2, "Abandoned", None)]
-    assert f"node {os.uname().nodename} at {node.host}, port 51348 has ended" in jobs[1].exception
+    assert told(jobs) == [(1, "Finished", ["a"] * 2), (2, "Abandoned", ["b", "so far"])]
+    assert f"node {os.uname().nodename} at {mortal.host}, port 51348 has ended" in jobs[1].exception
     assert files(tmp_path) == []
 
 
