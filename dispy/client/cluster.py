@@ -222,7 +222,7 @@ class JobCluster(Steering):
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
         self._announced = False  # the hub knows that there are such
         self._put: weakref.WeakSet[PutObject] = weakref.WeakSet()
-        self._open = True
+        self._open: bool = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
         session.contents.hold_for(self, self._files.contents)
