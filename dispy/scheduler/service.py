@@ -255,7 +255,7 @@ class Scheduler:
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
-            self._core.node_silent(node.node_id)
+            self._core.node_silent(node.node_id, end.reason)
             self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
         node.link_ended(link, end.reason)
