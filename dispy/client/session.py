@@ -327,12 +327,16 @@ class Session:
                 "who is in between can read and change everything; `dispy secret` ends that",
                 node.name, node.ip_addr,
             )  # fmt: skip
-        for cluster in list(self.clusters.values()):
-            self.offering.offer(cluster, node)
+        self.offering.found(node)
+
+    def node_back(self, node: "RemoteNode") -> None:
+        """Offer a node to the clusters that came while its link was broken."""
+        self.offering.back(node)
 
     def node_lost(self, node: "RemoteNode") -> None:
         """Forget a node that is gone."""
         self.recording.lost(node)
+        self.offering.lost(node)
 
     def node_available(self, node: "RemoteNode") -> None:
         """Tell clusters that use a node what it has to spare."""

@@ -17,6 +17,7 @@ logger = logging.getLogger("dispy.scheduler")
 
 LOST_NODES = 1000  # whose records are kept: each may come back
 TAKEN_JOBS = 100_000  # of one node that are remembered; older ones may be told of needlessly
+CLUSTERS = 1000  # closed ones that were opened on one node; its word on older ones is told of
 DIGESTS = 1000  # of one node before those are forgotten that nobody needs any more
 
 
@@ -24,7 +25,7 @@ DIGESTS = 1000  # of one node before those are forgotten that nobody needs any m
 class _Record:
     """What one node was given in its life, as far as the core does not know it."""
 
-    clusters: set[int] = field(default_factory=set)  # that were opened there
+    clusters: dict[int, None] = field(default_factory=dict)  # that were opened there, in order
     taken: dict[int, None] = field(default_factory=dict)  # jobs that left it without a result
     digests: set[bytes] = field(default_factory=set)  # of contents that it was told to fetch
     limit: int = DIGESTS
@@ -49,7 +50,11 @@ class Given:
 
     def opened(self, node_id: str, cluster_id: int, files: Iterable[Sequence[Any]]) -> None:
         """A node is told to set up a cluster's computation, with these files."""
-        self._record(node_id).clusters.add(cluster_id)
+        known = self._record(node_id).clusters
+        known[cluster_id] = None
+        if len(known) > CLUSTERS:
+            oldest = next((each for each in known if each not in self._core.clusters), cluster_id)
+            del known[oldest]
         self.named(node_id, [entry[1] for entry in files])
 
     def named(self, node_id: str, digests: Iterable[bytes]) -> None:

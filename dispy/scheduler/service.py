@@ -351,6 +351,8 @@ class Scheduler:
         self._openings.settled(node, computations)
         if not node.opened:
             self._owner.node_found(node)
+        else:
+            self._owner.node_back(node)
 
     # -- carrying out
 

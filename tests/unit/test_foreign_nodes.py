@@ -94,7 +94,7 @@ class Owner:
     def started(self, *rest: Any) -> None:
         pass
 
-    node_free = node_found = node_available = cleaned_up = started
+    node_free = node_found = node_back = node_available = cleaned_up = started
 
 
 class World:
@@ -336,7 +336,7 @@ def test_what_is_remembered_of_nodes_is_bounded(
 ) -> None:
     from dispy.scheduler import given as room
 
-    for name, limit in (("LOST_NODES", 3), ("TAKEN_JOBS", 10), ("DIGESTS", 5)):
+    for name, limit in (("LOST_NODES", 3), ("TAKEN_JOBS", 10), ("DIGESTS", 5), ("CLUSTERS", 3)):
         monkeypatch.setattr(room, name, limit)
     given = room.Given(world.scheduler._core, {BOTH: 1}.get)
     given.taken("n", range(100))
@@ -344,6 +344,9 @@ def test_what_is_remembered_of_nodes_is_bounded(
     given._records["n"].limit = 5
     given.named("n", [BOTH, *(bytes([n]) * 32 for n in range(50))])
     assert given._records["n"].digests == {BOTH}
+    for number in (CLUSTER, *range(100, 110)):
+        given.opened("n", number, [])
+    assert set(given._records["n"].clusters) == {CLUSTER, 108, 109}, "what is open stays"
     for n in range(10):
         given.taken(str(n), [1])
         given.lost(str(n))
