@@ -16,11 +16,11 @@ from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
-from dispy.net.link import Link, LinkEnd, NoHello
+from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello, proven_identity
+from dispy.protocol.handshake import Hello, NoHello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
