@@ -16,11 +16,11 @@ from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
-from dispy.net.link import Link, LinkEnd, NoHello
+from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello, proven_identity
+from dispy.protocol.handshake import Hello, NoHello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
@@ -255,7 +255,7 @@ class Scheduler:
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
-            self._core.node_silent(node.node_id)
+            self._core.node_silent(node.node_id, end.reason)
             self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
         node.link_ended(link, end.reason)

@@ -58,6 +58,13 @@ class Machine:
             pytest.skip("iptables is not installed; tests/run does that")
         self.run("iptables", "-A" if again else "-D", chain, "-j", "DROP")
 
+    def reset_connections(self) -> None:
+        """Have the kernel forget all connections of this machine, with a RST to each peer."""
+        command = [*self._enter(), "ss", "-K", "-t", "state", "established"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        if "not supported" in said:
+            pytest.skip("this kernel resets no connections")
+
     def _enter(self) -> list[str]:
         return ["nsenter", "--target", str(self.holder.pid), "--net", "--"]
 
