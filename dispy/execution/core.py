@@ -36,8 +36,6 @@ from dispy.execution.records import (
 )
 from dispy.execution.shares import Shares
 
-SMOOTHING = 0.2  # weight of the newest packet in the mean duration
-
 
 class Execution:
     """Computations, their workers, and the slots that they share."""
@@ -45,6 +43,7 @@ class Execution:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.busy = 0  # slots that workers with jobs fill
+        self.lost = 0  # slots for which no worker could be started of late
         self.held_back = False  # nothing is given to any worker
         self.owners: dict[OwnerId, Owner] = {}
         self.computations: dict[Key, Computation] = {}
@@ -150,7 +149,7 @@ class Execution:
             self._dealing.wants_changed(computation)
             return actions + self._fill()
         # Nobody else wants anything: no turns to keep.
-        while computation.wants and self.busy < self.slots and not self.held_back:
+        while computation.wants and self._free > 0:
             self._start(computation, actions)
         self._dealing.wants_changed(computation)
         return actions
@@ -222,9 +221,7 @@ class Execution:
     def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
         """Return all jobs of an owner that have no result yet: what a reconnection compares."""
         owner = self.owners.get(owner_id)
-        if owner is None:
-            return {}
-        return {key: list(c.jobs) for key, c in owner.computations.items()}
+        return {} if owner is None else {k: list(c.jobs) for k, c in owner.computations.items()}
 
     def not_begun(self, key: Key) -> list[JobNumber]:
         """Return the jobs of a computation that no worker has."""
@@ -251,14 +248,9 @@ class Execution:
             expected = fed.popleft()
             assert job == expected, "a worker reports in order"
             forget(job)
-        if computation.widths:
-            for job in jobs:
-                computation.widths.pop(job, None)
+        holding.forget_widths(computation, jobs)
         computation.owner.jobs -= len(jobs)
-        before = computation.duration
-        computation.duration = (
-            seconds if before is None else before + SMOOTHING * (seconds - before)
-        )
+        computation.note_duration(seconds)
         actions = self._shares.note_active(computation.owner, now)
         if not fed:
             actions += self._rest(worker)
@@ -315,6 +307,23 @@ class Execution:
         self._leave(worker, was_busy=bool(worker.jobs))
         return self._fill()
 
+    def slot_lost(self, worker_id: WorkerId) -> list[Action]:
+        """Take out a worker that could not be started; its jobs wait again. A slot stays empty
+        until `slots_back`, and workers without jobs are ended to make room."""
+        if worker_id not in self.workers:
+            return []  # its computation was closed
+        self.lost += 1
+        idle = holding.idle_workers(self.computations.values())
+        for worker in idle:
+            self._leave(worker, was_busy=False)
+        stops: list[Action] = [Stop(worker.worker_id, cancelled=False) for worker in idle]
+        return stops + self.worker_retired(worker_id)
+
+    def slots_back(self) -> list[Action]:
+        """Try again to start workers."""
+        self.lost = 0
+        return self._fill()
+
     def hold_back(self) -> None:
         """Give nothing to any worker until `go_on`; what they have goes on."""
         self.held_back = True
@@ -342,18 +351,20 @@ class Execution:
         for owner in quiet:
             if not owner.computations:
                 del self.owners[owner.owner_id]
-        if self.reserved is not None:  # its job may have been taken back
-            actions += self._fill()
-        return actions
+        return actions + self._fill() if self.reserved is not None else actions  # it may be over
 
     # -- decisions
+
+    @property
+    def _free(self) -> int:
+        return 0 if self.held_back else self.slots - self.busy - self.lost
 
     def _fill(self) -> list[Action]:
         """Give free slots to computations with waiting jobs, the least served owner first."""
         actions: list[Action] = []
         deal = self._dealing
-        while self.busy < self.slots and not self.held_back:
-            computation = deal.next(self.slots - self.busy, self.slots)
+        while (free := self._free) > 0:
+            computation = deal.next(free, self.slots)
             if computation is None:
                 break
             self._start(computation, actions)

@@ -76,10 +76,20 @@ def drop(computation: Computation, jobs: Sequence[JobNumber]) -> None:
     """Hold these jobs no longer, which workers had."""
     for job in jobs:
         del computation.jobs[job]
+    forget_widths(computation, jobs)
+    computation.owner.jobs -= len(jobs)
+
+
+def forget_widths(computation: Computation, jobs: Iterable[JobNumber]) -> None:
+    """Drop what is noted of how many slots these jobs fill."""
     if computation.widths:
         for job in jobs:
             computation.widths.pop(job, None)
-    computation.owner.jobs -= len(jobs)
+
+
+def idle_workers(computations: Iterable[Computation]) -> list[Worker]:
+    """Return the workers that have no job, of computations that have none for them."""
+    return [w for c in computations if not c.waiting_count for w in c.idle.values()]
 
 
 def drop_not_begun(computation: Computation, jobs: Sequence[JobNumber]) -> None:

@@ -33,7 +33,7 @@ def _check_computation(core: "Execution", computation: Computation) -> None:
     assert len(unfed) + len(with_workers) == len(computation.jobs), "a job is in two places"
     busy = sum(worker.width for worker in computation.workers.values() if worker.jobs)
     assert busy == computation.busy, "busy is miscounted"
-    free = core.busy < core.slots and not core.held_back and core.reserved is None
+    free = core.busy + core.lost < core.slots and not core.held_back and core.reserved is None
     assert not (computation.wants and free), "a slot idles while jobs wait"
     assert computation.widths.keys() <= computation.jobs.keys(), "a width outlives its job"
     for worker in computation.workers.values():

@@ -13,6 +13,7 @@ JobNumber = int  # counted by its owner
 WorkerId = int  # counted by the node, never used again
 Key = tuple[OwnerId, int]  # a computation: its owner, and the owner's number for it
 
+SMOOTHING = 0.2  # weight of the newest packet in the mean duration
 NO_LIMIT = 1 << 30  # slots, or jobs
 
 
@@ -76,6 +77,11 @@ class Computation(Claimant):
             return True
         # One that is wider than the limit, which is another than when it was sent, runs alone.
         return self.busy == 0 or self.busy + self.head_width <= self.limit
+
+    def note_duration(self, seconds: float) -> None:
+        """Take in how long the jobs of a packet were on average."""
+        before = self.duration
+        self.duration = seconds if before is None else before + SMOOTHING * (seconds - before)
 
     @property
     def head_width(self) -> int:

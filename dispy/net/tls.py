@@ -7,6 +7,7 @@ certificate is the user's, or one that this process makes for itself and throws 
 import contextlib
 import datetime
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -172,7 +173,7 @@ class TlsSocket:
 
 def _lost(error: SSL.Error) -> OSError:
     if isinstance(error, SSL.SysCallError) and error.args and error.args[0] > 0:
-        return OSError(error.args[0], str(error.args[1]))
+        return OSError(error.args[0], os.strerror(error.args[0]))  # else the number's name
     return TlsLost(_reason(error))
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -11,6 +12,7 @@ from dispy.execution.core import Execution
 from dispy.execution.records import NO_LIMIT, Key
 from dispy.model.errors import DispyError
 from dispy.model.limits import WATCHED, check_limits
+from dispy.model.sizes import tell_bytes
 from dispy.node.closing import Closings
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
@@ -28,9 +30,12 @@ from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
 from dispy.system.segments import POOL_SEGMENTS
+from dispy.system.shortage import is_shortage, tell_shortage
 
 logger = logging.getLogger("dispy.node")
 
+RETRY_SECONDS = 0.5  # before the next attempt to start a nursery
+PATIENCE_SECONDS = 30.0  # with a first nursery, before its client is told that there will be none
 SPARE_SECONDS = 0.05  # after a computation's start before the next nursery is made ready
 
 
@@ -87,7 +92,10 @@ class Computations:
         refusal, limits = why_not(self._name, name, settings), {}
         weight = frame.dropped or size_of(frame.buffers[0]) + weight_of_table(settings)
         if frame.dropped or not owner.memory.fits(weight):
-            refusal = f"on node {self._name}: {owner.memory.why_not('its code', weight)}"
+            why = owner.memory.why_not("its code", weight)
+            if frame.lacking:
+                why = f"it could get no memory for {tell_bytes(weight)} of code"
+            refusal = f"on node {self._name}: {why}"
         if refusal is None:
             try:
                 limits = check_limits(settings.get("limits"))
@@ -106,9 +114,10 @@ class Computations:
             owner.memory,
             handle=lambda worker, frame: self._running.from_worker(key, worker, frame),
             loaded=lambda error, told: self._loaded(owner, key, error, told),
-            lost=lambda reason: self._nursery_lost(owner, key, reason),
+            lost=lambda reason, shortage: self._nursery_lost(owner, key, reason, shortage),
             died=lambda worker: self._running.worker_died(key, worker),
-            began=self._running.deaths.began,
+            began=self._running.began,
+            not_started=self._running.not_started,
         )
         processes.setup_seconds = _seconds(settings.get("setup_timeout"))
         processes.cleans_up = bool(settings.get("cleans_up"))
@@ -151,18 +160,15 @@ class Computations:
             "limits": limits,
         }
 
+        processes.prepare(name, settings, frame.buffers[0])
+
         def load(why: str | None) -> None:
             if self._table.get(key) is not processes or self._running.stopping:
                 return  # closed while its files came
-            if why is None:
-                try:
-                    nursery = self._nurseries.take(processes.directory)
-                except DispyError as error:
-                    why = f"on node {self._name}: {error}"
             if why is not None:
                 self._loaded(owner, key, why, {})
             else:
-                processes.load(nursery, name, settings, frame.buffers[0])
+                self._load(owner, key, processes)
 
         if entries:
             files.bring(entries, ALL_JOBS, load)
@@ -191,10 +197,48 @@ class Computations:
         else:
             processes.files.bring(entries, ALL_JOBS, tell)
 
+    def _load(self, owner: Owner, key: Key, processes: ComputationProcesses) -> None:
+        """Have a nursery load a computation, as soon as one can be started."""
+        if self._table.get(key) is not processes or self._running.stopping:
+            return
+        try:
+            nursery = self._nurseries.take(processes.directory)
+        except OSError as error:
+            if is_shortage(error):
+                self._load_later(owner, key, processes, tell_shortage(error))
+            else:
+                self._fail(owner, key, f"a process cannot be started: {error.strerror or error}")
+        except DispyError as error:
+            self._fail(owner, key, str(error))
+        else:
+            processes.load(nursery)
+
+    def _load_later(
+        self, owner: Owner, key: Key, processes: ComputationProcesses, why: str
+    ) -> None:
+        """Try again; give up in the end, for a client that would wait for nothing else."""
+        now = monotonic()
+        if processes.short_since is None:
+            processes.short_since = now
+            logger.warning("a process for %s cannot be started for now: %s", owner.name, why)
+        if now - processes.short_since > PATIENCE_SECONDS and not processes.was_ready:
+            self._fail(owner, key, f"a process cannot be started: {why}")
+            return
+        gevent.spawn_later(RETRY_SECONDS, self._load, owner, key, processes)
+
+    def _fail(self, owner: Owner, key: Key, why: str) -> None:
+        """Give up a computation that cannot be loaded, or not any more."""
+        if self._table[key].was_ready:
+            self._break(key, why)
+        else:
+            self._loaded(owner, key, f"on node {self._name}: {why}", {})
+
     def _loaded(self, owner: Owner, key: Key, error: str | None, told: Told) -> None:
         processes = self._table.get(key)
         if processes is None:
             return  # closed while it was loading
+        processes.short_since = None
+        gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
         if processes.was_ready:  # a nursery was replaced; the owner need not know
             if error is None:
                 self._running.perform(self._core.computation_ready(key))
@@ -210,12 +254,15 @@ class Computations:
         owner.tell(Kind.READY, [key[1], error, told])
         if error is None:
             self._running.perform(self._core.computation_ready(key))
-        gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
 
-    def _nursery_lost(self, owner: Owner, key: Key, reason: str) -> None:
-        """Load a computation again whose nursery somebody killed; its jobs go on then."""
+    def _nursery_lost(self, owner: Owner, key: Key, reason: str, shortage: bool) -> None:
+        """Load a computation again whose nursery somebody killed, or that could not be started
+        for now (`shortage`); its jobs go on then."""
         processes = self._table.get(key)
         if processes is None or self._running.stopping:
+            return
+        if shortage:
+            self._load_later(owner, key, processes, reason)
             return
         if not processes.was_ready:
             self._loaded(owner, key, reason, {})
@@ -223,13 +270,10 @@ class Computations:
         self._core.computation_unready(key)
         processes.fruitless += 1
         if processes.fruitless > FRUITLESS:
-            self._break(key, reason)
+            self._break(key, f"{reason}, as did those before it")
             return
         logger.warning("the nursery of a computation of %s is replaced: %s", owner.name, reason)
-        try:
-            processes.load_again(self._nurseries.take(processes.directory))
-        except DispyError as error:
-            self._break(key, str(error))
+        self._load(owner, key, processes)
 
     def _break(self, key: Key, reason: str) -> None:
         """Give up a computation that ran before; each job of it ends with the reason."""

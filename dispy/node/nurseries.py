@@ -6,7 +6,6 @@ from typing import Protocol
 
 from gevent.pool import Group
 
-from dispy.model.errors import DispyError
 from dispy.node.confinement import Confinement
 from dispy.node.joblog import JobLog
 from dispy.node.nursery import NurseryProcess
@@ -55,14 +54,11 @@ class Nurseries:
     def take(self, directory: Path) -> NurseryProcess:
         """Return a nursery that has no computation yet, for one that works in a directory.
 
-        Raises DispyError where no descriptors are left for it.
+        Raises OSError.
         """
-        try:
-            if self._confinement.sandbox is not None:
-                return NurseryProcess(self._confinement, self._log, directory)
-            self._fill()
-        except OSError as error:
-            raise DispyError(f"a process cannot be started: {error.strerror or error}") from None
+        if self._confinement.sandbox is not None:
+            return NurseryProcess(self._confinement, self._log, directory)
+        self._fill()
         nursery, self._spare = self._spare, None
         assert nursery is not None, "a node that is stopping opens nothing"
         return nursery

@@ -17,12 +17,14 @@ from dispy.node.joblog import JobLog
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 from dispy.system.namespaces import pid_here
-from dispy.system.processes import children, descendants, widen
+from dispy.system.processes import children, descendants, told_exit, widen
 from dispy.system.reach import belongs_to, kill_all, signal_process
+from dispy.system.shortage import is_shortage, keep_descriptors, tell_shortage
 
 logger = logging.getLogger("dispy.node")
 
 END_SECONDS = 5.0  # that an idle nursery may take to end before it is killed
+ENDED_SECONDS = 1.0  # between the end of a nursery's link and that of its process
 BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 
 
@@ -38,13 +40,20 @@ class NurseryProcess:
         log: JobLog | None = None,
         directory: Path | None = None,
     ) -> None:
-        """log: where what it says goes; None: to where this process's does."""
+        """log: where what it says goes; None: to where this process's does. Raises OSError."""
         self._confinement, self._log, self._directory = confinement, log, directory
         ours, theirs = socket.socketpair()
+        try:
+            keep_descriptors(theirs.fileno())
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         for sock in (ours, theirs):
             widen(sock)
         self.link = Link(ours, shares_memory=True)
         self._process: subprocess.Popen | None = None
+        self.shortage: str | None = None  # why it could not be started, though it may be later
         self.busy = False  # it runs code of the user's itself, and hears nothing
         # Starting a process waits a little, which a handler of frames must not.
         self._starting = gevent.spawn(self._start, theirs)
@@ -70,6 +79,8 @@ class NurseryProcess:
                 **self._confinement.start,
             )
         except (OSError, DispyError) as error:
+            if isinstance(error, OSError) and is_shortage(error):
+                self.shortage = tell_shortage(error)
             logger.error("cannot start a process: %s", getattr(error, "strerror", None) or error)
         finally:
             for descriptor in passed[1:]:
@@ -82,16 +93,20 @@ class NurseryProcess:
         self.link.send(Kind.LOAD, [name, settings], [content])
 
     def fork(self, worker_id: int, files: Sequence[int]) -> Link:
-        """Have a worker forked; return the link to it. FORKED comes on the nursery's link.
+        """Have a worker forked; return the link to it. Raises OSError.
+
+        FORKED or NOT_FORKED comes on the nursery's link.
 
         files: its journal, and what takes its output.
         """
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             widen(sock)
-        self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), *files])
-        theirs.close()
-        return Link(ours, shares_memory=True)
+        try:
+            self.link.send_descriptors(Kind.FORK, [worker_id], [theirs.fileno(), *files])
+            return Link(ours, shares_memory=True)
+        finally:
+            theirs.close()
 
     def _pid(self) -> int | None:
         """Return the nursery's own id: in a sandbox it is the only child of its process 1."""
@@ -122,6 +137,16 @@ class NurseryProcess:
         nursery = self._pid()
         forked = None if nursery is None else pid_here(said, reversed(children(nursery)))
         return forked if forked is not None and belongs_to(forked, self.uid) else None
+
+    def how_it_ended(self) -> str | None:
+        """Say in words how its process ended, whose link has; None: it has not, or never began."""
+        self._starting.join()
+        if self._process is None:
+            return None
+        try:
+            return told_exit(self._process.wait(timeout=ENDED_SECONDS))
+        except subprocess.TimeoutExpired:
+            return None
 
     @property
     def ended(self) -> bool:

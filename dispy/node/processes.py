@@ -25,6 +25,7 @@ from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.messages import Kind, Payload, check
 from dispy.system.processes import free_beyond
 from dispy.system.reach import signal_group, signal_process
+from dispy.system.shortage import keep_descriptors
 from dispy.worker.journal import make_journal, read_journal, running_job
 from dispy.worker.output import OUTPUT_LIMIT, make_outputs, read_output
 
@@ -39,6 +40,7 @@ LATE_DURATIONS = 2  # measured ones, after which those behind it should not wait
 NUDGE_SECONDS = 0.1
 TERMINATE_SECONDS = 6.0  # after a cancel's SIGINT: dispy 4's own figures
 KILL_SECONDS = 8.0
+CLOCK_SET_SECONDS = 1.0  # more than jobs can have taken: the clock was set, not we were late
 WORKERS_END_SECONDS = 5.0  # that killed workers may take to be gone
 LAST_WORDS_SECONDS = 1.0  # how long a dead worker's socket may hold what it sent before
 
@@ -74,6 +76,7 @@ class WorkerProcess:
         self.dropped: set[int] = set()  # the job that this was for
         self.stopped = False  # killed on purpose; its end is no news
         self.last_heard = monotonic()
+        self.began_at: float | None = None  # the second since when it may run what it next tells of
         self._signalled = 0
         self.streams = False  # what its job writes is sent on while that runs
         self._streaming = Streaming(journal, outputs)
@@ -121,6 +124,18 @@ class WorkerProcess:
             self.dropped.add(job)
             self.link.send(Kind.CANCEL, [0, [job]])  # it has one computation only
             self.signal_group(signal.SIGINT)
+
+    def mean_seconds(self, starts: Sequence[float], ends: list[float], now: float) -> float:
+        """Return how long jobs ran on average that it tells of now, a monotonic second.
+
+        Their times are by the wall clock, which somebody may have set meanwhile: then their ends
+        are put right, as far as it is known how long they can have taken.
+        """
+        seconds, most = sum(ends) - sum(starts), now - (self.began_at or now)
+        if not -CLOCK_SET_SECONDS <= seconds <= most + CLOCK_SET_SECONDS:
+            seconds = most
+            ends[:] = [start + most / len(starts) for start in starts]
+        return max(0.0, seconds) / len(starts)
 
     def running_job(self) -> int | None:
         """Return the job that it says it runs."""
@@ -194,8 +209,9 @@ class ComputationProcesses:
     """A computation on this node: its directory, its nursery, its workers, its payloads.
 
     `loaded` is called with None or with what failed, and what else there is to tell; `lost` when
-    somebody else ended the nursery; `began` with the id of each worker's process; `died` with a
-    worker once its process is gone and its last words were read.
+    somebody else ended the nursery, or with True when it could not be started for now; `began` with
+    the id of each worker's process; `died` with a worker once its process is gone and its last
+    words were read; `not_started` with one whose nursery could not fork it, and why.
     """
 
     def __init__(
@@ -204,9 +220,10 @@ class ComputationProcesses:
         memory: Memory,
         handle: Callable[[WorkerProcess, Frame], None],
         loaded: Callable[[str | None, Told], None],
-        lost: Callable[[str], None],
+        lost: Callable[[str, bool], None],
         died: Callable[[WorkerProcess], None],
-        began: Callable[[int], None] = lambda pid: None,
+        began: Callable[[int], None],
+        not_started: Callable[[WorkerProcess, str], None],
     ) -> None:
         self.files, self.directory = files, files.directory.path
         self.payloads: dict[int, Payload] = {}
@@ -223,9 +240,10 @@ class ComputationProcesses:
         self.streams = False  # output of jobs goes to their owner while they run
         self.was_ready = False  # its code has been loaded once
         self.broken: str | None = None  # why no job can run here any more
+        self.short_since: float | None = None  # when a nursery could first not be started
         self.fruitless = 0  # processes that ended, one after the other, without a job done
         self._handle, self._loaded, self._lost, self._died = handle, loaded, lost, died
-        self._began = began
+        self._began, self._not_started = began, not_started
         self.setup_seconds: float | None = None  # that its setup may take
         self.cleans_up = False  # it has a cleanup function
         self._is_loaded = False
@@ -235,12 +253,9 @@ class ComputationProcesses:
         self._reader: gevent.Greenlet[..., None] | None = None
         self.ended = False
 
-    def load(
-        self, nursery: NurseryProcess, name: str, settings: dict[str, Any], content: Buffer
-    ) -> None:
-        """Have a nursery load the code, now and whenever one has been lost."""
+    def prepare(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
+        """Keep what nurseries load."""
         self._load = (name, {**settings, "directory": str(self.directory)}, content)
-        self.load_again(nursery)
 
     def count_code(self, weight: int) -> None:
         """Count the bytes that are kept until it is closed."""
@@ -270,8 +285,8 @@ class ComputationProcesses:
         self._weight += weight
         self._memory.take(weight)
 
-    def load_again(self, nursery: NurseryProcess) -> None:
-        """Replace the nursery."""
+    def load(self, nursery: NurseryProcess) -> None:
+        """Have a nursery load the code: the first one, or one in the place of another."""
         self._nursery = nursery
         nursery.load(*self._load)
         self._limit = Limit(nursery, "its loading was interrupted", None)
@@ -299,11 +314,20 @@ class ComputationProcesses:
             self._memory.release(weight)
 
     def start_worker(self, worker_id: int) -> WorkerProcess:
-        """Return a worker that can be sent jobs at once."""
+        """Return a worker that can be sent jobs at once. Raises OSError."""
         assert self._nursery is not None, "workers run what is loaded"
         nursery = self._nursery
-        journal, outputs = make_journal(), make_outputs()
-        link = nursery.fork(worker_id, [journal, *outputs])
+        files: list[int] = []
+        try:
+            files.append(make_journal())
+            files += make_outputs()
+            keep_descriptors(files[-1])
+            link = nursery.fork(worker_id, files)
+        except OSError:
+            for descriptor in files:
+                os.close(descriptor)
+            raise
+        journal, *outputs = files
         worker = WorkerProcess(worker_id, link, journal, outputs, nursery.uid)
         worker.streams = self.streams
         self.workers[worker_id] = worker
@@ -313,11 +337,16 @@ class ComputationProcesses:
     def _read_nursery(self, nursery: NurseryProcess) -> None:
         end = nursery.link.read(lambda frame: self._from_nursery(nursery, frame))
         self._is_loaded = nursery.busy = False
-        reason = self._limit.over(f"the process that loads it ended: {end.reason}")
+        if nursery.shortage is not None and not self.ended:
+            self._lost(nursery.shortage, True)
+            return
+        how = None if self.ended else nursery.how_it_ended()
+        what = "its nursery, the process that loads it and starts its workers,"
+        reason = self._limit.over(f"{what} {how or f'ended: {end.reason}'}")
         self._cleaned.set((reason, {}))
         if self.ended:
             return
-        self._lost(reason or end.reason)
+        self._lost(reason or end.reason, False)
         for worker in list(self.workers.values()):
             worker.signal_group(
                 signal.SIGKILL
@@ -342,6 +371,12 @@ class ComputationProcesses:
                 worker.forked(nursery.worker_pid(frame.body[1]))
                 if worker.pid is not None:
                     self._began(worker.pid)
+        elif frame.kind == Kind.NOT_FORKED:
+            worker = self.workers.pop(frame.body[0], None)
+            if worker is not None:
+                self._not_started(worker, frame.body[1])
+                worker.told_ended(Death("could not be started"))
+                worker.link.close()
         elif frame.kind == Kind.DIED:
             worker = self.workers.get(frame.body[0])
             if worker is not None:

@@ -53,6 +53,7 @@ class MemoryGuard:
         self._core, self._owners, self._perform = core, owners, perform
         self._reserve = Reserve(kept, available_memory()[1])
         self._looked = 0.0
+        self._otherwise = ""  # why jobs may wait though there is memory
 
     def look(self, now: float) -> None:
         """Look at the memory, unless that was just done; 0.1 ms."""
@@ -69,10 +70,22 @@ class MemoryGuard:
         else:
             logger.warning("jobs are started again: %s are available", tell_bytes(available))
             self._perform(self._core.go_on())
+        self._tell_all()
+
+    def otherwise(self, why: str) -> None:
+        """Have owners told why jobs may wait though there is memory; "": they do not."""
+        self._otherwise = why
+        self._tell_all()
+
+    @property
+    def _why(self) -> str:
+        return self._reserve.short or self._otherwise
+
+    def _tell_all(self) -> None:
         for owner in self._owners.values():
-            owner.tell(Kind.STATUS, [{"held_back": short}])
+            owner.tell(Kind.STATUS, [{"held_back": self._why}])
 
     def tell(self, owner: Owner) -> None:
         """Tell an owner with a new link what it may have missed."""
-        if self._reserve.short:
-            owner.tell(Kind.STATUS, [{"held_back": self._reserve.short}])
+        if self._why:
+            owner.tell(Kind.STATUS, [{"held_back": self._why}])

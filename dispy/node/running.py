@@ -21,6 +21,7 @@ from dispy.execution.records import (
     TellCrowded,
     TellShare,
 )
+from dispy.model.sizes import tell_bytes
 from dispy.model.statuses import Status
 from dispy.net.waking import Awake
 from dispy.node.deaths import Death, Deaths, said_death
@@ -32,9 +33,11 @@ from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, WorkerProcess
 from dispy.node.quotas import weight_of_jobs, weight_of_results
 from dispy.node.reserve import MemoryGuard
+from dispy.node.starts import Starts
 from dispy.node.watching import Watch
 from dispy.protocol.frames import Frame, FrameRefused, Shared
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
+from dispy.system.shortage import tell_shortage
 
 RESULT_LEAST = 2000  # bytes of a job's result that are kept in any case: an error has as many
 FRUITLESS = 3  # processes of a computation that end without a job done before one is blamed
@@ -60,6 +63,7 @@ class Running:
         self._awake = Awake()
         self._farewell = Farewell(core, self.workers, owners)
         self.deaths = Deaths(name)
+        self._starts = Starts(core, self.perform, lambda why: self.guard.otherwise(why))
         self.guard = MemoryGuard(core, owners, self.perform, memory_reserve)
         self.watch = Watch(core, self.workers, owners, self.perform, self._look)
         self.stopping = False
@@ -81,6 +85,9 @@ class Running:
             self.give_back(owner, key, jobs, why)
             return
         payloads = join_payloads(column, frame.buffers)
+        if frame.lacking:
+            self._refuse_large(owner, key, frame)
+            return
         weight = frame.dropped or weight_of_jobs(payloads)
         if frame.dropped or not owner.memory.fits(weight):
             self._turn_away(owner, key, jobs, weight)
@@ -104,6 +111,18 @@ class Running:
             for job in set(jobs).intersection(owner.early_cancels):
                 self.cancel(key, job)
         self.watch.wake()
+
+    def _refuse_large(self, owner: Owner, key: Key, frame: Frame) -> None:
+        """End jobs whose large arguments this process can have no memory for; others come again."""
+        _, jobs, column, _ = frame.body
+        large = tuple(job for job, entry in zip(jobs, column, strict=True) if type(entry) is int)
+        why = f"node {self._name} could get no memory for {tell_bytes(frame.dropped)} of arguments"
+        self.report(Report(key, large, cancelled=False, reason=why), Status.Terminated)
+        others = [job for job in jobs if job not in large]
+        if others:
+            owner.memory.turned_away.add(key)
+            owner.tell(Kind.FULL, [key[1], others, why])
+            owner.memory.tell_room()
 
     def _turn_away(self, owner: Owner, key: Key, jobs: list[int], weight: int) -> None:
         """Give back jobs for which their owner has no room now, or end those that never have any.
@@ -249,10 +268,12 @@ class Running:
         jobs, starts, ends = frame.body[:3]
         if not jobs:
             raise FrameRefused("a worker answered for no jobs")
+        now, fed = monotonic(), len(self._core.workers[worker.worker_id].jobs)
+        mean = worker.mean_seconds(starts, ends, now)
         self._pass_on(owner, key, worker, frame)
-        mean = max(0.0, sum(ends) - sum(starts)) / len(jobs)
         self._awake.passed_back(len(jobs), mean)
-        self.perform(self._core.jobs_done(worker.worker_id, jobs, mean, monotonic()))
+        worker.began_at = None if len(jobs) == fed else now
+        self.perform(self._core.jobs_done(worker.worker_id, jobs, mean, now))
         if worker.cancelling:
             self._cancel_pending(key, worker)
 
@@ -346,8 +367,7 @@ class Running:
             if isinstance(action, Feed):
                 self._feed(action)
             elif isinstance(action, StartWorker):
-                worker = self._computations[action.key].start_worker(action.worker_id)
-                self.workers[action.worker_id] = worker
+                self._start(action)
             elif isinstance(action, Report):
                 self.report(action, Status.Terminated)
             elif isinstance(action, TellShare):
@@ -361,6 +381,24 @@ class Running:
                 if stopped is not None:
                     stopped.kill()
 
+    def _start(self, action: StartWorker) -> None:
+        try:
+            worker = self._computations[action.key].start_worker(action.worker_id)
+        except OSError as error:
+            self._starts.failed(action.worker_id, tell_shortage(error))
+        else:
+            self.workers[action.worker_id] = worker
+
+    def not_started(self, worker: WorkerProcess, why: str) -> None:
+        """Take the news that a worker's nursery could not fork it."""
+        if self.workers.pop(worker.worker_id, None) is not None:
+            self._starts.failed(worker.worker_id, why)
+
+    def began(self, pid: int) -> None:
+        """Take the news that a worker runs, by its process."""
+        self.deaths.began(pid)
+        self._starts.succeeded()
+
     def _tell_crowded(self, action: TellCrowded) -> None:
         owner = self._owners.get(action.owner)
         if owner is not None:
@@ -368,7 +406,9 @@ class Running:
             owner.tell(Kind.STATUS, [{"crowded": names}])
 
     def _feed(self, action: Feed) -> None:
-        worker = self.workers[action.worker_id]
+        worker = self.workers.get(action.worker_id)
+        if worker is None:
+            return  # it could not be started
         computation = self._core.workers[action.worker_id].computation
         self._awake.passed_on(len(action.jobs), computation.duration)
         processes = self._computations[computation.key]
@@ -381,7 +421,8 @@ class Running:
         if processes.watched or extras:
             (job, *_) = action.jobs
             watch(worker, job, processes.limits, options.get(job, {}), processes.is_program)
-        worker.last_heard = monotonic()
+        worker.last_heard = now = monotonic()
+        worker.began_at = worker.began_at or now
         worker.link.send(Kind.JOBS, [action.jobs, column, extras], buffers)
 
     # -- the end
@@ -390,6 +431,7 @@ class Running:
         """End all workers, give what they had not begun back, and say goodbye."""
         self.stopping = True
         self.watch.stop()
+        self._starts.stop()
         self._awake.stop()
         self._farewell.stop_jobs()
         self._farewell.say(reason)

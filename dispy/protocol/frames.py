@@ -70,6 +70,7 @@ class Frame:
     body: Any
     buffers: list[Buffer] = field(default_factory=list)
     dropped: int = 0  # bytes of its buffers, which were not let in: each is empty
+    lacking: bool = False  # not let in because this process could have no memory for them
 
 
 def encode_head(kind: int, body: object, buffers: Sequence[Buffer] = ()) -> bytes:
@@ -156,7 +157,7 @@ class FrameDecoder:
         self._sizes: list[int] = []  # of its buffers that are not begun, last first
         self._tokens: list[int] = []  # of those that are shared, last first
         self._place = memoryview(b"")  # the rest of the one that is being filled
-        self._missing = 0  # bytes of all of them
+        self._missing = self._bulk = 0  # bytes of all of them that are to come; that there are
         self._chunk_left = 0  # bytes of the chunk that is arriving
         # Asked with the bytes of a frame's buffers before memory is taken for them; False: they
         # are read and dropped, and the frame says so.
@@ -208,9 +209,14 @@ class FrameDecoder:
             try:
                 buffer, self._place = self._memory(size & ~_FLAGS, size >= READ_ONLY)
             except MemoryError:
-                raise FrameRefused(
-                    f"a buffer of {size & ~_FLAGS} bytes; there is no memory for it here"
-                ) from None
+                if self.lets_in is None:
+                    raise FrameRefused(
+                        f"a buffer of {size & ~_FLAGS} bytes; there is no memory for it here"
+                    ) from None
+                self._frame.lacking = True
+                self._sizes.append(size)
+                self._drop(self._frame)
+                return
             self._frame.buffers.append(buffer)
 
     def next_frame(self) -> Frame | None:
@@ -275,15 +281,22 @@ class FrameDecoder:
         del arrived[: start + length]
         frame = self._frame = Frame(kind, body)
         self._sizes = sizes[::-1]
-        self._missing = sum(size & ~_FLAGS for size in sizes if not size & SHARED)
+        self._bulk = self._missing = sum(size & ~_FLAGS for size in sizes if not size & SHARED)
         if self.lets_in is not None and not self.lets_in(self._missing):
-            frame.dropped, self._sizes = self._missing, []
-            frame.buffers = [
-                Shared(self._tokens.pop(), size & ~_FLAGS) if size & SHARED else b""
-                for size in sizes
-            ]
+            self._drop(frame)
         self._begin_buffer()
         return True
+
+    def _drop(self, frame: Frame) -> None:
+        """Take no more memory for a frame, and free what was taken."""
+        came: list[Buffer] = [
+            buffer if isinstance(buffer, Shared) else b"" for buffer in frame.buffers
+        ]
+        frame.dropped, sizes, self._sizes = self._bulk, self._sizes[::-1], []
+        frame.buffers = came + [
+            Shared(self._tokens.pop(), size & ~_FLAGS) if size & SHARED else b"" for size in sizes
+        ]
+        self._place = _WASTE[: self._missing]
 
     def _move(self) -> None:
         """Move bytes of a chunk that were fed to their place."""

@@ -68,6 +68,7 @@ class Kind(IntEnum):
     CLEAN = 55
     CLEANED = 56
     BEGUN = 57
+    NOT_FORKED = 58
     # node to worker, and back
     JOBS = 60
     DONE = 61
@@ -134,6 +135,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.LOADED: (_OPTIONAL_TEXT, _TABLE),  # READY without its first
     Kind.FORKED: (_WHOLE, _WHOLE),  # worker, process
     Kind.DIED: (_WHOLE, _TEXT, _WHOLE, _WHOLE),  # worker, how, most memory (bytes), signal or 0
+    Kind.NOT_FORKED: (_WHOLE, _TEXT),  # worker, why: it may be tried again
     Kind.BEGUN: (),  # a nursery's setup runs from now on
     Kind.CLEAN: (),  # run the computation's cleanup
     Kind.CLEANED: (_OPTIONAL_TEXT, _TABLE),  # CLOSED without its first
@@ -155,7 +157,9 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
     Kind.DONE: (0, 4, 3),
 }
 _EXTRAS: dict[int, int] = {Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4}
-_SAID = frozenset({int(Kind.REFUSE), int(Kind.GOODBYE), int(Kind.DIED)})  # whose texts are reasons
+_SAID = frozenset(
+    {int(Kind.REFUSE), int(Kind.GOODBYE), int(Kind.DIED), int(Kind.NOT_FORKED)}
+)  # whose texts are reasons
 _ENDS = frozenset({int(Kind.RESULTS), int(Kind.DONE)})  # whose extras tell how jobs ended
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1}
 _LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})

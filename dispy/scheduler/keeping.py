@@ -134,8 +134,8 @@ class Keepers:
             left = node is not None and node.node_id not in self._nodes  # it said goodbye
             if node is not None and not left and (served is None or end.reason == SILENT):
                 self._look_after(node, end, closed)
-            if node is not None and node.node_id not in self._nodes:
-                node = None
+            if node is not None and (node.node_id not in self._nodes or node.away is None):
+                node = None  # gone, or another of its addresses has been dialled meanwhile
             if node is None and self._is_over(address, left):
                 break
             if end.refused:

@@ -80,8 +80,9 @@ class RemoteNode:
             sent, received = sent + link.sent_bytes, received + link.received_bytes
         return sent, received
 
-    def link_made(self, link: Link, pulse_seconds: float) -> None:
+    def link_made(self, link: Link, host: str, port: int, pulse_seconds: float) -> None:
         """Speak with it over a new link, on which it was told how often to say something."""
+        self.ip_addr, self.port = host, port  # the host may have moved, or have several
         if self.away is not None and self.away.told:
             gone = monotonic() - self.away.heard
             logger.info("node %s (%s) is back after %.0f s", self.name, self.ip_addr, gone)

@@ -49,6 +49,7 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
+MUTE = "its machine takes the connection, and the node says nothing: it hangs, or was stopped"
 PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
@@ -192,7 +193,7 @@ class Scheduler:
     def _serve_node(self, sock: socket, attempt: Attempt) -> Served:
         host, port = attempt.host, attempt.port
         try:
-            with attempt.within("it does not prove itself"):
+            with attempt.within(MUTE):
                 transport = dial(sock, self.credentials, host)
         except NotProven as error:
             if self.keepers.unreachable.get((host, port)) != str(error):  # it was said before
@@ -219,7 +220,7 @@ class Scheduler:
         told_pulse = self._heartbeat.pulse_seconds
         ours = Hello("client", self.identity, self.name, details={"pulse": told_pulse})
         try:
-            with attempt.within("it does not say who it is"):
+            with attempt.within(MUTE):
                 hello = link.exchange_hello(ours, "node")
         except (FrameRefused, OSError) as error:
             link.close()
@@ -249,7 +250,7 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
-        node.link_made(link, told_pulse)
+        node.link_made(link, host, port, told_pulse)
         self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)

@@ -11,6 +11,7 @@ Thread-safe. Linux only: `SegmentPool.lease` returns None elsewhere, and buffers
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -31,7 +32,7 @@ _Buffer = bytes | bytearray | memoryview
 
 
 class Descriptor:
-    """Owns a received descriptor of a memory file."""
+    """Owns a received descriptor; -1: this process could have no more."""
 
     __slots__ = ("descriptor",)
 
@@ -41,6 +42,16 @@ class Descriptor:
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
+
+
+def take_over(received: Sequence[Descriptor]) -> list[int]:
+    """Return descriptors, which are the caller's to close now. OSError: one never came."""
+    if any(each.descriptor < 0 for each in received):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    taken = [each.descriptor for each in received]
+    for each in received:
+        each.descriptor = -1
+    return taken
 
 
 DESCRIPTORS_SIZE = socket.CMSG_LEN(253 * struct.calcsize("i"))  # the kernel's limit a message
@@ -58,8 +69,9 @@ def unpack_descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]
 
 class _Segment:
     def __init__(self, token: int, size: int, descriptor: int) -> None:
-        self.token, self.size, self.descriptor = token, size, descriptor
+        self.descriptor = -1  # not ours to close where it cannot be mapped
         self.memory = mmap.mmap(descriptor, size)
+        self.token, self.size, self.descriptor = token, size, descriptor
 
     def close(self) -> None:
         self.__del__()
@@ -148,7 +160,12 @@ class SegmentPool:
                 self._free.remove(segment)
                 return Lease(segment, size, self._free)
         length = os.fstat(descriptor).st_size
-        segment = _Segment(token, length, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+        own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            segment = _Segment(token, length, own)
+        except BaseException:
+            os.close(own)
+            raise
         self._count += 1
         self._bytes += length
         return Lease(segment, size, self._free)

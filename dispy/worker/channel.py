@@ -36,10 +36,15 @@ class EndOfChannel(Exception):
 class Channel:
     """Send and receive frames, and the descriptors that go with some of them (SCM_RIGHTS)."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, together: int = 0) -> None:
+        """together: descriptors that come with each frame that has some, where that is known.
+
+        Where this process could not have all of them, there are others in their place that are -1.
+        """
         sock.setblocking(True)
         self.sock = sock
         self.descriptors: deque[Descriptor] = deque()  # received, not yet taken
+        self._together = together
         self._decoder = FrameDecoder(memory=blank)
         self._buffer = memoryview(bytearray(READ_SIZE))
 
@@ -104,7 +109,7 @@ class Channel:
     def _read(self, flags: int) -> None:
         space = self._decoder.space()
         try:
-            size, ancillary, _, _ = self.sock.recvmsg_into(
+            size, ancillary, said, _ = self.sock.recvmsg_into(
                 [self._buffer if space is None else space], DESCRIPTORS_SIZE, flags
             )
         except BlockingIOError:
@@ -112,7 +117,11 @@ class Channel:
         except OSError as error:
             raise EndOfChannel(str(error)) from None
         if ancillary:
-            self.descriptors.extend(map(Descriptor, unpack_descriptors(ancillary)))
+            came = unpack_descriptors(ancillary)
+            self.descriptors.extend(map(Descriptor, came))
+            self.descriptors.extend(Descriptor(-1) for _ in range(self._together - len(came)))
+        elif said & socket.MSG_CTRUNC:
+            self.descriptors.extend(Descriptor(-1) for _ in range(self._together))
         if not size:
             raise EndOfChannel("closed by the other side")
         if space is None:

@@ -27,7 +27,7 @@ import socket
 from collections.abc import Sequence
 from os import _exit, getpid, getppid
 from sys import modules
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any, NoReturn
 
 import msgpack
@@ -46,6 +46,7 @@ from dispy.system.forking import (
 )
 from dispy.system.memory import return_freed_memory
 from dispy.system.processes import children, how_it_ended, most_memory, widen
+from dispy.system.shortage import is_shortage, tell_shortage
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
 from dispy.worker.isolation import reseed
@@ -55,6 +56,8 @@ from dispy.worker.journal import SharedJournal
 _SIGTERM, _SIGXCPU = int(signal.SIGTERM), int(signal.SIGXCPU)
 REHEARSALS = 20  # from the eighth call on CPython 3.11 specialises a function's code
 TOLL_JOBS = 500  # with others behind them: until then it is nobody's loss
+FORK_PATIENCE_SECONDS = 60.0  # that a job waits for its process on a machine that has no more
+FORK_PAUSE_SECONDS = 0.05  # before the first attempt after a failed one
 UNWATCHED_MS = 5  # between looks at a child, where the system cannot tell of its end
 _Said = tuple[dict[str, Any], float] | None  # a job's limits, and the second of its beginning
 _Outcome = tuple[Payload, Extra]
@@ -156,11 +159,12 @@ class ForkingWorker(Worker):
                 self._heed_interrupt()
             self._isolation.check()
             parent = self._pid
-            pid = self._child = fork_plainly()
+            pid = self._child = self._fork()
         except KeyboardInterrupt as error:
             return FAILED, failure(error, CANCELLED)
         except OSError as error:
-            return FAILED, failure(error, "the node could not start a process for it:\n")
+            what = f"the node could not start a process for it: {tell_shortage(error)}\n"
+            return FAILED, failure(error, what)
         if not pid:
             self._be_child(parent, number, said, payload)
         self._await_end(pid)
@@ -168,6 +172,20 @@ class ForkingWorker(Worker):
         if not has_no_children():
             _end_company()
         return None if self._journal.came() else self._outcome()
+
+    def _fork(self) -> int:
+        """Fork, as soon as the machine can do it; raises OSError where that takes too long."""
+        until, pause = monotonic() + FORK_PATIENCE_SECONDS, FORK_PAUSE_SECONDS
+        while True:
+            try:
+                return fork_plainly()
+            except OSError as error:
+                if not is_shortage(error) or monotonic() > until:
+                    raise
+            sleep(pause)
+            pause = min(2 * pause, 1.0)
+            if self._interrupt_noted or self._dropped:
+                self._heed_interrupt()
 
     def _await_end(self, pid: int) -> None:
         """Pass on what the child says, until it has ended."""

@@ -32,10 +32,14 @@ _NOBODY = -1  # runs: the worker is between two jobs, or has not begun the first
 
 
 def make_journal() -> int:
-    """Return the descriptor of an empty journal; in the node."""
+    """Return the descriptor of an empty journal; in the node. Raises OSError."""
     descriptor = memory_file("dispy-journal")
-    os.ftruncate(descriptor, JOURNAL_BYTES)
-    os.pwrite(descriptor, _HEAD.pack(_NOBODY, 0, 0), 0)
+    try:
+        os.ftruncate(descriptor, JOURNAL_BYTES)
+        os.pwrite(descriptor, _HEAD.pack(_NOBODY, 0, 0), 0)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

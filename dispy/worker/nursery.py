@@ -24,6 +24,8 @@ from dispy.system.processes import (
     most_memory,
     outlive_parent,
 )
+from dispy.system.segments import take_over
+from dispy.system.shortage import tell_shortage
 from dispy.worker.channel import Channel, EndOfChannel, move_out_of_the_way
 from dispy.worker.computation import Computation
 from dispy.worker.inside import NAMES
@@ -34,6 +36,7 @@ from dispy.worker.limits import JobLimits
 from dispy.worker.loading import load
 from dispy.worker.preparing import Preparing, Told
 
+FILES_OF_A_WORKER = 4  # its socket, its journal, what takes its stdout and stderr
 # A machine that is short of memory is to lose a job, not the nursery of others, nor their node.
 NURSERY_GOES_BEFORE, WORKER_GOES_BEFORE = 100, 200
 
@@ -42,7 +45,7 @@ class Nursery:
     """Serves a node until it closes the channel; then no process of the computation is left."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._channel = Channel(sock)
+        self._channel = Channel(sock, together=FILES_OF_A_WORKER)
         self._computation: Computation | None = None
         self._preparing: Preparing | None = None
         self._directory = ""
@@ -152,26 +155,25 @@ class Nursery:
 
     def _fork(self, worker_id: int) -> None:
         assert self._computation is not None, "the node forks only what is loaded"
-        received = [self._channel.descriptors.popleft() for _ in range(4)]
-        descriptors = [os.dup(each.descriptor) for each in received]
-        del received  # closes the originals, before the fork
+        received = [self._channel.descriptors.popleft() for _ in range(FILES_OF_A_WORKER)]
         parent = os.getpid()
         try:
-            pid = os.fork()
+            descriptors = take_over(received)
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self._be_worker(parent, *descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
         except OSError as error:
-            reason = f"could not be started: {error.strerror or error}"
-            self._channel.send(Kind.DIED, [worker_id, reason, 0, 0])
-            pid = None
-        if pid == 0:
-            self._be_worker(parent, *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if pid is not None:
-            # It does so too. But whoever is told of it may signal its group at once.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.setpgid(pid, pid)
-            self._workers[pid] = worker_id
-            self._channel.send(Kind.FORKED, [worker_id, pid])
+            self._channel.send(Kind.NOT_FORKED, [worker_id, tell_shortage(error)])
+            return
+        # It does so too. But whoever is told of it may signal its group at once.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)
+        self._workers[pid] = worker_id
+        self._channel.send(Kind.FORKED, [worker_id, pid])
 
     def _be_worker(self, parent: int, descriptor: int, journal: int, *outputs: int) -> NoReturn:
         assert self._computation is not None

@@ -74,10 +74,10 @@ class Machine:
         self.started.append(process)
         return process
 
-    def start_node(self, directory: Path, *options: str, host: str = "") -> Any:
+    def start_node(self, directory: Path, *options: str, host: str = "", cpus: int = 1) -> Any:
         """Run a node there, at the machine's address or another, until the machine ends."""
         command = own_command(
-            "node", f"--host={host or self.address}", "--insecure", "--cpus=1",
+            "node", f"--host={host or self.address}", "--insecure", f"--cpus={cpus}",
             f"--dest_path_prefix={directory / (host or self.address)}", *options,
         )  # fmt: skip
         node = self.start(*command)

@@ -1,15 +1,18 @@
 """How jobs' processes die, and what their owner is told of it."""
 
 import ctypes
+import functools
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trouble import group
+from system.conftest import Gate, hold
+from system.trouble import group
 
 from dispy import DispyJob, JobCluster
 
@@ -88,3 +91,76 @@ def test_that_memory_ran_out_is_told_by_the_kernels_word(
             assert "SIGKILL, while" in killed.exception
             cluster.close()
         assert node.end() == 0
+
+
+def act(number: int, how: str, log: str) -> int:
+    with open(log, "a") as file:
+        file.write(f"{number}\n")
+    if how:
+        die(how)
+    return number
+
+
+POISON = {100: "segfault", 140: "SIGKILL", 180: "abort", 220: "exit"}
+
+
+@pytest.mark.parametrize("options", [{}, {"reentrant": True}])
+def test_a_deadly_job_harms_no_other_and_is_stopped(
+    open_cluster: Open, start_node: Callable[..., Any], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    nodes = [start_node(f"--name=node{number}", "--cpus=1") for number in range(2)]
+    cluster = open_cluster(act, nodes=[node.host for node in nodes], **options)
+    log = tmp_path / "log"
+    jobs = [cluster.submit(number, POISON.get(number, ""), str(log)) for number in range(300)]
+    runs = 3 if options else 1
+    for number, job in enumerate(jobs):
+        if number not in POISON:
+            assert job() == number, job.exception
+            continue
+        assert job() is None
+        assert job.status == DispyJob.Terminated
+        assert job.exception.count("while it ran this job on node node") == runs
+    ran = Counter(map(int, log.read_text().split()))
+    assert ran == {number: runs if number in POISON else 1 for number in range(300)}
+
+
+def set_up(log: str) -> None:
+    with open(log, "a") as file:
+        file.write("set up\n")
+
+
+def end_nursery(gate: str | None) -> int:
+    if gate is None:
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()
+    return hold(str(gate), os.getpid())
+
+
+def test_a_nursery_that_was_killed_comes_again_with_its_setup(
+    open_cluster: Open, shared_node: Any, gate: Gate, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cluster = open_cluster(
+        end_nursery, nodes=[shared_node.host], setup=functools.partial(set_up, str(log)),
+        isolation="worker",
+    )  # fmt: skip
+    holding = cluster.submit(str(gate))
+    deadly = cluster.submit(None)
+    assert (holding(), deadly()) == (None, None)
+    for job in (holding, deadly):
+        assert "killed" in job.exception
+        assert job.status == DispyJob.Terminated
+    gate.open(4)
+    assert all(cluster.submit(str(gate))() for _ in range(4))
+    assert log.read_text() == "set up\n" * 2
+
+
+def test_a_nursery_that_dies_again_and_again_is_given_up_with_the_reason(
+    open_cluster: Open, start_node: Callable[..., Any]
+) -> None:
+    node = start_node("--cpus=1")
+    cluster = open_cluster(end_nursery, nodes=[node.host])
+    jobs = [cluster.submit(None) for _ in range(8)]
+    assert [job() for job in jobs] == [None] * 8
+    assert "cannot run it any more: its nursery" in jobs[-1].exception
+    assert "was killed by SIGKILL, as did those before it" in jobs[-1].exception

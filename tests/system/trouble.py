@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -78,7 +79,35 @@ def _remove(path: Path) -> None:
     while True:
         try:
             return path.rmdir()
-        except OSError:  # a process of it is not quite gone
+        except OSError:  # a process of it is not quite gone, or the test has failed
+            for pid in (path / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def on_small_disk(directory: Path, size: str) -> list[str]:
+    """Return a command that runs a node whose `directory` is a disk of its own, so large.
+
+    Where it lies for others: `seen_by`.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("a disk can be mounted by root alone")
+    script = f'mount -t tmpfs -o size={size} none "$0" && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(directory)]
+
+
+def seen_by(pid: int, path: Path) -> Path:
+    """Return where a process sees a path."""
+    return Path(f"/proc/{pid}/root{path}")
+
+
+def fill(directory: Path) -> Path:
+    """Write a file until the disk is full; return its path."""
+    path = directory / "filling"
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return path
