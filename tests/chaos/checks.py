@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from chaos.schedule import CRASHES_AT_MOST, DEATHS, LOSES_NODES, Schedule
+from chaos.schedule import CRASHES_AT_MOST, DEATHS, LOSES_NODES
 from chaos.story import Fate, Story
 
 from dispy.model.statuses import FINAL, Status, may_follow
 
+MOMENT = 1.0  # seconds, in which a client takes a result and tells it, on a busy machine
 FINALS = {status.name for status in FINAL}
 
 
@@ -38,20 +39,25 @@ def runs_at_most(fate: Fate) -> int | None:
     return None if fate.cluster.reentrant else 1
 
 
-def ends_allowed(fate: Fate, schedule: Schedule) -> set[str]:
-    """Return the final statuses that a job may have, by its plan and the faults."""
+def ends_allowed(fate: Fate, story: Story) -> set[str]:
+    """Return the final statuses that a job may have, by its plan and the faults.
+
+    A machine that is busy with something else may lose a node by itself; the client says so.
+    """
+    schedule = story.schedule
+    loses_nodes = schedule.has(*LOSES_NODES) or " is lost: " in story.outputs.get("client", "")
     job, most = fate.job, runs_at_most(fate)
     allowed = {"Finished"}
     if job.deed == "raise" or job.deed == "crash" or (job.deed == "crash once" and most == 1):
         allowed = {"Terminated"}
     if job.cancel_at is not None or fate.cluster.terminate is not None:
         allowed |= {"Cancelled", "Terminated", "Finished"}
-    if most is not None and schedule.has(*LOSES_NODES):
+    if most is not None and loses_nodes:
         allowed.add("Abandoned")
     deaths = sum(fault.kind in DEATHS for fault in schedule.faults) + (job.deed == "crash once")
     if deaths >= (most or CRASHES_AT_MOST):
         allowed.add("Terminated")
-    if most is not None and deaths and schedule.has(*LOSES_NODES):
+    if most is not None and deaths and loses_nodes:
         allowed.add("Terminated")  # some of its runs ended this way, some that way
     return allowed
 
@@ -84,11 +90,45 @@ def each_job_ends_once(story: Story) -> Iterator[str]:
             yield f"{_named(fate)} is {final.status}, and `cluster_status` was told {ends}"
 
 
+def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
+    """Each job that came to an end on a node that lives is told to the client or recovered.
+
+    What the client had before it was killed is its own affair: a node forgets a result when the
+    client's hub has taken it, which may be a moment before a callback has written it down. So
+    what ended in the last moment before that is not looked for. What was not acknowledged comes
+    again, so a job may be told and recovered; then both say the same.
+    """
+    if not story.schedule.kills_client:
+        return
+    killed = next((at for at, what in story.faults if what == "kill client"), None)
+    if killed is None or story.client_status != -9:
+        yield f"the client was to be killed, and ended with status {story.client_status}"
+        return
+    if story.recovery_status is None:
+        return
+    if story.recovery_status != 0 or story.recovery != "is over":
+        yield f"the recovery ended with status {story.recovery_status}, and {story.recovery}"
+    lost = {
+        what.split()[-1] for _, what in story.faults if what.startswith(("kill node", "restart"))
+    }
+    for fate in story.fates.values():
+        told = [(status, judged) for _, status, judged in fate.told]
+        came = [(final.status, final.judged) for final in fate.recovered]
+        if len(came) > 1:
+            yield f"{_named(fate)} was recovered {len(came)} times: {came}"
+        if told and came and told[-1] != came[0]:
+            yield f"{_named(fate)} was told to be {told[-1]}, and recovered as {came[0]}"
+        ends = [run.ended for run in fate.runs if run.ended is not None and run.node not in lost]
+        owed = [at for at in ends if not killed - MOMENT < at < killed]
+        if owed and not told and not came:
+            yield f"{_named(fate)} ended and was neither told nor recovered"
+
+
 def each_end_is_allowed(story: Story) -> Iterator[str]:
     """What became of a job follows from what it is, and what befell it; a failure has a reason."""
     for fate in story.fates.values():
-        for final in fate.finals:
-            if final.status not in ends_allowed(fate, story.schedule):
+        for final in fate.finals + fate.recovered:
+            if final.status not in ends_allowed(fate, story):
                 yield f"{_named(fate)} must not be {final.status}: {final.words}"
             if final.status in ("Terminated", "Abandoned") and not final.words:
                 yield f"{_named(fate)} is {final.status} and nothing says why"
@@ -102,7 +142,8 @@ def each_result_is_right(story: Story) -> Iterator[str]:
     """A result is what the job must compute, and that of a run which has come to its end."""
     for fate in story.fates.values():
         judged = [judged for _, status, judged in fate.told if status == "Finished"]
-        judged += [final.judged for final in fate.finals if final.status == "Finished"]
+        finals = fate.finals + fate.recovered
+        judged += [final.judged for final in finals if final.status == "Finished"]
         ended = {f"run {run.attempt}" for run in fate.runs if run.ended is not None}
         for verdict in judged:
             if verdict not in ended:
@@ -209,6 +250,7 @@ def logs_name_known_jobs_alone(story: Story) -> Iterator[str]:
 
 CHECKS: tuple[Callable[[Story], Iterator[str]], ...] = (
     each_job_ends_once,
+    what_a_killed_client_was_owed_is_recovered,
     each_end_is_allowed,
     each_result_is_right,
     each_job_runs_no_more_than_it_may,

@@ -17,6 +17,8 @@ from chaos.faults import Undo, inflict
 from chaos.schedule import TOWN_SEEDS, Schedule, as_table, schedule_of, town_of
 from chaos.town import Town
 
+import dispy
+
 CLIENT_SECONDS = 120.0  # that a client may take in all; some 4 are usual
 
 
@@ -48,15 +50,18 @@ def play(seed: int, town: Town) -> Outcome:
     if not watch.is_alive():
         status = None
     watch.cancel()
-    if schedule.kills_client:
+    town.start_nodes()  # those that have been killed
+    recovered = None
+    if schedule.kills_client and not hasattr(dispy, "recover_jobs"):
         for node in town.nodes:
             node.end()  # what a killed client was owed would stay for long
-        left = []
-    else:
-        left = [f"{node.name}: {it}" for node in town.nodes for it in node.when_quiet(node.left)]
-        if left:
-            for node in town.nodes:
-                node.kill()  # that the next run meets none of it
+            node.start()
+    elif schedule.kills_client:
+        recovered = _recover(schedule, town, place)
+    left = [f"{node.name}: {it}" for node in town.nodes for it in node.when_quiet(node.left)]
+    if left:
+        for node in town.nodes:
+            node.kill()  # that the next run meets none of it
     for node in town.nodes:
         left += node.complaints
         node.complaints.clear()
@@ -65,8 +70,20 @@ def play(seed: int, town: Town) -> Outcome:
         (place / f"{name}.out").write_text(output)
     with contextlib.suppress(OSError):
         outputs["client"] = (place / "client.out").read_text()
-    told = story.read(schedule, place, client_status=status, outputs=outputs, left=left)
+    told = story.read(
+        schedule, place, client_status=status, recovery_status=recovered, outputs=outputs, left=left
+    )
     return Outcome(seed, checks.broken(told), place, time.monotonic() - begun)
+
+
+def _recover(schedule: Schedule, town: Town, place: Path) -> int:
+    """Get what a killed client was owed; return the exit status of the program that does it."""
+    client = town.run_client(as_table(schedule), 0.0, place, recovers=True)
+    watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
+    watch.start()
+    status = town.client_status()
+    watch.cancel()
+    return status
 
 
 def _kill(client: psutil.Process) -> None:
@@ -139,11 +156,19 @@ def _play_block(
     """Run the seeds of a town; False: no more."""
     where = place / f"town-{block[0]}"
     shutil.rmtree(where, ignore_errors=True)
+    told = set[int]()
+
+    def note(outcome: Outcome) -> bool:
+        told.add(outcome.seed)
+        return tell(outcome)
+
     try:
-        return _play_on(Town(town_of(block[0]), where), block, tell, go_on)
+        return _play_on(Town(town_of(block[0]), where), block, note, go_on)
     except Exception:
         failure = f"the harness has failed: {traceback.format_exc()}"
-        return all([tell(Outcome(seed, [failure], where, 0.0)) for seed in block])
+        return all(
+            [tell(Outcome(seed, [failure], where, 0.0)) for seed in block if seed not in told]
+        )
 
 
 def _play_on(

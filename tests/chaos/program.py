@@ -53,7 +53,7 @@ class Client:
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self.journal = Journal(orders["journal"])
-        self.log = orders["log"]
+        self.log, self.recover_file = orders["log"], orders["recover_file"]
         self.options = orders["options"]
         self.nodes = [tuple(node) for node in orders["nodes"]]
         self.clusters = [cluster_from(table) for table in orders["schedule"]["clusters"]]
@@ -107,6 +107,7 @@ class Use:
             retries=plan.retries,
             isolation=plan.isolation,
             pulse_interval=PULSE_SECONDS,
+            recover_file=self.client.recover_file,
             **self.client.options,
         )
         self.journal.write("opened", plan.name)
@@ -142,18 +143,20 @@ class Use:
         """Return when all faults are over and every node has run a job, or is set aside.
 
         A node that cannot be reached when its cluster is closed hears of it only when it gives up
-        its client; waiting for that would take a run too long.
+        its client, which would make each such run long.
         """
         self.client.sleep_until(self.client.calm_at)
         deadline, numbers = time.monotonic() + PATIENCE, itertools.count()
         missing = {host for host, _ in self.client.nodes}
         while missing and time.monotonic() < deadline:
-            missing -= {node.ip_addr for node in cluster.status().nodes if node.error}
-            probes = {host: self._probe(cluster, host, next(numbers)) for host in missing}
+            nodes = cluster.status().nodes
+            missing -= {node.ip_addr for node in nodes if node.error}
+            there = {node.ip_addr for node in nodes if node.cpus} & missing
+            probes = {host: self._probe(cluster, host, next(numbers)) for host in there}
             for host, job in probes.items():
                 if job is not None and job.wait(PATIENCE) and job.status == Status.Finished:
                     missing.discard(host)
-            time.sleep(0.02 if missing else 0.0)
+            time.sleep(0.1 if missing else 0.0)
         if missing:
             self.journal.write("missing", *sorted(missing))
 
@@ -171,6 +174,7 @@ class Use:
             token, self.client.log, token, plan.seconds, argument, plan.result, plan.interim,
             plan.deed, **options,
         )  # fmt: skip
+        self.journal.write("number", token, self.jobs[token]._number)
 
     def _cancel(self, cluster: Any, token: str) -> None:
         self.journal.write("cancel", token, cluster.cancel(self.jobs[token]))
@@ -192,15 +196,40 @@ class Use:
             self.journal.write("node", name, Status(status).name, words=words)
 
     def _judged(self, job: Any) -> str:
-        """Say whether its result is right: the number of the run that has returned it, or what is
-        wrong with it."""
-        if job.status != dispy.DispyJob.Finished:
-            return ""
-        plan = self.planned[job.id]
-        argument = chaos_jobs.argument_of(job.id, plan.argument)
-        attempt = job.result[1]
-        right = chaos_jobs.result_of(job.id, argument, plan.result, attempt)
-        return f"run {attempt}" if job.result == right else f"wrong: {job.result!r:.200}"
+        return judge(job, self.planned[job.id]) if job.status == Status.Finished else ""
+
+
+class Recovery:
+    """A program that gets what a killed client was owed."""
+
+    failed = False
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.journal, self.path = Journal(orders["journal"]), orders["recover_file"]
+        self.options = orders["options"]
+        tables = orders["schedule"]["clusters"]
+        self.planned = {job.token: job for table in tables for job in cluster_from(table).jobs}
+
+    def run(self) -> None:
+        """Recover, and log what comes."""
+        for job in dispy.recover_jobs(self.path, **self.options):
+            # Of its own it has no token; of others its number tells it.
+            token = job.result[0] if job.status == Status.Finished else ""
+            plan = self.planned.get(token)
+            judged = "" if plan is None else judge(job, plan)
+            words = (job.exception or "")[-600:]
+            self.journal.write("recovered", job.id, job.status.name, token, judged, words=words)
+        left = os.path.exists(self.path)
+        self.journal.write("recovery", "left its file" if left else "is over")
+
+
+def judge(job: Any, plan: Job) -> str:
+    """Say whether a result is right: the number of the run that has returned it, or what is wrong
+    with it."""
+    argument = chaos_jobs.argument_of(plan.token, plan.argument)
+    attempt = job.result[1]
+    right = chaos_jobs.result_of(plan.token, argument, plan.result, attempt)
+    return f"run {attempt}" if job.result == right else f"wrong: {job.result!r:.200}"
 
 
 def serve() -> None:
@@ -217,7 +246,8 @@ def serve() -> None:
                 os.dup2(output, descriptor)
             os.close(0)
             os.open("/dev/null", os.O_RDONLY)
-            client = Client(orders)
+            os.chdir(orders["place"])
+            client = Recovery(orders) if orders["recovers"] else Client(orders)
             client.run()
             sys.exit(int(client.failed))
         print(pid, flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 TOWN_SEEDS = 10  # that share one town: seeds 1 to 10 the first, and so on
 BUSY_SECONDS = 2.5  # in which jobs are submitted and faults begin
-PULSE_SECONDS = 0.2  # between signs of life, so a node is lost after a second of silence
+PULSE_SECONDS = 0.3  # between signs of life: a node is away after five, and lost after ten
 CLOCKS_SECONDS = 0.2  # by which the client and whoever inflicts faults may differ
 PROBE = "probe"  # begins the tokens of jobs that only show that a node is there
 CRASHES_AT_MOST = 3  # runs of a reentrant cluster's job (docs/client.rst, `retries`)
@@ -93,17 +93,16 @@ class Schedule:
         return any(fault.kind in kinds for fault in self.faults)
 
 
-# Kinds of faults with how often they come, and for how long.
-DEATHS = {"kill worker": (4, 0.0), "kill nursery": (2, 0.0)}
+# Kinds of faults with how often they come.
+DEATHS = {"kill worker": 4, "kill nursery": 2}
 NODE_FAULTS = {
-    "kill node": (3, 0.5), "restart node": (1, 0.0), "stop node": (3, 1.6),
-    "stop nursery": (1, 0.6), "stop worker": (2, 0.6), **DEATHS,
+    "kill node": 3, "restart node": 1, "stop node": 3, "stop nursery": 1, "stop worker": 2, **DEATHS
 }  # fmt: skip
-NET_FAULTS = {
-    "cut": (3, 1.6), "no way in": (2, 1.6), "no way out": (2, 1.6), "loss": (2, 1.5),
-    "reset": (5, 0.0),
-}  # fmt: skip
-CLIENT_FAULTS = {"stop client": (1, 1.6), "kill client": (2, 0.0)}
+NET_FAULTS = {"cut": 3, "no way in": 2, "no way out": 2, "loss": 2, "reset": 5}
+CLIENT_FAULTS = {"stop client": 1, "kill client": 2}
+AT_ONCE = ("kill worker", "kill nursery", "kill client", "restart node", "reset", "jump")
+SHORT, LONG = (0.2, 1.4), (3.2, 4.0)  # seconds that the others last: less or more than it takes
+LONG_ONES = 0.25  # of all; they make a run long
 # Faults after which a node may have been given up by its client, with what ran there.
 LOSES_NODES = (
     "kill node", "restart node", "stop node", "cut", "no way in", "no way out", "loss", "delay",
@@ -198,22 +197,31 @@ def _faults(random: Random, town: Town) -> list[Fault]:
     """Draw one to four faults. Deaths of workers are few enough for every retry to suffice."""
     kinds = {**NODE_FAULTS, **NET_FAULTS}
     if town.clock is not None:
-        kinds["jump"] = (8, 0.0)
+        kinds["jump"] = 8
     if town.disk is not None:
-        kinds["full disk"] = (8, 0.8)
+        kinds["full disk"] = 8
     faults, deaths = list[Fault](), 0
     for _ in range(random.choice([1, 2, 2, 3, 4])):
-        (kind,) = random.choices(list(kinds), [often for often, _ in kinds.values()])
+        kind = _one_of(random, kinds)
         deaths += kind in DEATHS
         if kind in DEATHS and deaths > 1:
             continue
         node = random.randrange(len(town.cpus))
         node = {"jump": town.clock, "full disk": town.disk}.get(kind, node)
-        longest = kinds[kind][1]
-        at = random.uniform(0.2, BUSY_SECONDS)
-        faults.append(Fault(kind, at, node, random.uniform(0.3, 1.0) * longest, random.random()))
+        at, seconds = random.uniform(0.2, BUSY_SECONDS), _lasting(random, kind)
+        faults.append(Fault(kind, at, node, seconds, random.random()))
     if random.random() < 0.15:
-        (kind,) = random.choices(list(CLIENT_FAULTS), [o for o, _ in CLIENT_FAULTS.values()])
-        seconds = random.uniform(0.3, 1.0) * CLIENT_FAULTS[kind][1]
-        faults.append(Fault(kind, random.uniform(0.3, BUSY_SECONDS), None, seconds))
+        kind = _one_of(random, CLIENT_FAULTS)
+        at, seconds = random.uniform(0.3, BUSY_SECONDS), _lasting(random, kind)
+        faults.append(Fault(kind, at, None, seconds))
     return sorted(faults, key=lambda fault: fault.at)
+
+
+def _one_of(random: Random, kinds: dict[str, int]) -> str:
+    return random.choices(list(kinds), list(kinds.values()))[0]
+
+
+def _lasting(random: Random, kind: str) -> float:
+    if kind in AT_ONCE:
+        return 0.0
+    return random.uniform(*(LONG if random.random() < LONG_ONES else SHORT))

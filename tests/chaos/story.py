@@ -48,6 +48,8 @@ class Fate:
     told: list[tuple[float, str, str]] = field(default_factory=list)  # time, status, judged
     statuses: list[str] = field(default_factory=list)  # what `cluster_status` was told
     finals: list[Final] = field(default_factory=list)
+    number: int | None = None  # by which nodes know it
+    recovered: list[Final] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -56,12 +58,16 @@ class Story:
 
     schedule: Schedule
     client_status: int | None  # None: it did not end
+    recovery_status: int | None  # of the program that recovered; None: there was none
     outputs: dict[str, str]  # of the client and of each node, by name
     left: list[str]  # what was still there when all should have been over
     fates: dict[str, Fate] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)  # lines of jobs that are not in the schedule
     closed: dict[str, tuple[Any, dict[str, int]]] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)  # that began, by cluster
+    faults: list[tuple[float, str]] = field(default_factory=list)  # time, what was done
+    recovery: str = ""  # how it ended, by its own word
+    numbers: dict[int, Fate] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)  # what else the client complained of
 
 
@@ -73,6 +79,9 @@ def read(schedule: Schedule, place: Path, **rest: Any) -> Story:
             story.fates[job.token] = Fate(job, cluster)
     for line in _lines(place / "executions.log"):
         _execution(story, line)
+    for line in _lines(place / "faults.log"):
+        at, _, what = line.partition(" ")
+        story.faults.append((float(at), what))
     for line in _lines(place / "client.log"):
         _client(story, json.loads(line))
     return story
@@ -109,8 +118,18 @@ def _client(story: Story, line: list[Any]) -> None:
         story.others.append(f"{what} {words}")
     elif what in ("opened", "node", "ended"):
         pass
+    elif what == "recovery":
+        story.recovery = words[0]
+    elif what == "recovered":
+        number, status, token, judged = words
+        fate = story.fates.get(token) or story.numbers.get(number)
+        if fate is not None:
+            fate.recovered.append(Final(status, judged, "", more["words"], ""))
     elif fate is None:
         story.strays.append(str(line))
+    elif what == "number":
+        fate.number = words[1]
+        story.numbers[words[1]] = fate
     elif what == "submit":
         fate.submitted.append(at)
     elif what == "cancel":

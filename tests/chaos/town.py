@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ from netns.machines import Machine, connect
 from dispy.system.interpreter import own_command
 
 PORT = 51348
-DEADLINE = 30.0  # seconds for what takes one, on a machine that is busy with something else
+DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
+ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 SECRET = "not the least of the things that a stranger would have to guess"
@@ -51,7 +53,8 @@ class Node:
         self.clock = town.place / f"{self.name}.clock"
         self._options = [
             f"--host={machine.address}", f"--name={self.name}", f"--cpus={town.plan.cpus[number]}",
-            f"--dest_path_prefix={self.directory}", "--clean", *town.security,
+            f"--dest_path_prefix={self.directory}", "--clean",
+            f"--zombie_interval={ZOMBIE_SECONDS / 60}", *town.security,
         ]  # fmt: skip
         self._environment = {"DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"}
         if town.plan.disk == number:
@@ -101,8 +104,9 @@ class Node:
         """End it as an operator would; it must leave nothing."""
         if not self.is_running:
             return
+        self.process.send_signal(signal.SIGCONT)  # in case it is stopped
+        self.wait_ready()
         self.process.terminate()
-        self.process.send_signal(18)  # in case it is stopped
         try:
             status = self.process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
@@ -142,7 +146,7 @@ class Node:
 
     def when_quiet(self, look: Any) -> list[str]:
         """Return what `look` still finds after a time in which it may become nothing."""
-        deadline = time.monotonic() + DEADLINE / 2
+        deadline = time.monotonic() + DEADLINE
         while left := look():
             if time.monotonic() > deadline:
                 return left
@@ -238,15 +242,18 @@ class Town:
             raise RuntimeError("the process that forks clients has ended")
         return line.split()
 
-    def run_client(self, table: dict[str, Any], calm_at: float, place: Path) -> psutil.Process:
-        """Fork a client that plays `table`, and logs below `place`."""
+    def run_client(
+        self, table: dict[str, Any], calm_at: float, place: Path, recovers: bool = False
+    ) -> psutil.Process:
+        """Fork a client that plays `table`, or gets what one was owed; it logs to `place`."""
         assert self._warm is not None
         assert self._warm.stdin is not None
         orders = {
-            "schedule": table, "calm_at": calm_at, "options": self._client_options,
+            "schedule": table, "calm_at": calm_at, "recovers": recovers,
+            "options": self._client_options, "place": str(place),
             "nodes": [(node.machine.address, PORT) for node in self.nodes],
             "log": str(place / "executions.log"), "journal": str(place / "client.log"),
-            "output": str(place / "client.out"),
+            "output": str(place / "client.out"), "recover_file": str(place / "recover"),
         }  # fmt: skip
         self._warm.stdin.write(json.dumps(orders) + "\n")
         self._warm.stdin.flush()
