@@ -222,6 +222,7 @@ class Scheduler:
         try:
             with attempt.within(MUTE):
                 hello = link.exchange_hello(ours, "node")
+            of_other_user = link.is_of_other_user()  # raises where the link was reset meanwhile
         except (FrameRefused, OSError) as error:
             link.close()
             # One that goes before it has said all is ending or full, and soon there again.
@@ -243,7 +244,7 @@ class Scheduler:
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
-            node.of_other_user = link.is_of_other_user()
+            node.of_other_user = of_other_user
             self.nodes.take_in(node)
             self._given.came(node)
             node.take_available(hello.details.get("available"))
