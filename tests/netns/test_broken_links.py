@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from netns.conftest import Machine
+from netns.machines import Machine
 from netns.links import Said, Work
 
 
