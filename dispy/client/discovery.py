@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from dispy.client.moving import Moving
 from dispy.client.nodes import NodeAllocate
 from dispy.client.search import INSECURE, NAMED_LIMIT, OTHER_SECRET, Address, Search
 from dispy.net.credentials import current
@@ -46,6 +47,9 @@ class Discovery:
         self._listening = False
         self._deaf: str | None = None
         self._doubted: set[str] = set()  # identities of nodes that are about to be refused
+        self._moving = Moving(
+            self._searches.values, lambda: session.scheduler.keepers.unreachable, self._moved
+        )
         self._found: dict[str, tuple[Address, float]] = {}  # identity -> dialled where and when
 
     def begin(self, number: int, search: Search, interval: float | None) -> None:
@@ -57,6 +61,7 @@ class Discovery:
         for address, identity in search.met:
             self._dial(identity, address)
         self._tasks[number] = gevent.spawn(self._repeat, search, interval)
+        self._moving.begin(search)
 
     def widen(self, number: int, allocations: Sequence[NodeAllocate]) -> None:
         """A cluster may use further hosts, which its search knows already."""
@@ -66,6 +71,7 @@ class Discovery:
         for host, port in search.wanted.listed:
             if search.wanted.trusts(host):
                 self._session.scheduler.connect(host, port)  # nothing new for those it has
+        self._moving.begin(search)
         self.ask_now(number, allocations)
 
     def end(self, number: int) -> None:
@@ -80,6 +86,7 @@ class Discovery:
 
     def close(self) -> None:
         """Stop all searches."""
+        self._moving.close()
         gevent.killall(list(self._tasks.values()))
         self._ears.close()
 
@@ -88,6 +95,15 @@ class Discovery:
         search = self._searches.get(number)
         if search is not None:
             gevent.spawn(self._ask, search, allocations)
+
+    def _moved(self, search: Search, before: Address | None, now: Address) -> None:
+        """Dial a named host where it is now, and let its old address go if nobody else means it."""
+        if before is not None:
+            logger.info("%s is at another address now: %s", before[0], now[0])
+        if search.wanted.trusts(now[0]):
+            self._session.scheduler.connect(*now)
+        if before is not None and before not in self._listed():
+            self._session.scheduler.forget(*before)
 
     def _listed(self) -> set[Address]:
         return {address for search in self._searches.values() for address in search.wanted.listed}

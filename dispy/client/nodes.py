@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,8 @@ class NodeAllocate:
                 raise DispyError(f"depends of node {host}: there is no file {path!r}")
         self.depends, self.setup_args = list(depends or ()), setup_args
         self.error: str | None = None  # why its name has no address
-        self.ip_addr = host if "*" in host else self._resolve()
-        self.ip_rex = re.escape(self.ip_addr or "").replace(r"\*", ".*")
+        self.ip_addr: str | None
+        self.move(host if "*" in host else self._resolve())
 
     def _resolve(self) -> str | None:
         try:
@@ -97,8 +97,17 @@ class NodeAllocate:
             self.error = getattr(error, "strerror", None) or str(error)
             logger.warning("node %r is left out: %s", self.host, self.error)
             return None
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # nodes listen there by default
-        return str(found[0][4][0])
+        return addresses_in(found)[0]
+
+    def move(self, ip_addr: str | None) -> None:
+        """Mean another address from now on; None: its name has none."""
+        self.ip_addr = ip_addr
+        self.ip_rex = re.escape(ip_addr or "").replace(r"\*", ".*")
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it names a host, whose address may change."""
+        return not self.is_pattern and self.host != self.ip_addr
 
     @property
     def is_pattern(self) -> bool:
@@ -137,6 +146,12 @@ class NodeAllocate:
         return type(self).allocate is NodeAllocate.allocate and not (
             self.setup_args or self.depends
         )
+
+
+def addresses_in(found: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Return the addresses that `getaddrinfo` has found, those at which nodes listen first."""
+    ordered = sorted(found, key=lambda entry: bool(entry[0] != socket.AF_INET))
+    return [str(entry[4][0]) for entry in ordered]
 
 
 def parse_nodes(nodes: Any) -> list[NodeAllocate]:

@@ -16,6 +16,8 @@ class Offering:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        # Clusters that were to be offered a node while its link was broken, by node and number.
+        self._put_off: dict[str, dict[int, JobCluster]] = {}
 
     def offer_known(
         self,
@@ -35,6 +37,24 @@ class Offering:
                 continue  # what was said of it stays as it is
             if node.settled:
                 self.offer(cluster, node)
+            else:
+                self._put_off.setdefault(node.node_id, {})[cluster._number] = cluster
+
+    def found(self, node: "RemoteNode") -> None:
+        """Offer a node to every cluster."""
+        self._put_off.pop(node.node_id, None)
+        for cluster in list(self._session.clusters.values()):
+            self.offer(cluster, node)
+
+    def back(self, node: "RemoteNode") -> None:
+        """Offer a node, whose link is made anew, to those that came while it was broken."""
+        for number, cluster in self._put_off.pop(node.node_id, {}).items():
+            if number in self._session.clusters:
+                self.offer(cluster, node)
+
+    def lost(self, node: "RemoteNode") -> None:
+        """Forget what was put off: when it comes back it is found anew."""
+        self._put_off.pop(node.node_id, None)
 
     def offer(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         """Ask the cluster's allocations, ours here, a user's own on the callbacks' thread."""

@@ -250,6 +250,7 @@ class Reporting:
             view.cpus = self._granted.get(node.node_id, node.cpus)
             view.avail_info = available(node)
             view.exposed, view._traffic = node.exposed, node.traffic
+        view.ip_addr = node.ip_addr  # its host may have moved
         return view
 
     def _node_id(self, node: Any) -> str | None:

@@ -159,8 +159,8 @@ class Session:
 
     def search_lines(self, cluster: "JobCluster") -> list[str]:
         """Say what the search for a cluster's nodes has met, and what to do, line by line."""
-        nodes = self.scheduler.nodes.values()
-        connected = [(node.ip_addr, node.port) for node in nodes if node.link is not None]
+        # Of those that are away something else is said, until they are lost.
+        connected = [(node.ip_addr, node.port) for node in self.scheduler.nodes.values()]
         return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
 
     # -- what the scheduler tells; on the hub
@@ -327,12 +327,16 @@ class Session:
                 "who is in between can read and change everything; `dispy secret` ends that",
                 node.name, node.ip_addr,
             )  # fmt: skip
-        for cluster in list(self.clusters.values()):
-            self.offering.offer(cluster, node)
+        self.offering.found(node)
+
+    def node_back(self, node: "RemoteNode") -> None:
+        """Offer a node to the clusters that came while its link was broken."""
+        self.offering.back(node)
 
     def node_lost(self, node: "RemoteNode") -> None:
         """Forget a node that is gone."""
         self.recording.lost(node)
+        self.offering.lost(node)
 
     def node_available(self, node: "RemoteNode") -> None:
         """Tell clusters that use a node what it has to spare."""

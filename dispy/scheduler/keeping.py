@@ -125,6 +125,8 @@ class Keepers:
             began = monotonic()
             served, end, closed = self._dial(address, node, CONNECT_SECONDS[attempt % 4])
             self.unreachable[address] = end.reason
+            if longest == KNOWN_SECONDS:
+                self.unreachable[address] = end.reason.replace("no answer", "no answer any more")
             attempt += 1
             if served is not None:
                 node, attempt, longest = served, 0, KNOWN_SECONDS
@@ -134,8 +136,8 @@ class Keepers:
             left = node is not None and node.node_id not in self._nodes  # it said goodbye
             if node is not None and not left and (served is None or end.reason == SILENT):
                 self._look_after(node, end, closed)
-            if node is not None and node.node_id not in self._nodes:
-                node = None
+            if node is not None and (node.node_id not in self._nodes or node.away is None):
+                node = None  # gone, or another of its addresses has been dialled meanwhile
             if node is None and self._is_over(address, left):
                 break
             if end.refused:

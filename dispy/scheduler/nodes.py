@@ -52,6 +52,7 @@ class RemoteNode:
     settled: bool = False  # both sides have compared what they hold
     results_seen: int = 0  # the last sequence number of results that was taken
     acknowledged: int = 0  # the number that the node has been told
+    unacknowledged_bytes: int = 0  # of buffers of results since then
     jobs_done: int = 0
     run_seconds: float = 0.0  # wall time of those jobs, together
     available: tuple[float, int, int, float] | str | None = None  # see dispy.system.spare
@@ -80,8 +81,9 @@ class RemoteNode:
             sent, received = sent + link.sent_bytes, received + link.received_bytes
         return sent, received
 
-    def link_made(self, link: Link, pulse_seconds: float) -> None:
+    def link_made(self, link: Link, host: str, port: int, pulse_seconds: float) -> None:
         """Speak with it over a new link, on which it was told how often to say something."""
+        self.ip_addr, self.port = host, port  # the host may have moved, or have several
         if self.away is not None and self.away.told:
             gone = monotonic() - self.away.heard
             logger.info("node %s (%s) is back after %.0f s", self.name, self.ip_addr, gone)
@@ -117,7 +119,7 @@ class RemoteNode:
     def acknowledge(self) -> None:
         """Tell the node which results it may forget."""
         if self.acknowledged != self.results_seen and self.link is not None:
-            self.acknowledged = self.results_seen
+            self.acknowledged, self.unacknowledged_bytes = self.results_seen, 0
             self.link.send(Kind.ACKNOWLEDGE, [self.results_seen])
 
     @property

@@ -91,6 +91,9 @@ class JobsOwner(Protocol):
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
+    def node_back(self, node: RemoteNode) -> None:
+        """As with `node_found`, for clusters that have come since its link broke."""
+
     def node_lost(self, node: RemoteNode) -> None:
         """A node is gone; its jobs are settled in a moment."""
 

@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from netns.conftest import DEADLINE, Machine
+from netns.machines import DEADLINE, Machine
 
 PROGRAM = """
-import dispy, json, sys
+import dispy, json, sys, time
 
 def work(number, log, gate):
     import os
@@ -27,10 +27,14 @@ def work(number, log, gate):
 
 if __name__ == "__main__":
     log, gate, number, arguments = *sys.argv[1:3], int(sys.argv[3]), json.loads(sys.argv[4])
-    delivered = []
+    delivered, ready = [], []
     cluster = dispy.JobCluster(
-        work, local_node=False, insecure=True, callback=delivered.append, **arguments
+        work, local_node=False, insecure=True, callback=delivered.append, **arguments,
+        cluster_status=lambda status, node, job: ready.append(node)
+        if status == dispy.DispyNode.Initialized else None,
     )
+    while len(ready) < len(arguments["nodes"]):  # so that each gets its part
+        time.sleep(0.02)
     jobs = [cluster.submit(each, log, gate) for each in range(number)]
     cluster.wait()
     cluster.close()
@@ -51,7 +55,11 @@ class Ended:
 class Work:
     """A program on a machine that gives jobs to nodes; each waits until `open` lets it go on."""
 
-    def __init__(self, machine: Machine, directory: Path, jobs: int, **arguments: Any) -> None:
+    def __init__(
+        self, machine: Machine, directory: Path, jobs: int, hosts: Path | None = None,
+        **arguments: Any,
+    ) -> None:  # fmt: skip
+        """hosts: what is /etc/hosts for it. arguments: of its cluster."""
         path = directory / "work.py"
         path.write_text(PROGRAM)
         self.log, gate = directory / "executions", directory / "gate"
@@ -59,9 +67,11 @@ class Work:
         os.mkfifo(gate)
         self._gate = os.open(gate, os.O_RDWR)
         self.jobs = jobs
+        own_hosts = f"mount --bind {hosts} /etc/hosts && " if hosts else ""
         self.process = machine.start(
-            sys.executable, str(path), str(self.log), str(gate), str(jobs), json.dumps(arguments)
-        )
+            "unshare", "--mount", "sh", "-c", f'{own_hosts} exec "$@"', "work",
+            sys.executable, str(path), str(self.log), str(gate), str(jobs), json.dumps(arguments),
+        )  # fmt: skip
         self.said = Said(self.process)
 
     def started(self) -> Counter[int]:
@@ -75,9 +85,9 @@ class Work:
             assert time.monotonic() < deadline, f"{self.started()}\n{self.said.read()}"
             time.sleep(0.02)
 
-    def open(self) -> None:
-        """Let all jobs end, those that begin later too."""
-        os.write(self._gate, b"x" * 1000)
+    def open(self, jobs: int = 1000) -> None:
+        """Let so many jobs end, those that begin later too."""
+        os.write(self._gate, b"x" * jobs)
 
     def ended(self) -> list[Ended]:
         """Return what became of each job, once the program is over."""
@@ -105,9 +115,9 @@ class Said:
             self.text += os.read(self._descriptor, 65536).decode()
         return self.text
 
-    def wait_for(self, *words: str, within: float = DEADLINE) -> None:
-        """Wait until it has said all of these, in any order."""
-        deadline = time.monotonic() + within
-        while not all(each in self.text for each in words):
+    def wait_for(self, *words: str, times: int = 1) -> None:
+        """Wait until it has said all of these so many times, in any order."""
+        deadline = time.monotonic() + DEADLINE
+        while any(self.text.count(each) < times for each in words):
             assert time.monotonic() < deadline, f"it did not say {words}, but:\n{self.text}"
             self.read(0.1)

@@ -35,6 +35,7 @@ class SimOwner:
         self.opened: dict[str, set[int]] = defaultdict(set)
         self.refused: set[tuple[str, int]] = set()
         self.clusters: list[int] = []  # that are open
+        self.taken: set[tuple[str, int]] = set()  # batches of results, of nodes that are there
         self.numbers = count()
         self._cluster_numbers = count()
         self.watching = False
@@ -144,6 +145,7 @@ class SimOwner:
         del self.links[node_id]
         self.opened.pop(node_id, None)
         self.refused = {place for place in self.refused if place[0] != node_id}
+        self.taken = {batch for batch in self.taken if batch[0] != node_id}
         actions = self.core.node_lost(node_id, "silent for too long", self.world.now)
         for action in actions:
             if isinstance(action, Requeued):
@@ -191,6 +193,8 @@ class SimOwner:
         core, now, mean = self.core, self.world.now, seconds or None
         if not core.results_arrived(node_id, number):
             return
+        assert (node_id, number) not in self.taken, f"results {number} of {node_id} are taken twice"
+        self.taken.add((node_id, number))
         there = core.clusters.get(cluster)
         allocation = None if there is None else there.allocations.get(node_id)
         jobs = [job for job in jobs if allocation is not None and job in allocation.jobs]

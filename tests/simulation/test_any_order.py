@@ -6,6 +6,7 @@ Each rule prints itself. To look longer:
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,52 @@ OWNERS = st.integers(0, 1)
 NODES = st.sampled_from(["n0", "n1", "n2"])
 KINDS = st.sampled_from(["works", "works", "fails", "kills", "endless"])
 SECONDS = 0.01, 0.1, 1.0
-ENDS = st.sampled_from(["owner", "node"])
+
+
+def crash_or_start(world: World, node: SimNode) -> None:
+    if node.alive:
+        world.crash(node)
+    else:
+        world.start_node(node.name, node.slots)
+
+
+def hang_or_go_on(world: World, node: SimNode) -> None:
+    if node.frozen:
+        node.resume()
+    else:
+        node.freeze()
+
+
+def sicken_or_heal(world: World, node: SimNode) -> None:
+    node.sick = not node.sick
+
+
+def fill_or_empty(world: World, node: SimNode) -> None:
+    if node.full:
+        node.do(node.make_room)
+    else:
+        node.full = True
+
+
+def repeat(world: World, owner: SimOwner, node: SimNode) -> None:
+    node.do(lambda: node.repeat(owner.name))
+
+
+LINK_TROUBLES = {
+    "cut": World.cut,
+    "cut unnoticed": partial(World.cut, noticed=False),
+    "deaf owner": partial(World.silence, end="owner"),
+    "deaf node": partial(World.silence, end="node"),
+    "given up": World.give_up,
+    "mended": World.connect,
+    "results come twice": repeat,
+}
+NODE_TROUBLES = {
+    "crashes or starts": crash_or_start,
+    "hangs or goes on": hang_or_go_on,
+    "sickens or heals": sicken_or_heal,
+    "is full or is not": fill_or_empty,
+}
 
 
 class TwoCores(RuleBasedStateMachine):
@@ -92,52 +138,15 @@ class TwoCores(RuleBasedStateMachine):
         """Begin, or begin anew."""
         self.do(self.world.recover, next(iter(self.world.dead)))
 
-    # -- what befalls links
+    # -- what befalls links and nodes
 
-    @rule(owner=OWNERS, node=NODES, noticed=st.booleans())
-    def cut(self, owner: int, node: str, noticed: bool) -> None:
-        self.do(self.world.cut, self.owner(owner), self.node(node), noticed)
+    @rule(owner=OWNERS, node=NODES, what=st.sampled_from(sorted(LINK_TROUBLES)))
+    def befall_link(self, owner: int, node: str, what: str) -> None:
+        self.do(LINK_TROUBLES[what], self.world, self.owner(owner), self.node(node))
 
-    @rule(owner=OWNERS, node=NODES, end=ENDS)
-    def silence(self, owner: int, node: str, end: str) -> None:
-        self.do(self.world.silence, self.owner(owner), self.node(node), end)
-
-    @rule(owner=OWNERS, node=NODES)
-    def mend(self, owner: int, node: str) -> None:
-        self.do(self.world.connect, self.owner(owner), self.node(node))
-
-    @rule(owner=OWNERS, node=NODES)
-    def give_up(self, owner: int, node: str) -> None:
-        self.do(self.world.give_up, self.owner(owner), self.node(node))
-
-    @rule(owner=OWNERS, node=NODES)
-    def repeat(self, owner: int, node: str) -> None:
-        """The node sends its last results twice."""
-        self.do(self.node(node).do, lambda: self.node(node).repeat(self.owner(owner).name))
-
-    # -- what befalls nodes
-
-    @rule(node=NODES)
-    def crash_or_start(self, node: str) -> None:
-        if self.node(node).alive:
-            self.do(self.world.crash, self.node(node))
-        else:
-            self.do(self.world.start_node, node, self.node(node).slots)
-
-    @rule(node=NODES)
-    def hang_or_go_on(self, node: str) -> None:
-        self.do(self.node(node).resume if self.node(node).frozen else self.node(node).freeze)
-
-    @rule(node=NODES)
-    def sicken_or_heal(self, node: str) -> None:
-        self.node(node).sick = not self.node(node).sick
-
-    @rule(node=NODES)
-    def fill_or_empty(self, node: str) -> None:
-        if not self.node(node).full:
-            self.node(node).full = True
-        else:
-            self.do(self.node(node).do, self.node(node).make_room)
+    @rule(node=NODES, what=st.sampled_from(sorted(NODE_TROUBLES)))
+    def befall_node(self, node: str, what: str) -> None:
+        self.do(NODE_TROUBLES[what], self.world, self.node(node))
 
     @rule(node=NODES, which=st.integers(0, 3))
     def kill_worker(self, node: str, which: int) -> None:

@@ -202,14 +202,18 @@ class World:
                 if node is None:
                     owner.lost(node_id, owner.links[node_id])
             for node in self.nodes.values():
-                self.connect(owner, node)
+                link = owner.links.get(node.node_id)
+                if link is None or link.silent or not link.alive:
+                    self.connect(owner, node)
         for name in [*self.dead]:
             self.recover(name)
         self.network.advance(1.0)
         for owner in self.owners.values():
             for node_id, opened in owner.opened.items():
                 for cluster in sorted(opened):
-                    owner.limit(node_id, cluster, 9)
+                    there = owner.core.nodes[node_id].allocations[cluster]
+                    if there.limit < 9 or there.set_aside:
+                        owner.limit(node_id, cluster, 9)
 
     def rest(self) -> None:
         """Heal everything, let it come to rest, and look at the promises."""

@@ -1,5 +1,6 @@
 """Clusters on named nodes: exactly those, each cluster with settings of its own."""
 
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import pytest
 from system.conftest import DEADLINE, Gate, hold
 
 from dispy import DispyJob, DispyNode, JobCluster, NodeAllocate
+from dispy.client import session
 
 Open = Callable[..., JobCluster]
 
@@ -39,6 +41,24 @@ def test_clusters_have_settings_of_their_own(open_cluster: Open, start_node: Cal
     assert [view.ip_addr for view in there.status().nodes] == [node.host]
     here.close(timeout=0, terminate=True)
     assert there.submit(3)() == 6
+
+
+def test_a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too(
+    open_cluster: Open, start_node: Callable
+) -> None:
+    node = start_node()
+    assert open_cluster(double, nodes=[node.host]).submit(1)() == 2
+    used = session._session
+    (link,) = used.hub.call(lambda: list(used.scheduler._links))
+    node.process.send_signal(signal.SIGSTOP)  # it says no hello for as long
+    used.hub.call(link.close)
+    deadline = time.monotonic() + DEADLINE
+    while any(known.settled for known in used.scheduler.nodes.values()):
+        assert time.monotonic() < deadline
+    job = open_cluster(double, nodes=[node.host]).submit(3)
+    node.process.send_signal(signal.SIGCONT)
+    assert job() == 6
+    assert not used.offering._put_off
 
 
 def test_nodes_are_named_in_every_way(open_cluster: Open, start_node: Callable) -> None:

@@ -1,6 +1,7 @@
 """When a node is dialled again, when it is lost, and who notices that it slept itself."""
 
 import socket as plain_socket
+from collections.abc import Iterator
 from random import Random
 from time import monotonic
 
@@ -9,6 +10,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
+from dispy.net.dialing import connect, make_ready
 from dispy.net.link import LinkEnd
 from dispy.net.rhythm import Rhythm
 from dispy.scheduler.keeping import (
@@ -20,6 +22,12 @@ from dispy.scheduler.keeping import (
     Served,
 )
 from dispy.scheduler.nodes import Away
+
+
+@pytest.fixture
+def listening() -> Iterator[plain_socket.socket]:
+    with plain_socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
 
 
 def test_who_slept_counts_the_silence_of_others_from_when_it_woke_up() -> None:
@@ -46,6 +54,21 @@ def test_pauses_grow_to_their_bound_and_are_of_random_length() -> None:
     assert whole == KNOWN_SECONDS
     first.begin()
     assert first.next(KNOWN_SECONDS) <= RETRY_SECONDS[0]
+
+
+def test_the_kernel_sends_again_every_two_seconds_where_it_can_be_asked(
+    listening: plain_socket.socket,
+) -> None:
+    sock = connect(*listening.getsockname(), 5)
+    accepted, _ = listening.accept()
+    make_ready(accepted)  # type: ignore[arg-type]
+    for end in (sock, accepted):
+        try:
+            assert end.getsockopt(plain_socket.IPPROTO_TCP, 44) <= 2000  # TCP_RTO_MAX_MS
+        except OSError:
+            pytest.skip("this kernel cannot be asked; links are dialled anew")
+        finally:
+            end.close()
 
 
 class Remote:
@@ -87,12 +110,6 @@ class Network:
         self.over.set()
 
 
-@pytest.fixture
-def listening() -> plain_socket.socket:
-    with plain_socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
 def test_a_node_that_is_silent_is_lost_when_its_time_is_over_and_told_of_before(
     listening: plain_socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,3 +145,4 @@ def test_a_node_that_another_address_reaches_is_not_lost(listening: plain_socket
     gevent.sleep(0)
     network.keepers.stop(1)
     assert not network.lost
+    assert network.attempts[-1].before is None
