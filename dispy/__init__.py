@@ -16,6 +16,7 @@ _HOMES = {
     "NodeAllocate": "dispy.client.nodes",
     "DispyError": "dispy.model.errors",
     "JobTimeout": "dispy.model.errors",
+    "recover_jobs": "dispy.client.recovering",
 }
 __all__ = [*_HOMES, "config", "logger"]
 

@@ -10,6 +10,7 @@ Commands:
   cert    make certificates for machines, look at them, revoke them
   demo    see it work: digests and word counts of many files, on all processors
   node    offer this machine's processors to dispy clients
+  recover  bring back what a program had at nodes when it died
   run     run a program on the nodes, once for each set of arguments
   secret  make the secret that your machines share, change it, compare it
   doctor  check this machine, its networks, and the way to other hosts
@@ -32,7 +33,7 @@ from dispy import __version__
 from dispy.model.errors import DispyError
 from dispy.system.arguments import secret_places
 
-COMMANDS = ("bench", "cert", "demo", "doctor", "node", "run", "secret")
+COMMANDS = ("bench", "cert", "demo", "doctor", "node", "recover", "run", "secret")
 
 
 def main(arguments: Sequence[str]) -> int:

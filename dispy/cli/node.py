@@ -25,7 +25,8 @@ Options:
                       client, as in 10M; 0: any (default: 0)
   --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
                       are kept; 0: for ever (default: 60)
-  --clean             remove what an earlier node left in that directory, kept files included
+  --clean             remove what an earlier node left in that directory, kept files and
+                      results that nobody has taken included
   --client_shutdown   let a client's cleanup end this node (dispynode_shutdown)
   -s <text>, --secret=<text>  a secret that both sides share: links are encrypted, and both prove
                       that they have it; better in a file, where nobody sees it
@@ -57,10 +58,10 @@ other networks when they name it; DISPY_BROADCAST=0 keeps such packets inside th
 
 What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DISPY_NODE_NAME,
 DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_ZOMBIE_INTERVAL,
-DISPY_MEMORY_RESERVE, DISPY_PASS_ENV, DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID,
-DISPY_MAX_PROCESSES, DISPY_SANDBOX, DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS,
-DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then from the table [node] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_SPILL_ABOVE, DISPY_CLIENT_MEMORY, DISPY_CLIENT_DISK, DISPY_MEMORY_RESERVE, DISPY_PASS_ENV,
+DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID, DISPY_MAX_PROCESSES, DISPY_SANDBOX,
+DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then
+from the table [node] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed. A second one ends it at once.
@@ -93,7 +94,7 @@ from dispy.model.settings import processors_to_offer
 from dispy.net.credentials import concerns, load_credentials, secret_path
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement, confinement_of, confinement_of_own
-from dispy.node.directories import KEPT
+from dispy.node.directories import KEPT, OWED
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
 from dispy.node.store import let_list
@@ -202,6 +203,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         client_memory=settings["client_memory"].value,
         client_disk=settings["client_disk"].value,
         zombie_seconds=60 * settings["zombie_interval"].value,
+        spill_above=settings["spill_above"].value,
     )  # fmt: skip
     try:
         listener = Listener(node, host, port, settings["broadcast"].value, credentials)
@@ -305,7 +307,8 @@ def _own_directory(
         if clean and left:
             shutil.rmtree(root)
             root.mkdir()
-        elif left - {KEPT}:  # that is what clients want to find again
+        elif any(name != KEPT and not name.startswith(OWED) for name in left):
+            # The others are what clients want to find again.
             logger.warning("%s has files of an earlier node; --clean removes them", root)
         # Jobs of another user come through, and see no names; nobody else comes in.
         root.chmod(0o700 if user is None else 0o711)

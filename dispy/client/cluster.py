@@ -222,7 +222,7 @@ class JobCluster(Steering):
         self._pinned: deque[tuple[int, str]] = deque()  # the same, for one node each
         self._announced = False  # the hub knows that there are such
         self._put: weakref.WeakSet[PutObject] = weakref.WeakSet()
-        self._open = True
+        self._open: bool = True
         if self.job_status or self.cluster_status:
             session.callbacks.start()
         session.contents.hold_for(self, self._files.contents)
@@ -243,33 +243,33 @@ class JobCluster(Steering):
 
     def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob | None:
         """As `submit`, with the job's `id`."""
-        job = self._submit(None, args, kwargs)
-        if job is not None and job_id:
-            job.id = job_id
-        return job
+        return self._submit(None, args, kwargs, job_id)
 
     def submit_node(self, node: Any, *args: Any, **kwargs: Any) -> DispyJob | None:
         """As `submit`, for this node alone: a DispyNode, an address or a name; None if unknown."""
-        node_id = self._node_id(node)
-        if node_id is None:
-            logger.warning("submit_node: no node %r is ready for %s", node, self.name)
-            return None
-        return self._submit(node_id, args, kwargs)
+        return self.submit_job_id_node(None, node, *args, **kwargs)
 
     def submit_job_id_node(
         self, job_id: Any, node: Any, *args: Any, **kwargs: Any
     ) -> DispyJob | None:
         """As `submit_node`, with the job's `id`."""
-        job = self.submit_node(node, *args, **kwargs)
-        if job is not None and job_id:
-            job.id = job_id
-        return job
+        node_id = self._node_id(node)
+        if node_id is None:
+            logger.warning("submit_node: no node %r is ready for %s", node, self.name)
+            return None
+        return self._submit(node_id, args, kwargs, job_id)
 
     def _submit(
-        self, node_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        node_id: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        job_id: Any = None,
     ) -> DispyJob | None:
         job = self._calls.job_of(args, kwargs)
         if job is not None:
+            if job_id:
+                job.id = job_id  # before callbacks may see it
             self._queue(job, node_id)
         return job
 

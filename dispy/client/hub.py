@@ -131,6 +131,7 @@ def _import_everything() -> None:
 
     import dispy.client.asking
     import dispy.client.discovery
+    import dispy.client.recovery_writer
     import dispy.scheduler.service
     import dispy.shipping.arriving  # noqa: F401
 

@@ -7,8 +7,8 @@ a thread of its own writes, because a disk may be slow.
 
 import logging
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from dispy.client.waiting import make_event
 from dispy.model.errors import DispyError
@@ -16,7 +16,8 @@ from dispy.protocol.frames import Buffer, FrameRefused, Shared
 from dispy.protocol.messages import Kind
 
 if TYPE_CHECKING:
-    from dispy.client.session import Session
+    from dispy.client.callbacks import Callbacks
+    from dispy.client.hub import Hub
     from dispy.scheduler.nodes import RemoteNode
     from dispy.shipping.arriving import ArrivingFile
 
@@ -42,10 +43,32 @@ class _Arriving:
         self.file: ArrivingFile | None = None  # once its thread has made it
 
 
+class Directory(Protocol):
+    """Where the files of a cluster's jobs go, and how large they may be (bytes; 0: any)."""
+
+    @property
+    def directory(self) -> str: ...
+    @property
+    def max_file_size(self) -> int: ...
+
+
+class JobsSender(Protocol):
+    """Whose jobs they are: a session, or a recovery."""
+
+    @property
+    def hub(self) -> "Hub": ...
+    @property
+    def disk(self) -> "Callbacks": ...
+    @property
+    def jobs(self) -> Container[int]: ...
+    @property
+    def clusters(self) -> Mapping[int, Directory]: ...
+
+
 class Receiving:
     """All files that are on their way to this program. Everything else runs on the hub."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: JobsSender) -> None:
         self._session = session
         self._disk = session.disk
         self.arriving: dict[_Key, _Arriving] = {}

@@ -6,6 +6,7 @@ which dies with it, writes nothing.
 
 import logging
 import os
+from collections import deque
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ class Recording:
         self._clusters: set[int] = set()  # that are written down, or about to be
         self._hosts: dict[str, str] = {}  # of nodes, in the same way, by their id
         self._writer: Writer | None = None
+        # What is not written yet, in order; None: the file goes. Many nodes at once are one write.
+        self._entries: deque[Entry | None] = deque()
+        self._is_announced = False  # the thread that writes knows that there are such
 
     def choose(self, said: str | None) -> None:
         """Take a cluster's word on where the file lies; the first one's counts for all.
@@ -92,7 +96,7 @@ class Recording:
             self._put(number)
         else:
             self._hosts.clear()
-            self._close(remove=True)
+            self._put(None)
 
     def end(self) -> None:
         """Remove the file, unless jobs are left at nodes; once the hub has ended."""
@@ -103,19 +107,17 @@ class Recording:
             job for job in self._session.jobs.values()
             if job.status in _AT_NODES and job.ip_addr in hosts
         ]  # fmt: skip
-        self._close(remove=not left)
+        if self._writer is None:
+            return
         done = make_event()
+        self._session.disk.put(self._writer.close, not left)
         self._session.disk.put(done.set)
         done.wait(END_SECONDS)
-        if left and self._writer is not None and self._writer.path:
+        if left and self._writer.path:
             logger.warning(
                 "%d jobs are still at their nodes, which finish them: `dispy recover %s` brings "
                 "their results", len(left), self._writer.path,
             )  # fmt: skip
-
-    def _close(self, remove: bool) -> None:
-        if self._writer is not None:
-            self._session.disk.put(self._writer.close, remove)
 
     def _make_writer(self) -> "Writer":
         from dispy.client.recovery_form import Program
@@ -134,8 +136,26 @@ class Recording:
         )  # fmt: skip
         return Writer(program)
 
-    def _put(self, *entries: "Entry") -> None:
-        assert self._wanted is not None, "nothing is used before"
+    def _put(self, *entries: "Entry | None") -> None:
         if self._writer is None:
             self._writer = self._make_writer()
-        self._session.disk.put(self._writer.write, self._wanted, self._is_named, entries)
+        self._entries.extend(entries)
+        if not self._is_announced:
+            self._is_announced = True
+            self._session.disk.put(self._write)
+
+    def _write(self) -> None:
+        """On the thread that writes."""
+        assert self._writer is not None, "made before"
+        assert self._wanted is not None, "chosen before"
+        self._is_announced = False  # before looking: what comes later is announced again
+        entries: list[Entry] = []
+        while self._entries:
+            entry = self._entries.popleft()
+            if entry is not None:
+                entries.append(entry)
+                continue
+            entries.clear()
+            self._writer.close(remove=True)
+        if entries:
+            self._writer.write(self._wanted, self._is_named, entries)

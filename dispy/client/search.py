@@ -213,7 +213,8 @@ class Search:
             return f"{host} port {port} was not asked"
         pinged = self._pinged.get((host, port))
         aside = ""
-        if (reason or "").startswith("no answer") and pinged and pinged.answered:
+        # Not "no answer any more": what answered was there before.
+        if (reason or "").startswith("no answer:") and pinged and pinged.answered:
             aside = " (a node answers pings there; does a firewall stop TCP?)"
         return f"asked {host} port {port}: {reason or 'no answer yet'}{aside}"
 

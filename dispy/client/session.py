@@ -159,8 +159,8 @@ class Session:
 
     def search_lines(self, cluster: "JobCluster") -> list[str]:
         """Say what the search for a cluster's nodes has met, and what to do, line by line."""
-        nodes = self.scheduler.nodes.values()
-        connected = [(node.ip_addr, node.port) for node in nodes if node.link is not None]
+        # Of those that are away something else is said, until they are lost.
+        connected = [(node.ip_addr, node.port) for node in self.scheduler.nodes.values()]
         return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
 
     # -- what the scheduler tells; on the hub

@@ -68,8 +68,7 @@ class Execution:
 
     def computation_ready(self, key: Key) -> list[Action]:
         """Let its jobs run: the nursery has loaded it."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # closed while it was loading
         computation.ready = True
         self._dealing.wants_changed(computation)
@@ -77,8 +76,7 @@ class Execution:
 
     def computation_limited(self, key: Key, workers: int) -> list[Action]:
         """Let its jobs fill at most `workers` slots from now on; what runs goes on."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # it was refused, or closed
         computation.limit = max(0, workers)
         self._dealing.wants_changed(computation)
@@ -121,8 +119,7 @@ class Execution:
 
         Those that workers ran are reported, because they must not run again.
         """
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return [], []
         ran = tuple(holding.begun(computation))
         given = [job for job in computation.jobs if job not in ran]
@@ -156,8 +153,7 @@ class Execution:
 
     def jobs_unblocked(self, key: Key, jobs: Sequence[JobNumber]) -> list[Action]:
         """Let blocked jobs wait for a worker: what they need is here. Others are passed over."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []  # it was closed meanwhile
         holding.unblock(computation, jobs)
         self._dealing.wants_changed(computation)
@@ -165,8 +161,7 @@ class Execution:
 
     def jobs_recalled(self, key: Key, jobs: Sequence[JobNumber]) -> list[JobNumber]:
         """Give back those of `jobs` that no worker has; the owner moves them elsewhere."""
-        computation = self.computations.get(key)
-        if computation is None:
+        if (computation := self.computations.get(key)) is None:
             return []
         given = holding.not_begun(computation, jobs)
         holding.drop_not_begun(computation, given)
@@ -214,8 +209,7 @@ class Execution:
 
     def owner_connected(self, owner_id: OwnerId) -> None:
         """Tell an owner with a new link anew what it may have missed."""
-        owner = self.owners.get(owner_id)
-        if owner is not None:
+        if (owner := self.owners.get(owner_id)) is not None:
             owner.crowded, owner.starved_since = False, None
 
     def held(self, owner_id: OwnerId) -> dict[Key, list[JobNumber]]:
@@ -333,6 +327,12 @@ class Execution:
         self.held_back = False
         return self._fill()
 
+    def owner_held_back(self, owner_id: OwnerId, held: bool) -> list[Action]:
+        """Give nothing to workers of one owner, or again; what they have goes on."""
+        if (owner := self.owners.get(owner_id)) is not None:
+            self._dealing.hold_back(owner, held)
+        return self._fill()
+
     # -- shares
 
     def share_of(self, owner_id: OwnerId) -> int:
@@ -394,7 +394,7 @@ class Execution:
         computation = worker.computation
         waits, left = computation.waiting_count, computation.jobs_per_worker - worker.given
         size = packet_size(worker, left, self.slots)
-        if size <= 0 or self.held_back:
+        if size <= 0 or self.held_back or computation.owner.held_back:
             return []
         if computation.widths:
             jobs = take_alike(computation, worker, size, self.slots)

@@ -29,6 +29,12 @@ class Dealing:
         """Bring an owner's place up to date that has lost a computation."""
         self._turns.update(owner, owner.turns.wanting > 0)
 
+    def hold_back(self, owner: Owner, held: bool) -> None:
+        """Let none of an owner's jobs begin, or again."""
+        owner.held_back = held
+        for computation in owner.computations.values():
+            self.wants_changed(computation)
+
     def next(self, free: int, slots: int) -> Computation | None:
         """Return the computation whose job begins now, in some of the `free` of all `slots`.
 

@@ -21,8 +21,8 @@ class Owner(Claimant):
     """An owner of computations; `busy` counts the slots that its workers with jobs fill."""
 
     __slots__ = (
-        "active", "computations", "crowded", "jobs", "last_active", "owner_id", "share",
-        "starved_since", "turns",
+        "active", "computations", "crowded", "held_back", "jobs", "last_active", "owner_id",
+        "share", "starved_since", "turns",
     )  # fmt: skip
 
     def __init__(self, owner_id: OwnerId) -> None:
@@ -35,6 +35,7 @@ class Owner(Claimant):
         self.last_active = 0.0  # second of its last jobs
         self.share = 0  # slots that it was told of
         self.starved_since: float | None = None  # the second from which it had jobs and no slot
+        self.held_back = False  # none of its jobs begins
         self.crowded = False  # it was told that others have all slots
 
     @property
@@ -72,6 +73,8 @@ class Computation(Claimant):
     def wants(self) -> bool:
         """Whether it would use more slots, if there were some."""
         if not self.ready or self.waiting_count <= 0 or self.busy >= self.limit:
+            return False
+        if self.owner.held_back:
             return False
         if not self.widths and self.width == 1:
             return True

@@ -105,7 +105,8 @@ _TABLE = (
         room="node", name="client_disk", kind=int, unit="bytes", low=0, high=2**62,
         variable="DISPY_CLIENT_DISK",
         help="most bytes of the disk that the files of one client take, in the store and in "
-        "directories of its computations; half of what is free at the start, by default; 0: any",
+        "directories of its computations, and its results; half of what is free at the start, by "
+        "default; 0: any",
     ),
     Setting(
         room="node", name="client_memory", kind=int, unit="bytes", low=0, high=2**62,
@@ -118,6 +119,12 @@ _TABLE = (
         high=1e7, option="--zombie_interval", variable="DISPY_ZOMBIE_INTERVAL",
         help="minutes for which the jobs and results of a client that is away are kept; 0: for "
         "ever",
+    ),
+    Setting(
+        room="node", name="spill_above", kind=int, unit="bytes", default=256 << 20, low=1 << 20,
+        high=2**62, variable="DISPY_SPILL_ABOVE",
+        help="bytes of results that one client has not acknowledged beyond which they go to disk; "
+        "a quarter of client_memory at most",
     ),
     Setting(
         # Typed in full, each time: neither a file nor the environment opens a machine.

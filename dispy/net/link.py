@@ -38,7 +38,7 @@ from dispy.protocol.frames import (
     encode_chunks,
     encode_head,
 )
-from dispy.protocol.handshake import HELLO_SECONDS, Hello, accept_hello, hello_decoder
+from dispy.protocol.handshake import HELLO_SECONDS, Hello, NoHello, accept_hello, hello_decoder
 from dispy.protocol.messages import Kind, check
 from dispy.system.memory import blank
 from dispy.system.processes import disconnect
@@ -64,10 +64,6 @@ class _WithDescriptors(bytes):
 
     descriptors: list[int]
     sources: list[Any]
-
-
-class NoHello(FrameRefused):
-    """The peer went before it had said who it is: it broke no rule, and may soon be there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +110,11 @@ class Link:
         self.heard = self.spoke = monotonic()
         self.received_bytes = self.sent_bytes = 0
         self.closed = self._released = False
+
+    @property
+    def last_sign(self) -> float:
+        """The second (monotonic) of the peer's last sign of life: that it reads, if we do not."""
+        return max(self.heard, self.spoke) if self._waits_for_reader else self.heard
 
     @property
     def peer_address(self) -> str:
@@ -414,9 +415,7 @@ class Link:
 
     def cut(self, reason: str) -> None:
         """End a link whose peer says nothing; nobody keeps what was not sent."""
-        self._unsent.clear()
-        self._behind.clear()
-        self._chunks = None
+        self._unsent, self._behind, self._chunks = deque(), deque(), None
         if not self._released:
             drop_unsent(self._sock.fileno())
         self.close(reason)

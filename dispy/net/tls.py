@@ -16,7 +16,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 from gevent.socket import socket, wait_read, wait_write
 from OpenSSL import SSL, crypto
@@ -276,11 +281,12 @@ def own_context(pair: KeyPair | None = None) -> SSL.Context:
             key, certificate = _own()
             context.use_privatekey(key)
         else:
-            context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, pair.key))
+            loaded: Any = load_pem_private_key(pair.key.encode(), None)  # of whatever kind
+            context.use_privatekey(loaded)
             certificate = x509.load_pem_x509_certificate(pair.certificate.encode())
         context.use_certificate(certificate)
         context.check_privatekey()
-    except (SSL.Error, crypto.Error, ValueError) as error:
+    except (SSL.Error, TypeError, ValueError) as error:
         raise DispyError(f"a program's key cannot be used: {error}") from None
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return context

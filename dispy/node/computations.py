@@ -135,6 +135,8 @@ class Computations:
         width = slots_of(settings.get("cpus"))
         processes.limits, processes.is_program = limits, bool(settings.get("program"))
         self._core.computation_opened(key, width)
+        if owner.backlog.held:
+            self._core.owner_held_back(owner.owner_id, True)  # it may have had no other
         processes.watched = any(map(limits.get, WATCHED))
         most = int(limits.get("jobs_per_worker") or NO_LIMIT)
         self._core.computation_bounded(key, processes.watched, most)

@@ -20,6 +20,7 @@ from dispy.system.beneath import Beneath, PlaceRefused, remove_empty, remove_tre
 from dispy.system.users import User, hand_over
 
 KEPT = "clients"  # what stays in the node's directory lies below this
+OWED = "owed.sqlite"  # so begin the names of files with what is owed to clients; they stay too
 _GOING = "going"  # what is about to be removed
 
 
@@ -159,7 +160,7 @@ class Directories:
         """Remove all that does not stay, and the root with it if that is all."""
         with suppress(OSError):
             for inside in os.listdir(self._root.root):
-                if inside != KEPT:
+                if inside != KEPT and not inside.startswith(OWED):
                     remove_tree(self._root.root, inside)
         remove_empty(self._root.root, KEPT)
         os.close(self._root.root)

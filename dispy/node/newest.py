@@ -7,7 +7,8 @@ ledger. What its owner has not acknowledged it gets anyway.
 
 from collections.abc import Collection
 
-from dispy.node.owners import Owed, Owner
+from dispy.node.owed import Owed
+from dispy.node.owners import Owner
 from dispy.node.quotas import Memory
 
 
@@ -39,7 +40,7 @@ class NewestValues:
     def tell_again(self, owner: Owner) -> None:
         """Owe them anew, but for those that are owed still."""
         for job, (_, (number, computation, _, value), buffers, _) in list(self._kept.items()):
-            if not owner.ledger.is_owed(number):
+            if not owner.backlog.ledger.is_owed(number):
                 owed = owner.owe_value(computation, job, value, buffers)
                 if owed is not None:
                     self.keep(job, owed)

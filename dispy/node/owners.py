@@ -2,16 +2,17 @@
 
 import logging
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gevent import Greenlet
 
-from dispy.execution.ledger import Ledger
 from dispy.execution.records import Key, OwnerId
 from dispy.net.link import Link
 from dispy.node.lending import OwnersSegments
+from dispy.node.owed import Backlog, Owed
 from dispy.node.quotas import Account, Memory, weight_of_results
+from dispy.node.spilled import Spilled
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 
@@ -23,15 +24,6 @@ logger = logging.getLogger("dispy.node")
 EARLY_CANCELS = 1000  # that are remembered; only a few can be on their way
 
 
-class Owed(NamedTuple):
-    """One frame that an owner has to acknowledge; `weight`: the bytes that it takes."""
-
-    kind: int
-    body: list[Any]
-    buffers: Sequence[Buffer]
-    weight: int
-
-
 def slots_of(said: object) -> int:
     """Return how many slots a job fills by its owner's word; a peer's nonsense means one."""
     return said if type(said) is int and said >= 1 else 1
@@ -41,11 +33,19 @@ class Owner:
     """One client process, connected or not."""
 
     def __init__(
-        self, owner_id: OwnerId, name: str, said: str = "", memory: int = 0, disk: int = 0
+        self,
+        owner_id: OwnerId,
+        name: str,
+        said: str = "",
+        memory: int = 0,
+        disk: int = 0,
+        spilled: Spilled | None = None,
+        spill_above: int = 0,
+        hold: Callable[[str], None] | None = None,
     ) -> None:
         """said: the identity that it says it has; `owner_id` is that together with its key.
 
-        memory, disk: bytes that it may have of the node; 0: any.
+        memory, disk: bytes that it may have of the node; 0: any. The others: see `Backlog`.
         """
         self.owner_id, self.name, self.said = owner_id, name, said
         self.memory = Memory(memory, "node.client_memory", has_room=self._tell_room)
@@ -62,7 +62,7 @@ class Owner:
         # which a cancel overtakes.
         self.early_cancels: deque[int] = deque(maxlen=EARLY_CANCELS)
         self.fetching: Fetching  # of contents that it has; set by its node
-        self.ledger: Ledger[Owed] = Ledger()
+        self.backlog = Backlog(owner_id, name, self.memory, self.disk, spilled, spill_above, hold)
         self._told_of_room = False
 
     def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
@@ -83,7 +83,7 @@ class Owner:
         """
         if weight is None:
             weight = weight_of_results(columns, buffers)
-        self._owe(Kind.RESULTS, [computation, *columns], buffers, weight)
+        self.backlog.owe(Kind.RESULTS, [computation, *columns], buffers, weight)
 
     def owe_value(
         self, computation: int, job: int, value: bytes | int, buffers: Sequence[Buffer]
@@ -99,20 +99,11 @@ class Owner:
                 why = self.memory.why_not("a provisional result", weight)
                 logger.warning("client %s does not get all of them: %s", self.name, why)
             return None
-        return self._owe(Kind.PROVISIONAL, [computation, job, value], buffers, weight)
-
-    def _owe(self, kind: int, rest: list[Any], buffers: Sequence[Buffer], weight: int) -> Owed:
-        number = self.ledger.next_number()
-        owed = Owed(kind, [number, *rest], buffers, weight)
-        self.ledger.owe(number, owed)
-        self.memory.take(weight)
-        self.tell(kind, owed.body, buffers)
-        return owed
+        return self.backlog.owe(Kind.PROVISIONAL, [computation, job, value], buffers, weight)
 
     def acknowledged(self, number: int) -> None:
         """Forget what is owed up to this frame."""
-        for owed in self.ledger.acknowledged(number):
-            self.memory.release(owed.weight)
+        self.backlog.acknowledged(number)
 
     def _tell_room(self, keys: set[Key]) -> None:
         for _, number in keys:
@@ -125,8 +116,13 @@ class Owner:
             self.waited_for.kill(block=False)
             self.waited_for = None
 
-    def connected(self, link: Link, jobs: list[int], computations: list[int]) -> None:
-        """Take a new link: send what is owed, then what is held; an older link ends."""
+    def connected(
+        self, link: Link, jobs: list[int], computations: list[int], greet: Callable[[], None]
+    ) -> None:
+        """Take a new link: send what is owed, then what is held, and `greet`; an older link ends.
+
+        What is held is so now: what ends meanwhile is owed behind it.
+        """
         if self.link is not None:
             self.link.close()
         self.link = link
@@ -134,7 +130,15 @@ class Owner:
         if not link.shares_memory:
             self.segments.receive(link)
         link.limit_bulk(self.memory.lets_in)
-        for owed in self.ledger.owed():
-            link.send(owed.kind, owed.body, owed.buffers)
-        link.send(Kind.HELD, [jobs, computations])
-        self.fetching.link_changed()
+
+        def say_what_is_held() -> None:
+            link.send(Kind.HELD, [jobs, computations])
+            self.fetching.link_changed()
+            greet()
+
+        self.backlog.connected(link, say_what_is_held)
+
+    def disconnected(self) -> None:
+        """Take note that its link is gone."""
+        self.link = None
+        self.backlog.disconnected()

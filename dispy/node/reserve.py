@@ -83,9 +83,13 @@ class MemoryGuard:
 
     def _tell_all(self) -> None:
         for owner in self._owners.values():
-            owner.tell(Kind.STATUS, [{"held_back": self._why}])
+            self.tell_anew(owner)
+
+    def tell_anew(self, owner: Owner) -> None:
+        """Tell an owner why its jobs may wait; "": they do not."""
+        owner.tell(Kind.STATUS, [{"held_back": self._why or owner.backlog.held}])
 
     def tell(self, owner: Owner) -> None:
         """Tell an owner with a new link what it may have missed."""
-        if self._why:
-            owner.tell(Kind.STATUS, [{"held_back": self._why}])
+        if self._why or owner.backlog.held:
+            self.tell_anew(owner)

@@ -161,6 +161,13 @@ class Running:
         """Run at most so many of a computation's jobs at once."""
         self.perform(self._core.computation_limited(key, workers))
 
+    def hold_owner(self, owner_id: str, why: str) -> None:
+        """Begin no more of an owner's jobs, and tell it why; "": begin them again."""
+        self.perform(self._core.owner_held_back(owner_id, bool(why)))
+        owner = self._owners.get(owner_id)
+        if owner is not None:
+            self.guard.tell_anew(owner)
+
     def give_back(self, owner: Owner, key: Key, jobs: Sequence[int], why: str | None) -> None:
         """Give jobs that were not begun back to their owner: `why`, or None as it asked."""
         processes = self._computations.get(key)
@@ -298,7 +305,7 @@ class Running:
             worker.allowance = None
         self.lending.lend(key[0], worker.link, frame.buffers)
         weight = weight_of_results(frame.body, frame.buffers)
-        if weight > RESULT_LEAST * len(jobs) and not owner.memory.fits(weight):
+        if weight > RESULT_LEAST * len(jobs) and not owner.memory.ever_fits(weight):
             self._lose_results(owner, key, frame, weight)
         else:
             owner.owe(key[1], frame.body, frame.buffers, weight)

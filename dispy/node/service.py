@@ -8,7 +8,7 @@ Never unpickles anything.
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,12 +22,14 @@ from dispy.node.computations import Computations
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
 from dispy.node.fetching import Fetching
+from dispy.node.heirs import Heirs
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
 from dispy.node.processes import ComputationProcesses
 from dispy.node.quotas import client_limits
 from dispy.node.running import Running
 from dispy.node.spare import Spare
+from dispy.node.spilled import Spilled
 from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
@@ -57,6 +59,7 @@ class Node:
         client_memory: int | None = None,
         client_disk: int | None = None,
         zombie_seconds: float = 0.0,
+        spill_above: int | None = None,
     ) -> None:
         """max_file_size: bytes of a file that comes along or that a job may send; 0: any.
 
@@ -66,6 +69,7 @@ class Node:
         confinement: of its jobs; None: they run as this process does.
         client_memory, client_disk: bytes that one client may have; 0: any; None: half of it all.
         zombie_seconds: how long what an absent client has here is kept; 0: for ever.
+        spill_above: bytes of results of one client beyond which they go to disk; None: none do.
         """
         self.name, self.cpus, self.address = name, cpus, address
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
@@ -83,6 +87,9 @@ class Node:
         quota = store_size or default_quota(directory)
         self._client_limits = client_limits(client_memory, client_disk, directory)
         self._zombie_seconds = zombie_seconds
+        self._spill_above = spill_above or 0
+        self._spilled = None if spill_above is None else Spilled(directory)
+        self._heirs = Heirs(self._spilled, zombie_seconds)
         self._store = Store(
             directory / "store", quota, for_others=user is not None,
             listed=confinement.sandbox is None,
@@ -115,8 +122,13 @@ class Node:
         owner = self._owners.get(owner_id)
         if owner is None:
             self._warn_of_imitation(hello, link.peer_address)
-            owner = Owner(owner_id, hello.name, hello.identity, *self._client_limits)
+            owner = Owner(
+                owner_id, hello.name, hello.identity, *self._client_limits,
+                self._spilled, self._spill_above,
+                hold=lambda why: self._running.hold_owner(owner_id, why),
+            )  # fmt: skip
             self._owners[owner_id] = owner
+            self._heirs.inherits(owner)
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info("client %s connected", owner.name)
@@ -128,20 +140,13 @@ class Node:
             link,
             [job for jobs in held.values() for job in jobs],
             [key[1] for key in held] + self._computations.closings.asked_by(owner),
+            greet=lambda: self._greet(owner, hello, held),
         )
-        for key in held:
-            self._computations.tell_if_ready(owner, key)  # it may have been lost with the old link
-        if hello.details.get("recover") is True:
-            for key in held:
-                self._table[key].newest.tell_again(owner)
-        self._offers.tell_again(owner)
-        share = self._core.share_of(owner.owner_id)
-        owner.tell(Kind.SHARE, [share, len(self._owners)])
-        self._running.guard.tell(owner)
         end = link.read(lambda frame: self._from_owner(owner, frame))
         if owner.link is link:
-            owner.link = None
-            if not any(key[0] == owner.owner_id for key in self._table):
+            owner.disconnected()
+            has_something = owner.backlog.has_inherited or self._has_computations(owner)
+            if not has_something:
                 self._remove(owner)
                 logger.info("client %s left", owner.name)
             elif not self.stopping:
@@ -151,6 +156,20 @@ class Node:
                         self._zombie_seconds, self._give_up, owner
                     )
         return end.reason
+
+    def _greet(self, owner: Owner, hello: Hello, held: Mapping[Key, Any]) -> None:
+        """Tell an owner, once it knows what is held, what it may have missed of all else."""
+        for key in filter(self._table.__contains__, held):
+            self._computations.tell_if_ready(owner, key)
+            if hello.details.get("recover") is True:
+                self._table[key].newest.tell_again(owner)
+        self._offers.tell_again(owner)
+        share = self._core.share_of(owner.owner_id)
+        owner.tell(Kind.SHARE, [share, len(self._owners)])
+        self._running.guard.tell(owner)
+
+    def _has_computations(self, owner: Owner) -> bool:
+        return any(key[0] == owner.owner_id for key in self._table)
 
     def _warn_of_imitation(self, hello: Hello, address: str) -> None:
         """Tell of a client that says it is one of ours, and has not its key: it gets nothing of
@@ -188,6 +207,7 @@ class Node:
 
     def _remove(self, owner: Owner) -> None:
         owner.fetching.close()
+        owner.backlog.close()
         self._owners.pop(owner.owner_id, None)
 
     def _from_owner(self, owner: Owner, frame: Frame) -> None:
@@ -239,7 +259,9 @@ class Node:
         self._computations.stop()
         for owner in self._owners.values():
             owner.fetching.close()
+            owner.backlog.stop()
             if owner.link is not None:
                 owner.link.close()
+        self._heirs.stop()
         self._store.close()
         self._directories.stop()

@@ -102,7 +102,7 @@ class Watch:
                 if owner.link is None:
                     continue
                 pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
-                heard = max(owner.link.heard, owner.pulse_since)
+                heard = max(owner.link.last_sign, owner.pulse_since)
                 silent = now - rhythm.silent_since(heard, now, late)
                 if silent > pause * SILENT_PULSES and not owner.shares_memory:
                     owner.link.cut(f"it has been silent for {silent:.0f} s")

@@ -58,6 +58,10 @@ class Hello:
         return [{name: getattr(self, name) for name in self.__slots__}]
 
 
+class NoHello(FrameRefused):
+    """The peer went before it had said who it is: it broke no rule, and may soon be there again."""
+
+
 def hello_decoder(memory: TakeMemory = zeroed) -> FrameDecoder:
     """Return the decoder for a peer that has not said who it is."""
     return FrameDecoder(body_limit=HELLO_LIMIT, bulk_limit=0, memory=memory)

@@ -15,6 +15,8 @@ from dispy.scheduling.core import Scheduling
 
 logger = logging.getLogger("dispy.scheduler")
 
+Place = tuple[str, int]  # address and port
+
 LOST_NODES = 1000  # whose records are kept: each may come back
 TAKEN_JOBS = 100_000  # of one node that are remembered; older ones may be told of needlessly
 CLUSTERS = 1000  # closed ones that were opened on one node; its word on older ones is told of
@@ -26,6 +28,7 @@ class _Record:
     """What one node was given in its life, as far as the core does not know it."""
 
     clusters: dict[int, None] = field(default_factory=dict)  # that were opened there, in order
+    before: set[int] = field(default_factory=set)  # on the node of this place that died before it
     taken: dict[int, None] = field(default_factory=dict)  # jobs that left it without a result
     digests: set[bytes] = field(default_factory=set)  # of contents that it was told to fetch
     limit: int = DIGESTS
@@ -37,7 +40,8 @@ class Given:
     def __init__(self, core: Scheduling, is_needed: Callable[[bytes], Any]) -> None:
         self._core, self._is_needed = core, is_needed
         self._records: dict[str, _Record] = {}
-        self._lost: dict[str, None] = {}  # nodes, the first lost first
+        self._lost: dict[str, Place] = {}  # nodes and where they were, the first lost first
+        self._places: dict[Place, str] = {}  # which node was lost last there
         self.newest = -1  # the highest job number that there is
 
     # -- giving and taking
@@ -81,18 +85,28 @@ class Given:
         while len(known) > TAKEN_JOBS:
             del known[next(iter(known))]
 
-    def lost(self, node_id: str) -> None:
-        """A node is gone; it may come back."""
+    def lost(self, node: RemoteNode) -> None:
+        """A node is gone; it may come back, or another one in its place."""
+        node_id, place = node.node_id, (node.ip_addr, node.port)
         self._lost.pop(node_id, None)
-        self._lost[node_id] = None
+        self._lost[node_id] = place
+        self._places[place] = node_id
         if len(self._lost) > LOST_NODES:
             oldest = next(iter(self._lost))
-            del self._lost[oldest]
+            place = self._lost.pop(oldest)
+            if self._places.get(place) == oldest:
+                del self._places[place]
             self._records.pop(oldest, None)
 
-    def came(self, node_id: str) -> None:
-        """A node is there, for the first time or again."""
-        self._lost.pop(node_id, None)
+    def came(self, node: RemoteNode) -> None:
+        """A node is there, for the first time or again; one that was restarted still owes what
+        it owed before."""
+        self._lost.pop(node.node_id, None)
+        earlier = self._places.get((node.ip_addr, node.port), node.node_id)
+        if earlier != node.node_id and earlier in self._records:
+            record = self._records[earlier]
+            known = sorted({*record.clusters, *record.before})
+            self._record(node.node_id).before.update(known[-CLUSTERS:])
 
     # -- what a node says
 
@@ -141,6 +155,8 @@ class Given:
         record = self._records.get(node.node_id, _Record())
         if cluster_id in record.clusters and cluster_id not in self._core.clusters:
             return  # closed, with all its jobs
+        if cluster_id in record.before:
+            return
         strange = [job for job in jobs if job not in record.taken]
         if strange and (node.settled or not record.clusters):
             self._tell(node, f"job {strange[0]}", len(strange))

@@ -125,6 +125,8 @@ class Keepers:
             began = monotonic()
             served, end, closed = self._dial(address, node, CONNECT_SECONDS[attempt % 4])
             self.unreachable[address] = end.reason
+            if longest == KNOWN_SECONDS:
+                self.unreachable[address] = end.reason.replace("no answer", "no answer any more")
             attempt += 1
             if served is not None:
                 node, attempt, longest = served, 0, KNOWN_SECONDS

@@ -52,6 +52,7 @@ class RemoteNode:
     settled: bool = False  # both sides have compared what they hold
     results_seen: int = 0  # the last sequence number of results that was taken
     acknowledged: int = 0  # the number that the node has been told
+    unacknowledged_bytes: int = 0  # of buffers of results since then
     jobs_done: int = 0
     run_seconds: float = 0.0  # wall time of those jobs, together
     available: tuple[float, int, int, float] | str | None = None  # see dispy.system.spare
@@ -118,7 +119,7 @@ class RemoteNode:
     def acknowledge(self) -> None:
         """Tell the node which results it may forget."""
         if self.acknowledged != self.results_seen and self.link is not None:
-            self.acknowledged = self.results_seen
+            self.acknowledged, self.unacknowledged_bytes = self.results_seen, 0
             self.link.send(Kind.ACKNOWLEDGE, [self.results_seen])
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, time
 
 from dispy.net.waking import Awake
-from dispy.protocol.frames import Frame
+from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import join_payloads
 from dispy.scheduler.columns import select
 from dispy.scheduler.failing import Failures
@@ -15,7 +15,9 @@ from dispy.scheduler.owner import JobsOwner
 from dispy.scheduling.actions import Action
 from dispy.scheduling.core import Scheduling
 
-ACKNOWLEDGE_FRAMES = 64  # of results at most before a node may forget them; else with the beat
+# Of results at most before a node may forget them; else with the beat.
+ACKNOWLEDGE_FRAMES = 64
+ACKNOWLEDGE_BYTES = 4 * 1024 * 1024  # of one with buffers, which keeps memory of the node
 
 
 class Results:
@@ -33,26 +35,32 @@ class Results:
         self._failures = Failures(core, perform)
         self.with_attempts = self._failures.with_attempts
 
-    def _is_new(self, node: RemoteNode, sequence: int) -> bool:
+    def _is_new(self, node: RemoteNode, frame: Frame) -> bool:
         """Take note of a number; False: it came before, and again after a broken link."""
+        sequence = frame.body[0]
         if not self._core.results_arrived(node.node_id, sequence):
             return False
         node.results_seen = sequence
-        if sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES:
+        if frame.buffers:
+            node.unacknowledged_bytes += sum(map(_size_of, frame.buffers))
+        if (
+            sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES
+            or node.unacknowledged_bytes >= ACKNOWLEDGE_BYTES
+        ):
             node.acknowledge()
         return True
 
     def take_value(self, node: RemoteNode, frame: Frame) -> None:
         """Take a value that a job has sent before its end (PROVISIONAL)."""
-        sequence, cluster_id, job, value = frame.body
-        if self._is_new(node, sequence) and self._given.has_job(node, cluster_id, job):
+        _, cluster_id, job, value = frame.body
+        if self._is_new(node, frame) and self._given.has_job(node, cluster_id, job):
             (payload,) = join_payloads([value], frame.buffers)
             self._owner.provisional(cluster_id, node, job, payload)
 
     def take(self, node: RemoteNode, frame: Frame) -> None:
         """Take a node's RESULTS: the core's jobs end, and the owner is told."""
-        sequence, cluster_id, jobs, starts, ends, column, extras = frame.body
-        if not self._is_new(node, sequence):
+        _, cluster_id, jobs, starts, ends, column, extras = frame.body
+        if not self._is_new(node, frame):
             return
         results = join_payloads(column, frame.buffers)
         own = self._given.own_jobs(node, cluster_id, jobs)
@@ -77,3 +85,7 @@ class Results:
         # Last, because it wakes threads that wait for the lock that this one holds.
         if jobs:
             self._owner.finished(cluster_id, node, jobs, starts, ends, results, dict(extras))
+
+
+def _size_of(buffer: Buffer) -> int:
+    return buffer.size if isinstance(buffer, Shared) else memoryview(buffer).nbytes

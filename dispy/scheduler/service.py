@@ -16,11 +16,11 @@ from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
-from dispy.net.link import Link, LinkEnd, NoHello
+from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello, proven_identity
+from dispy.protocol.handshake import Hello, NoHello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
 from dispy.scheduler.columns import differing, send_jobs
@@ -222,6 +222,7 @@ class Scheduler:
         try:
             with attempt.within(MUTE):
                 hello = link.exchange_hello(ours, "node")
+            of_other_user = link.is_of_other_user()  # raises where the link was reset meanwhile
         except (FrameRefused, OSError) as error:
             link.close()
             # One that goes before it has said all is ending or full, and soon there again.
@@ -243,9 +244,9 @@ class Scheduler:
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
-            node.of_other_user = link.is_of_other_user()
+            node.of_other_user = of_other_user
             self.nodes.take_in(node)
-            self._given.came(node_id)
+            self._given.came(node)
             node.take_available(hello.details.get("available"))
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
@@ -255,7 +256,7 @@ class Scheduler:
         self.keepers.unreachable.pop((host, port), None)
         end = link.read(lambda frame: self._from_node(node, frame), self._turn_over)
         if node.link is link:
-            self._core.node_silent(node.node_id)
+            self._core.node_silent(node.node_id, end.reason)
             self._plan_pass()  # others may run what this one was reserved for
             self.questions.link_ended(node)
         node.link_ended(link, end.reason)
@@ -270,7 +271,7 @@ class Scheduler:
             node.link.close()
         self._owner.node_lost(node)
         self._supply.lost(node)
-        self._given.lost(node.node_id)
+        self._given.lost(node)
         self.closing.lost(node)
         self._perform(self._core.node_lost(node.node_id, reason, monotonic()), node)
         for cluster_id in node.ready:
@@ -333,6 +334,7 @@ class Scheduler:
 
     def _said_goodbye(self, node: RemoteNode, reason: str, begun: list[int]) -> None:
         """Take out a node that ends; what it had not begun, or never got, is safe to run."""
+        node.acknowledge()  # what it knows to be taken it keeps for nobody
         ran = frozenset(begun)
         for cluster_id, allocation in list(self._core.nodes[node.node_id].allocations.items()):
             jobs = [job for job in allocation.jobs if job not in ran]

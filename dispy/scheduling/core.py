@@ -316,11 +316,11 @@ class Scheduling:
         if (node := self.nodes.get(node_id)) is not None:
             node.held_back = reason
 
-    def node_silent(self, node_id: NodeId) -> None:
-        """Give a node nothing until `node_settled` or `node_lost`: its link is broken."""
+    def node_silent(self, node_id: NodeId, why: str = "") -> None:
+        """Give a node nothing until `node_settled` or `node_lost`: its link is broken, or new."""
         node = self.nodes.get(node_id)
         if node is not None:
-            node.settled = False
+            node.settled, node.away = False, why
             if node.reserved is not None:
                 self._placement.reservations.release(node)
 

@@ -104,7 +104,7 @@ def _where(allocation: Allocation, job: JobNumber, now: float) -> str:
     place = list(allocation.jobs).index(job)
     sent = f"sent to node {allocation.node.name} {now - allocation.jobs[job]:.1f} s ago"
     if not allocation.node.settled:
-        return f"{sent}; the link to it is broken, and is being made again"
+        return f"{sent}; {_tell_away(allocation.node)}"
     if allocation.node.crowded:
         return f"{sent}; it waits there for other clients' jobs: {allocation.node.crowded}"
     if allocation.node.held_back:
@@ -134,7 +134,7 @@ def _why_not(allocation: Allocation, width: int) -> str:
     """Name the first predicate that keeps a job away."""
     node, name = allocation.node, allocation.cluster.name
     if not node.settled:
-        return "the link to it is broken, or has just been made; both sides compare what they hold"
+        return _tell_away(node)
     if allocation.refusal is not None:
         return f"it cannot run {name}: {allocation.refusal}"
     if allocation.leaving:
@@ -160,6 +160,14 @@ def _why_not(allocation: Allocation, width: int) -> str:
     if allocation.is_full and allocation.limit < node.slots:
         return f"{name} runs the {allocation.limit} jobs at once there that it may"
     return _busy_with(node)
+
+
+def _tell_away(node: Node) -> str:
+    if not node.away:
+        return "the link to it has just been made; both sides compare what they hold"
+    return (
+        f"its link is broken ({node.away}), and is being made again; jobs that it has go on there"
+    )
 
 
 def _kept(reservation: Reservation) -> str:

@@ -111,6 +111,7 @@ class Node:
     name: str  # as people know it: host name or address
     slots: int  # jobs of this owner that it runs at once; at least 1
     settled: bool = True  # False from a broken link until both sides have compared what they hold
+    away: str = ""  # why its link is broken; empty: it has one, or it is not known
     owners: int = 1  # that share its processors
     crowded: str = ""  # who has all of them, when our jobs there wait for theirs
     held_back: str = ""  # why it starts no jobs at all for now

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from netns.conftest import DEADLINE, Machine
+from netns.machines import DEADLINE, Machine
 
 PROGRAM = """
 import dispy, json, sys, time

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from netns.conftest import Machine
+from netns.machines import Machine
 from netns.links import Said, Work
 
 
@@ -60,9 +60,9 @@ def test_a_short_cut_ends_no_link_and_a_reset_is_over_at_once(machines, tmp_path
     there.ip("link", "set", "eth0", "up")
     work.wait_for_starts(2)
     assert "client" not in node.read().partition("connected")[2]
-    there.run("ss", "-K", "-t", "state", "established")
+    there.reset_connections()
     node.wait_for("is away")
-    here.run("ss", "-K", "-t", "state", "established")
+    here.reset_connections()
     work.open()
     assert finished(work)
     assert "is away" not in work.said.text
@@ -116,13 +116,13 @@ def test_a_program_that_was_stopped_takes_no_node_for_lost_and_its_node_keeps_it
 ) -> None:
     here, there = machines(2)
     (node,) = start_nodes([there], tmp_path)
-    work = Work(here, tmp_path, 2, nodes=[there.address], pulse_interval=0.5)
+    work = Work(here, tmp_path, 2, nodes=[there.address], pulse_interval=0.3)
     work.wait_for_starts(1)
     there.ip("link", "set", "eth0", "down")
     work.said.wait_for("is away: it fell silent")
     work.process.send_signal(signal.SIGSTOP)
     node.wait_for("is away: it has been silent")
-    time.sleep(2.5)  # so long it is stopped: until long after the node would have been lost
+    time.sleep(2.0)  # so long it is stopped: until long after the node would have been lost
     there.ip("link", "set", "eth0", "up")
     work.process.send_signal(signal.SIGCONT)
     work.said.wait_for("is back")
@@ -134,13 +134,13 @@ def test_a_program_that_was_stopped_takes_no_node_for_lost_and_its_node_keeps_it
 def test_who_was_stopped_takes_nobody_for_silent(machines, tmp_path) -> None:
     here, there = machines(2)
     (node,) = start_nodes([there], tmp_path)
-    work = Work(here, tmp_path, 2, nodes=[there.address], pulse_interval=0.5)
+    work = Work(here, tmp_path, 2, nodes=[there.address], pulse_interval=0.3)
     work.wait_for_starts(1)
     for process in (work.process, there.started[0]):
         process.send_signal(signal.SIGSTOP)
-    time.sleep(3.0)  # so long both are stopped: longer than either may be silent
+    time.sleep(2.0)  # so long both are stopped: longer than either may be silent
     there.started[0].send_signal(signal.SIGCONT)
-    time.sleep(0.6)  # so long the node looks, twice at least, for a program that is still stopped
+    time.sleep(0.5)  # so long the node looks, twice at least, for a program that is still stopped
     work.process.send_signal(signal.SIGCONT)
     work.open()
     assert finished(work)

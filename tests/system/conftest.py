@@ -211,12 +211,12 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNod
 
 @contextlib.contextmanager
 def node_without_a_trace(
-    directory: Path, *options: str, **environment: str
+    directory: Path, *options: str, cpus: int = 2, **environment: str
 ) -> Iterator[RunningNode]:
-    """Give a node of two processors, which must leave nothing behind."""
+    """Give a node, which must leave nothing behind."""
     before = ours()
     host = f"127.1.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
-    node = RunningNode(directory, host, 51348, "--cpus=2", *options, **environment)
+    node = RunningNode(directory, host, 51348, f"--cpus={cpus}", *options, **environment)
     yield node
     assert node.end() == 0, node.said
     assert "Traceback" not in node.said

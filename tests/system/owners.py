@@ -52,7 +52,7 @@ class PlayedOwner:
         frames: list[Frame] = []
         while sum(frame.kind == kind for frame in frames) < count:
             frame = self.peer.frame()
-            assert frame is not None, f"the node ended the link; before that came {frames}"
+            assert frame is not None, f"the link ended; {len(frames)} messages came"
             if frame.kind not in (Kind.PULSE, Kind.SHARE, Kind.STATUS):
                 frames.append(frame)
         return frames

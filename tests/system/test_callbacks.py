@@ -250,3 +250,20 @@ def test_callbacks_can_be_replaced_while_jobs_run(open_cluster: Open) -> None:
     job = cluster.submit(2)
     cluster.wait()
     assert (first.qsize(), second.get_nowait()) == (1, job)
+
+
+def test_a_job_has_its_id_when_it_is_first_told_of(
+    open_cluster: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = open_cluster(double, cluster_status=lambda *of: None)
+    seen: list[Any] = []
+    notify = cluster._notify
+
+    def noting(status: int, node: Any, jobs: Any) -> None:
+        seen.extend(job.id for job in jobs or ())  # at once, as the callbacks' thread might
+        notify(status, node, jobs)
+
+    monkeypatch.setattr(cluster, "_notify", noting)
+    assert cluster.submit_job_id("mine", 1)() == 2
+    assert cluster.wait(DEADLINE)
+    assert set(seen) == {"mine"}

@@ -77,12 +77,16 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                         final.update((worker.key, job) for job in done)
                         began = len(done) < len(worker.jobs) and chance.random() < 0.5
                         take(core.worker_died(worker.worker_id, len(done), began, "killed", False))
+                    elif chance.random() < 0.5:
+                        take(core.slot_lost(worker.worker_id))
                     else:
                         take(core.jobs_given_back(worker.worker_id, list(worker.jobs)[1:]))
                 case 7:
                     take(core.time_passed(now))
+                    if chance.random() < 0.5:
+                        take(core.slots_back())
                     if core.reserved is not None and not core.held_back:
-                        width, free = core.reserved.head_width, core.slots - core.busy
+                        width, free = core.reserved.head_width, core.slots - core.busy - core.lost
                         assert min(width, core.slots) > free, "a wide job that fits waits"
                     if given[key]:
                         take(core.cancel(key, chance.choice(given[key])))
@@ -364,3 +368,20 @@ def test_a_computation_that_fails_gives_its_blocked_jobs_back() -> None:
     given, actions = core.computation_failed(key, "its nursery ended")
     assert given == [1]
     assert actions[0].jobs == (0,)
+
+
+def test_a_worker_that_cannot_be_started_loses_no_job_and_makes_room() -> None:
+    core = two_owners(slots=2)
+    core.jobs_received(("a", 1), [0], 0.0)
+    (idle,) = core.workers
+    core.jobs_done(idle, [0], 1.0, 0.0)
+    starts = core.jobs_received(("b", 1), range(2), 0.0)
+    lost = [action.worker_id for action in starts if isinstance(action, StartWorker)]
+    assert len(lost) == 2
+    assert Stop(idle, cancelled=False) in core.slot_lost(lost[0])
+    assert not [a for a in core.slot_lost(lost[1]) if isinstance(a, StartWorker)]
+    assert core.held("b") == {("b", 1): [0, 1]}
+    assert core.workers == {}
+    fed = [job for action in core.slots_back() if isinstance(action, Feed) for job in action.jobs]
+    assert sorted(fed) == [0, 1]
+    core.check_invariants()

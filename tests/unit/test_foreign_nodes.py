@@ -299,7 +299,7 @@ def comes_back(world: World, held: list[Any]) -> None:
     node = RemoteNode(FOREIGN, FOREIGN, "10.0.0.1", 1, 4, hello, StandIn(), 4)  # type: ignore[arg-type]
     world.nodes[FOREIGN] = node
     world.scheduler.nodes.take_in(node)
-    world.scheduler._given.came(FOREIGN)
+    world.scheduler._given.came(node)
     world.scheduler._core.node_joined(Node(FOREIGN, FOREIGN, 4, settled=False))
     world.say(FOREIGN, Kind.RESULTS, [1, CLUSTER, [4], [0.0], [0.0], [b"r"], []])
     world.say(FOREIGN, Kind.HELD, held)
@@ -347,10 +347,36 @@ def test_what_is_remembered_of_nodes_is_bounded(
     for number in (CLUSTER, *range(100, 110)):
         given.opened("n", number, [])
     assert set(given._records["n"].clusters) == {CLUSTER, 108, 109}, "what is open stays"
-    for n in range(10):
-        given.taken(str(n), [1])
-        given.lost(str(n))
+    hello = Hello("node", "2" * 32, "n")
+    nodes = [RemoteNode(str(n), "n", f"10.0.1.{n}", 1, 1, hello, None, 1) for n in range(11)]
+    for node in nodes[:10]:
+        given.taken(node.node_id, [1])
+        given.lost(node)
     assert set(given._records) == {"n", "7", "8", "9"}
-    given.came("7")
-    given.lost("10")
+    assert set(given._places.values()) == {"7", "8", "9"}
+    given.came(nodes[7])
+    given.lost(nodes[10])
     assert "7" in given._records
+
+
+def test_a_restarted_node_may_tell_what_the_one_before_it_was_given(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It passes on results that were kept; it gets them off its hands, and nobody counts them."""
+    caplog.set_level(logging.WARNING, "dispy")
+    lost(world, FOREIGN)
+    caplog.clear()
+    ended = list(world.owner.told)
+    hello = Hello("node", "1" * 32, FOREIGN, python="3.99", implementation="cpython")
+    node = RemoteNode("again", FOREIGN, "10.0.0.1", 1, 4, hello, StandIn(), 4)  # type: ignore[arg-type]
+    world.nodes["again"] = node
+    world.scheduler.nodes.take_in(node)
+    world.scheduler._given.came(node)
+    world.scheduler._core.node_joined(Node("again", FOREIGN, 4, settled=False))
+    world.say("again", Kind.RESULTS, [1, CLUSTER, [4, 5], [0.0] * 2, [1.0] * 2, [b"r"] * 2, []])
+    world.say("again", Kind.PROVISIONAL, [2, CLUSTER, 4, b"v"])
+    assert (caplog.messages, world.owner.told) == ([], ended)
+    assert node.results_seen == 2
+    world.say("again", Kind.RESULTS, [3, OTHER, [2], [0.0], [1.0], [b"r"], []])
+    (line,) = caplog.messages
+    assert "speaks of job 2" in line

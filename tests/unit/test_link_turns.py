@@ -69,6 +69,16 @@ def test_a_peer_that_reads_no_answers_is_not_read_from_until_it_does() -> None:
     asking = gevent.spawn(ends.peer.sendall, QUESTION * (20 * UNREAD))
     wait_until(lambda: ends.link._waits_for_reader, "it goes on reading")
     assert len(ends.link._unsent) + len(ends.link._behind) <= UNREAD + 3 * FRAMES_A_TURN
+    silent_since = ends.link.last_sign
+
+    def read_a_bit() -> bool:
+        """Read less than lets the link read again."""
+        ends.peer.recv(1 << 16)
+        return ends.link.last_sign > silent_since
+
+    heard = ends.link.heard
+    wait_until(read_a_bit, "a peer that reads is taken for silent")
+    assert ends.link.heard == heard, "it was read from meanwhile"
 
     def read_all() -> None:
         while ends.peer.recv(1 << 20):

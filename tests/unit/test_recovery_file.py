@@ -1,5 +1,6 @@
 """The recovery file: whole at every instant, its user's alone, locked while somebody uses it."""
 
+import errno
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dispy.client import recovery_writer
 from dispy.client.recovery_file import InUse, RecoveryFile, make_room, newest
 from dispy.client.recovery_form import (
     Content,
@@ -17,6 +19,7 @@ from dispy.client.recovery_form import (
     Program,
     parse,
 )
+from dispy.client.recovery_writer import Writer
 from dispy.model.credentials import Certificate, KeyPair
 from dispy.model.errors import DispyError
 
@@ -238,3 +241,52 @@ def test_the_newest_of_a_directory_comes_first(tmp_path: Path) -> None:
     names = [re.sub(".*/", "", path) for path in newest(str(tmp_path))]
     assert names == ["_dispy_2", "_dispy_1", "_dispy_3"]
     assert newest(str(tmp_path / "nowhere")) == []
+
+
+# -- as a program writes it
+
+
+def test_a_program_whose_nodes_come_and_go_for_months_has_a_small_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery_writer, "SIZE_BYTES", 1000)
+    writer = Writer(PROGRAM)
+    wanted = str(tmp_path / "file")
+    writer.write(wanted, True, [CLUSTER])
+    most = 0
+    for at in range(200):
+        node = KnownNode(f"{at:032}", "node", "10.0.0.1", 51348)
+        writer.write(wanted, True, [node])
+        writer.write(wanted, True, [node.node_id])
+        most = max(most, os.path.getsize(wanted))
+    writer.write(wanted, True, [NODE])
+    assert most < 4 * content().size + 1000
+    assert writer.file is not None
+    assert writer.file.read() == Content(PROGRAM, {1: CLUSTER}, {NODE.node_id: NODE})
+    with pytest.raises(InUse):  # rewritten, it is locked still
+        RecoveryFile.open(wanted)
+    writer.close(remove=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_told_once_and_what_was_torn_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer, wanted, write = Writer(PROGRAM), str(tmp_path / "file"), os.write
+    writer.write(wanted, True, [CLUSTER])
+
+    def write_half(descriptor: int, data: memoryview) -> int:
+        write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write_half)
+    writer.write(wanted, True, [NODE])
+    writer.write(wanted, True, [OTHER])
+    assert caplog.text.count("file cannot be written (No space left on device)") == 1
+    assert parse(Path(wanted).read_bytes(), "file") == Content(PROGRAM, {1: CLUSTER})
+    assert os.listdir(tmp_path) == ["file"]
+    monkeypatch.setattr(os, "write", write)
+    writer.write(wanted, True, [])
+    assert writer.file is not None
+    assert writer.file.read() == content()
+    writer.close(remove=True)

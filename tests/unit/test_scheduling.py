@@ -339,11 +339,12 @@ def test_a_plain_job_leaves_nothing_behind() -> None:
 
 
 def test_explain_names_what_keeps_a_job_away_from_each_node() -> None:
-    core = make(("busy", 2), ("limited", 2), ("loading", 2), ("cut", 2), clusters=2)
+    core = make(("busy", 2), ("limited", 2), ("loading", 2), ("cut", 2), ("new", 2), clusters=2)
     core.cluster_allocated("limited", 1, 1)
     core.nodes["loading"].allocations[1].ready = False
     core.node_joined(Node("other", "other", 4))
-    core.node_silent("cut")
+    core.node_silent("cut", "it fell silent")
+    core.node_silent("new")
     core.jobs_submitted(2, range(100, 102))
     core.place(0.0)
     core.jobs_submitted(1, range(10))
@@ -355,8 +356,9 @@ def test_explain_names_what_keeps_a_job_away_from_each_node() -> None:
         "node busy: its 2 processors are busy with jobs: 1 of c1, 1 of c2; 3 clients share it",
         "node limited: c1 runs the 1 jobs at once there that it may",
         "node loading: c1 is being set up there",
-        "node cut: the link to it is broken, or has just been made; both sides compare what "
-        "they hold",
+        "node cut: its link is broken (it fell silent), and is being made again; jobs that it has "
+        "go on there",
+        "node new: the link to it has just been made; both sides compare what they hold",
         "node other: not one that c1 may use, or it has not been decided yet",
     ]
     assert core.explain(1, 12345, 0.0) == []

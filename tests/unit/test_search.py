@@ -106,6 +106,8 @@ def test_a_host_that_answers_pings_but_not_tcp_points_to_its_firewall() -> None:
     assert (
         "no answer: timed out (a node answers pings there; does a firewall stop TCP?)" in lines[0]
     )
+    lines = search.lines(12.1, {("10.0.0.9", 51348): "no answer any more: timed out"}, [])
+    assert lines[0].endswith("no answer any more: timed out")  # it was met there before
 
 
 def test_a_refused_node_is_news_once_and_stays_in_the_record() -> None:

@@ -1,0 +1,195 @@
+"""Plays schedules on towns: one run after the other in each, several towns side by side."""
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from chaos import checks, story
+from chaos.chaos_jobs import append
+from chaos.faults import Undo, inflict
+from chaos.schedule import TOWN_SEEDS, Schedule, as_table, schedule_of, town_of
+from chaos.town import Town
+
+import dispy
+
+CLIENT_SECONDS = 120.0  # that a client may take in all; some 4 are usual
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the run of a seed went."""
+
+    seed: int
+    complaints: list[str]
+    place: Path  # of its logs
+    seconds: float
+
+
+def play(seed: int, town: Town) -> Outcome:
+    """Run one schedule on a town of its kind; leaves the town ready for the next."""
+    schedule, begun = schedule_of(seed), time.monotonic()
+    assert schedule.town == town.plan, "this seed needs another town"
+    place = town.place / f"seed-{seed}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    (place / "schedule.json").write_text(json.dumps(as_table(schedule), indent=1))
+    town.start_nodes()
+    logs = {node: node.log.stat().st_size for node in town.nodes}
+    client = town.run_client(as_table(schedule), schedule.calm_at, place)
+    watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
+    watch.start()
+    _inflict_all(schedule, town, client, place / "faults.log")
+    status: int | None = town.client_status()
+    if not watch.is_alive():
+        status = None
+    watch.cancel()
+    town.start_nodes()  # those that have been killed
+    recovered = None
+    if schedule.kills_client and not hasattr(dispy, "recover_jobs"):
+        for node in town.nodes:
+            node.end()  # what a killed client was owed would stay for long
+            node.start()
+    elif schedule.kills_client:
+        recovered = _recover(schedule, town, place)
+    left = [f"{node.name}: {it}" for node in town.nodes for it in node.when_quiet(node.left)]
+    if left:
+        for node in town.nodes:
+            node.kill()  # that the next run meets none of it
+    for node in town.nodes:
+        left += node.complaints
+        node.complaints.clear()
+    outputs = {node.name: node.said_since(place_) for node, place_ in logs.items()}
+    for name, output in outputs.items():
+        (place / f"{name}.out").write_text(output)
+    with contextlib.suppress(OSError):
+        outputs["client"] = (place / "client.out").read_text()
+    told = story.read(
+        schedule, place, client_status=status, recovery_status=recovered, outputs=outputs, left=left
+    )
+    return Outcome(seed, checks.broken(told), place, time.monotonic() - begun)
+
+
+def _recover(schedule: Schedule, town: Town, place: Path) -> int:
+    """Get what a killed client was owed; return the exit status of the program that does it."""
+    client = town.run_client(as_table(schedule), 0.0, place, recovers=True)
+    watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
+    watch.start()
+    status = town.client_status()
+    watch.cancel()
+    return status
+
+
+def _kill(client: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        client.kill()
+
+
+def _inflict_all(schedule: Schedule, town: Town, client: psutil.Process, log: Path) -> None:
+    """Do and undo each fault in its time; returns when all are over."""
+    begun = time.monotonic()
+    to_do: list[tuple[float, int, str, Callable[[], Undo | None]]] = []
+    for number, fault in enumerate(schedule.faults):
+        where = "" if fault.node is None else f" of {town.nodes[fault.node].name}"
+
+        def do(number: int = number) -> None:
+            fault = schedule.faults[number]
+            undo = inflict(fault, town, client)
+            to_do.append((fault.at + fault.seconds, number, "end of ", undo))
+
+        to_do.append((fault.at, number, "", do))
+    while to_do:
+        to_do.sort(key=lambda each: each[:2])
+        at, number, what, deed = to_do.pop(0)
+        time.sleep(max(0.0, begun + at - time.monotonic()))
+        fault = schedule.faults[number]
+        where = "" if fault.node is None else f" of {town.nodes[fault.node].name}"
+        append(log, f"{what}{fault.kind}{where}")
+        deed()
+
+
+def play_all(
+    seeds: Sequence[int], place: Path, tell: Callable[[Outcome], bool], towns: int = 3
+) -> None:
+    """Run seeds, block by block, each block on a town of its own, `towns` at once.
+
+    tell: called with each outcome, in any of the threads; False: no more runs are begun.
+    """
+    blocks: dict[int, list[int]] = {}
+    for seed in seeds:
+        blocks.setdefault((seed - 1) // TOWN_SEEDS, []).append(seed)
+    play_blocks(iter(blocks.values()), place, tell, towns)
+
+
+def play_blocks(
+    blocks: Iterable[list[int]], place: Path, tell: Callable[[Outcome], bool], towns: int
+) -> None:
+    """The same for blocks of seeds, each of one town, as many as there are."""
+    lock, waiting, go_on = threading.Lock(), iter(blocks), threading.Event()
+    go_on.set()
+
+    def work() -> None:
+        while go_on.is_set():
+            with lock:
+                block = next(waiting, None)
+            if block is None:
+                return
+            if not _play_block(block, place, tell, go_on):
+                go_on.clear()
+
+    threads = [threading.Thread(target=work) for _ in range(towns)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _play_block(
+    block: list[int], place: Path, tell: Callable[[Outcome], bool], go_on: threading.Event
+) -> bool:
+    """Run the seeds of a town; False: no more."""
+    where = place / f"town-{block[0]}"
+    shutil.rmtree(where, ignore_errors=True)
+    told = set[int]()
+
+    def note(outcome: Outcome) -> bool:
+        told.add(outcome.seed)
+        return tell(outcome)
+
+    try:
+        return _play_on(Town(town_of(block[0]), where), block, note, go_on)
+    except Exception:
+        failure = f"the harness has failed: {traceback.format_exc()}"
+        return all(
+            [tell(Outcome(seed, [failure], where, 0.0)) for seed in block if seed not in told]
+        )
+
+
+def _play_on(
+    town: Town, block: list[int], tell: Callable[[Outcome], bool], go_on: threading.Event
+) -> bool:
+    outcome, going = None, True
+    try:
+        for seed in block:
+            if outcome is not None:
+                going = tell(outcome)
+                if not outcome.complaints:
+                    shutil.rmtree(outcome.place)
+            outcome = None
+            if not (going and go_on.is_set()):
+                return False
+            outcome = play(seed, town)
+    finally:
+        complaints = town.end()
+    if outcome is not None:
+        outcome.complaints.extend(f"after the last run: {complaint}" for complaint in complaints)
+        going = tell(outcome)
+        if not outcome.complaints:
+            shutil.rmtree(outcome.place)
+    return going

@@ -1,0 +1,259 @@
+"""The client of a run: opens the clusters of a schedule, submits, and logs all that it is told.
+
+`serve` is a process that has imported dispy, without using it, and forks a client for each run:
+importing would cost more than all that the client does. It takes a JSON table a line (`Orders`),
+and answers with two lines: the client's process id, then `ended PID STATUS`.
+"""
+
+import importlib
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from chaos import chaos_jobs
+from chaos.schedule import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
+
+import dispy
+from dispy.model.statuses import Status
+
+PATIENCE = 60.0  # seconds for jobs to end, all faults being over; far more than it should need
+USED = [  # by a client, in the end
+    "dispy.client.session", "dispy.client.cluster", "dispy.client.discovery",
+    "dispy.client.opening",
+    "dispy.client.computation", "dispy.client.modules", "dispy.client.isolation",
+    "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
+    "dispy.shipping.files", "dispy.shipping.source", "cloudpickle", "concurrent.futures.thread",
+    "encodings.idna", "gevent.pool", "gevent.queue", "gevent.resolver.thread", "gevent.threadpool",
+    "gevent.util", "uuid",
+]  # fmt: skip
+
+
+class Journal:
+    """A log of what the client was told; a line, once written, outlives the client."""
+
+    def __init__(self, path: str) -> None:
+        self._log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def write(self, what: str, *words: Any, **more: Any) -> None:
+        """Append a line, in one write."""
+        line = json.dumps([round(time.monotonic(), 6), what, *words, more])
+        os.write(self._log, f"{line}\n".encode())
+
+
+class Client:
+    """One run of a program; `orders` is what `town` sends."""
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.journal = Journal(orders["journal"])
+        self.log, self.recover_file = orders["log"], orders["recover_file"]
+        self.options = orders["options"]
+        self.nodes = [tuple(node) for node in orders["nodes"]]
+        self.clusters = [cluster_from(table) for table in orders["schedule"]["clusters"]]
+        self.calm_at = orders["calm_at"]
+        self.begun = time.monotonic()
+        self.failed = False
+
+    def run(self) -> None:
+        """Run all lines of clusters side by side; returns when each cluster is closed."""
+        lines: dict[int, list[Cluster]] = {}
+        for cluster in self.clusters:
+            lines.setdefault(cluster.line, []).append(cluster)
+        threads = [threading.Thread(target=self._line, args=(line,)) for line in lines.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.journal.write("ended")
+
+    def _line(self, plans: list[Cluster]) -> None:
+        try:
+            for plan in plans:
+                Use(self, plan).run()
+        except BaseException:
+            self.failed = True
+            self.journal.write("failed", traceback.format_exc())
+            raise
+
+    def sleep_until(self, at: float) -> None:
+        """Return at this second of the run."""
+        time.sleep(max(0.0, self.begun + at - time.monotonic()))
+
+
+class Use:
+    """One cluster, from its opening to its closing."""
+
+    def __init__(self, client: Client, plan: Cluster) -> None:
+        self.client, self.plan, self.journal = client, plan, client.journal
+        self.planned: dict[str, Job] = {job.token: job for job in plan.jobs}
+        self.jobs: dict[str, dispy.DispyJob] = {}
+
+    def run(self) -> None:
+        """Submit each job at its time, cancel some, wait for all, close."""
+        plan = self.plan
+        cluster = dispy.JobCluster(
+            chaos_jobs.work,
+            nodes=self.client.nodes,
+            callback=self._told,
+            cluster_status=self._status,
+            reentrant=plan.reentrant,
+            retries=plan.retries,
+            isolation=plan.isolation,
+            pulse_interval=PULSE_SECONDS,
+            recover_file=self.client.recover_file,
+            **self.client.options,
+        )
+        self.journal.write("opened", plan.name)
+        deeds = [(job.at, job.token, self._submit) for job in plan.jobs]
+        deeds += [
+            (j.cancel_at, j.token, self._cancel) for j in plan.jobs if j.cancel_at is not None
+        ]
+        for at, token, deed in sorted(deeds, key=lambda deed: deed[0]):
+            self.client.sleep_until(at)
+            deed(cluster, token)
+        self._wait_for_calm(cluster)
+        if plan.terminate is None:
+            done = cluster.wait(PATIENCE)
+            if not done:
+                for token, job in self.jobs.items():
+                    if not job.done:
+                        self.journal.write("waits", token, job.why())
+                        break
+            closed = cluster.close(timeout=0.1, terminate=not done)
+        else:
+            closed = cluster.close(timeout=plan.terminate, terminate=True)
+        for token, job in self.jobs.items():
+            state = "set" if job.finish.is_set() else "not set"
+            # A failure is looked at by this, so that the program does not tell it at its end.
+            self.journal.write(
+                "final", token, job.status.name, self._judged(job), finish=state,
+                words=(job.exception or "")[-600:], node=job.ip_addr or "",
+            )  # fmt: skip
+        done = {node.name: node.jobs_done for node in cluster.status().nodes}
+        self.journal.write("closed", plan.name, closed, done=done)
+
+    def _wait_for_calm(self, cluster: Any) -> None:
+        """Return when all faults are over and every node has run a job, or is set aside.
+
+        A node that cannot be reached when its cluster is closed hears of it only when it gives up
+        its client, which would make each such run long.
+        """
+        self.client.sleep_until(self.client.calm_at)
+        deadline, numbers = time.monotonic() + PATIENCE, itertools.count()
+        missing = {host for host, _ in self.client.nodes}
+        while missing and time.monotonic() < deadline:
+            nodes = cluster.status().nodes
+            missing -= {node.ip_addr for node in nodes if node.error}
+            there = {node.ip_addr for node in nodes if node.cpus} & missing
+            probes = {host: self._probe(cluster, host, next(numbers)) for host in there}
+            for host, job in probes.items():
+                if job is not None and job.wait(PATIENCE) and job.status == Status.Finished:
+                    missing.discard(host)
+            time.sleep(0.1 if missing else 0.0)
+        if missing:
+            self.journal.write("missing", *sorted(missing))
+
+    def _probe(self, cluster: Any, host: str, number: int) -> Any:
+        """Submit a job for one node; None while the cluster does not have that."""
+        token = f"{PROBE}-{self.plan.name}-{number}"
+        return cluster.submit_job_id_node(token, host, self.client.log, token, 0.0, b"", 0, 0, "")
+
+    def _submit(self, cluster: Any, token: str) -> None:
+        plan = self.planned[token]
+        argument = chaos_jobs.argument_of(token, plan.argument)
+        options = {} if plan.retries is None else {"dispy_job_retries": plan.retries}
+        self.journal.write("submit", token)
+        self.jobs[token] = cluster.submit_job_id(
+            token, self.client.log, token, plan.seconds, argument, plan.result, plan.interim,
+            plan.deed, **options,
+        )  # fmt: skip
+        self.journal.write("number", token, self.jobs[token]._number)
+
+    def _cancel(self, cluster: Any, token: str) -> None:
+        self.journal.write("cancel", token, cluster.cancel(self.jobs[token]))
+
+    def _told(self, job: Any) -> None:
+        if job.id not in self.planned:
+            return
+        if job.status == dispy.DispyJob.ProvisionalResult:
+            self.journal.write("interim", job.id, *job.result)
+        else:
+            self.journal.write("told", job.id, job.status.name, self._judged(job))
+
+    def _status(self, status: int, node: Any, job: Any) -> None:
+        name = getattr(node, "name", "")
+        if job is not None and job.id in self.planned:
+            self.journal.write("status", job.id, Status(status).name, name)
+        elif status in (Status.Initialized, Status.Closed):
+            words = getattr(node, "error", None) or ""
+            self.journal.write("node", name, Status(status).name, words=words)
+
+    def _judged(self, job: Any) -> str:
+        return judge(job, self.planned[job.id]) if job.status == Status.Finished else ""
+
+
+class Recovery:
+    """A program that gets what a killed client was owed."""
+
+    failed = False
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.journal, self.path = Journal(orders["journal"]), orders["recover_file"]
+        self.options = orders["options"]
+        tables = orders["schedule"]["clusters"]
+        self.planned = {job.token: job for table in tables for job in cluster_from(table).jobs}
+
+    def run(self) -> None:
+        """Recover, and log what comes."""
+        for job in dispy.recover_jobs(self.path, **self.options):
+            # Of its own it has no token; of others its number tells it.
+            token = job.result[0] if job.status == Status.Finished else ""
+            plan = self.planned.get(token)
+            judged = "" if plan is None else judge(job, plan)
+            words = (job.exception or "")[-600:]
+            self.journal.write("recovered", job.id, job.status.name, token, judged, words=words)
+        left = os.path.exists(self.path)
+        self.journal.write("recovery", "left its file" if left else "is over")
+
+
+def judge(job: Any, plan: Job) -> str:
+    """Say whether a result is right: the number of the run that has returned it, or what is wrong
+    with it."""
+    argument = chaos_jobs.argument_of(plan.token, plan.argument)
+    attempt = job.result[1]
+    right = chaos_jobs.result_of(plan.token, argument, plan.result, attempt)
+    return f"run {attempt}" if job.result == right else f"wrong: {job.result!r:.200}"
+
+
+def serve() -> None:
+    """Fork a client for each line of standard input, until that ends."""
+    for name in USED:
+        importlib.import_module(name)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            orders = json.loads(line)
+            output = os.open(orders["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            for descriptor in (1, 2):
+                os.dup2(output, descriptor)
+            os.close(0)
+            os.open("/dev/null", os.O_RDONLY)
+            os.chdir(orders["place"])
+            client = Recovery(orders) if orders["recovers"] else Client(orders)
+            client.run()
+            sys.exit(int(client.failed))
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print("ended", pid, os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,287 @@
+"""Real nodes and a real client, each machine a network namespace; what a schedule is played on.
+
+A town lives for several runs: its nodes, and the process that forks clients, are started once.
+Machine 1 is the client's. Everything of a town ends with it, or with this process.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from chaos import schedule
+from netns.machines import Machine, connect
+
+from dispy.system.interpreter import own_command
+
+PORT = 51348
+DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
+ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
+DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+SECRET = "not the least of the things that a stranger would have to guess"
+
+
+def why_not() -> str | None:
+    """Say why there can be no towns here."""
+    from netns import machines
+
+    tools = {"iptables": "iptables", "ss": "iproute2"}
+    missing = [package for tool, package in tools.items() if shutil.which(tool) is None]
+    if not os.path.exists(FAKETIME):
+        missing.append("faketime")
+    if missing and os.geteuid() == 0:
+        return f"{', '.join(missing)} is not installed; tests/run does that"
+    return machines.why_not()
+
+
+class Node:
+    """A node's machine, with the `dispy node` that is started there again and again."""
+
+    def __init__(self, town: "Town", number: int, machine: Machine) -> None:
+        self.machine, self.number, self.name = machine, number, f"n{number}"
+        self.directory = town.place / self.name
+        self.directory.mkdir()
+        self.log = town.place / f"{self.name}.log"
+        self.clock = town.place / f"{self.name}.clock"
+        self._options = [
+            f"--host={machine.address}", f"--name={self.name}", f"--cpus={town.plan.cpus[number]}",
+            f"--dest_path_prefix={self.directory}", "--clean",
+            f"--zombie_interval={ZOMBIE_SECONDS / 60}", *town.security,
+        ]  # fmt: skip
+        self._environment = {"DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"}
+        if town.plan.disk == number:
+            size = f"size={DISK_BYTES}"
+            machine.run("mount", "-t", "tmpfs", "-o", size, "none", str(self.directory))
+        if town.plan.clock == number:
+            self.clock.write_text("+0")
+            self._environment |= {
+                "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+                "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }  # fmt: skip
+        self.process: subprocess.Popen[str] | None = None
+        self.complaints: list[str] = []  # of what went wrong, apart from any one run
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start it, if it does not run; `wait_ready` says when it serves."""
+        if self.is_running:
+            return
+        with self.log.open("a") as output:
+            self._began = output.tell()
+            command = own_command("node", *self._options)
+            self.process = self.machine.start(*command, output=output, **self._environment)
+
+    def wait_ready(self) -> None:
+        """Return when it serves."""
+        deadline = time.monotonic() + DEADLINE
+        while "serves" not in self.said_since(self._began):
+            if not self.is_running or time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"node {self.name} did not start: {self.said_since(self._began)}"
+                )
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.is_running:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self) -> None:
+        """End it as an operator would; it must leave nothing."""
+        if not self.is_running:
+            return
+        self.process.send_signal(signal.SIGCONT)  # in case it is stopped
+        self.wait_ready()
+        self.process.terminate()
+        try:
+            status = self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.complaints.append(f"node {self.name} did not end when it was told to")
+            self.kill()
+            return
+        if status:
+            self.complaints.append(
+                f"node {self.name} ended with status {status}, being told to end"
+            )
+        if left := self.when_quiet(lambda: self._left_by_dead()):
+            self.complaints.append(f"node {self.name} ended and left {left}")
+
+    def said_since(self, place: int) -> str:
+        """Return what it wrote, from this place of its log on."""
+        with self.log.open(errors="replace") as log:
+            log.seek(place)
+            return log.read()
+
+    @property
+    def where(self) -> Path:
+        """Its directory, as its machine sees it."""
+        return Path(f"/proc/{self.machine.holder.pid}/root{self.directory}")
+
+    def children(self, depth: int) -> list[psutil.Process]:
+        """Return its nurseries (depth 1) or workers (2)."""
+        if not self.is_running:
+            return []
+        found = [psutil.Process(self.process.pid)]
+        for _ in range(depth):
+            below = []
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    below += process.children()
+            found = below
+        return found
+
+    def when_quiet(self, look: Any) -> list[str]:
+        """Return what `look` still finds after a time in which it may become nothing."""
+        deadline = time.monotonic() + DEADLINE
+        while left := look():
+            if time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+        return []
+
+    def left(self) -> list[str]:
+        """Name what is there of computations and clients; nothing, once all clients have gone."""
+        if not self.is_running:
+            return ["it does not run"]
+        others = set(self.machine.others()) - {self.process.pid}
+        spare = [child.pid for child in self.children(1)][:1]
+        left = [_command(pid) for pid in others if others - set(spare)]
+        return left + self._files() + self._connections()
+
+    def _left_by_dead(self) -> list[str]:
+        return [_command(pid) for pid in self.machine.others()] + self._files()
+
+    def _files(self) -> list[str]:
+        """Name what lies in its directory and is neither empty nor meant to stay."""
+        return [
+            str(path.relative_to(self.where))
+            for path in self.where.glob("*/*")
+            if path.name not in ("store", "clients")
+            and not (path.is_dir() and not any(path.iterdir()))
+        ]
+
+    def _connections(self) -> list[str]:
+        lines = Path(f"/proc/{self.machine.holder.pid}/net/tcp").read_text().splitlines()[1:]
+        states = {"01": "established", "08": "not closed"}
+        return [
+            f"a connection that is {states[fields[3]]}"
+            for fields in map(str.split, lines)
+            if fields[3] in states
+        ]
+
+
+def _command(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return f"process {pid} ({' '.join(process.cmdline()[-4:])}, {process.status()})"
+    except psutil.Error:
+        return f"process {pid}, which has ended since"
+
+
+class Town:
+    """`place`: a directory for the logs and the nodes' files."""
+
+    def __init__(self, plan: schedule.Town, place: Path) -> None:
+        self.plan, self.place = plan, place
+        place.mkdir(parents=True, exist_ok=True)
+        self._made: list[Machine] = []
+        self.security, self._client_options = self._agree()
+        self.nodes: list[Node] = []
+        self._warm: subprocess.Popen[str] | None = None
+        try:
+            self.client, *machines = connect(1 + len(plan.cpus), self._made)
+            self.switch = self._made[0]
+            for number, machine in enumerate(machines):
+                self.nodes.append(Node(self, number, machine))
+            for node in self.nodes:
+                node.start()
+            self._start_client()
+            self.start_nodes()
+        except BaseException:
+            self.end()
+            raise
+
+    def _agree(self) -> tuple[list[str], dict[str, Any]]:
+        if not self.plan.secret:
+            return ["--insecure"], {"insecure": True}
+        path = self.place / "secret"
+        path.write_text(SECRET)
+        path.chmod(0o600)
+        return [f"--secret-file={path}"], {"secret": SECRET}
+
+    def _start_client(self) -> None:
+        """Start the process that forks clients."""
+        enter = ["nsenter", "--target", str(self.client.holder.pid), "--net", "--mount", "--"]
+        program = Path(__file__).with_name("program.py")
+        self._warm = subprocess.Popen(
+            [*enter, sys.executable, str(program)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"},
+        )  # fmt: skip
+        self._read()  # ready
+
+    def _read(self) -> list[str]:
+        assert self._warm is not None
+        assert self._warm.stdout is not None
+        line = self._warm.stdout.readline()
+        if not line:
+            raise RuntimeError("the process that forks clients has ended")
+        return line.split()
+
+    def run_client(
+        self, table: dict[str, Any], calm_at: float, place: Path, recovers: bool = False
+    ) -> psutil.Process:
+        """Fork a client that plays `table`, or gets what one was owed; it logs to `place`."""
+        assert self._warm is not None
+        assert self._warm.stdin is not None
+        orders = {
+            "schedule": table, "calm_at": calm_at, "recovers": recovers,
+            "options": self._client_options, "place": str(place),
+            "nodes": [(node.machine.address, PORT) for node in self.nodes],
+            "log": str(place / "executions.log"), "journal": str(place / "client.log"),
+            "output": str(place / "client.out"), "recover_file": str(place / "recover"),
+        }  # fmt: skip
+        self._warm.stdin.write(json.dumps(orders) + "\n")
+        self._warm.stdin.flush()
+        return psutil.Process(int(self._read()[0]))
+
+    def client_status(self) -> int:
+        """Return the exit status of the client, once it has ended; minus a signal's number."""
+        return int(self._read()[2])
+
+    def start_nodes(self) -> None:
+        """See that every node runs and serves."""
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            node.wait_ready()
+
+    def end(self) -> list[str]:
+        """End all; return what went wrong."""
+        complaints = []
+        if self._warm is not None:
+            self._warm.kill()
+            self._warm.communicate()
+        for node in self.nodes:
+            node.end()
+            complaints += node.complaints
+        for machine in reversed(self._made):
+            try:
+                machine.end()
+            except AssertionError as error:
+                complaints.append(str(error))
+        return complaints
