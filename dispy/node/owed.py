@@ -294,12 +294,17 @@ class Backlog:
         """At the node's end: write what is owed still, for a later node. Waits for it."""
         self._stop()
         self._link = None
-        if self._spilled is not None and len(self.ledger):
-            group = list(self.ledger.owed())
-            try:
+        if self._spilled is None:
+            return
+        group = list(self.ledger.owed())
+        try:
+            if group:
                 self._spilled.call(self._spilled.write, self._identity, self._name, time(), group)
-            except Exception as error:
-                logger.warning("results of client %s are lost: %s", self._name, error)
+            if self.ledger.stored:
+                taken = self.ledger.acknowledged_number
+                self._spilled.call(self._spilled.forget, self._identity, taken)
+        except Exception as error:
+            logger.warning("results of client %s may be lost: %s", self._name, error)
 
     def _stop(self) -> None:
         greenlets = [self._sender, self._writer, self._clearer]
