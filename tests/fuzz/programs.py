@@ -21,7 +21,7 @@ from fuzz.loop import MEMORY, Failures, Wire, alone, turn
 from gevent import socket
 
 from dispy.client import cluster as clusters
-from dispy.client import opening, receiving
+from dispy.client import opening
 from dispy.client import session as sessions
 from dispy.client.cluster import JobCluster
 from dispy.client.isolation import ClusterIsolation
@@ -114,7 +114,6 @@ NO_DISCOVERY: Any = mock.Mock()
 PATCHES = (
     mock.patch.object(sessions, "Hub", PlayedHub),
     mock.patch.object(sessions, "Callbacks", PlayedCallbacks),
-    mock.patch.object(receiving, "Callbacks", PlayedCallbacks),
     mock.patch.object(clusters, "look_for_nodes", look_for_nothing),
     mock.patch.object(opening, "make_opening", _opening_again),
 )
@@ -132,7 +131,7 @@ class Play:
             self.cluster = JobCluster(
                 compute, ["*"], reentrant=bool(choices.below(2)), job_status=callback,
                 cluster_status=callback, insecure=True, local_node=False,
-                stream=bool(choices.below(2)), max_file_size=10**6,
+                stream=bool(choices.below(2)), max_file_size=10**6, recover_file=False,
             )  # fmt: skip
         self.cluster.directory = directory
         if self.session.terminal is not None:
