@@ -74,6 +74,7 @@ class RecoveredNode:
     trouble: str = "it is being dialled"  # why there is no link to it
     away_since: float = field(default_factory=monotonic)
     was_restarted: bool = False
+    knew: bool = False  # it had something of the program, or has heard of it at least
     cancelling: bool = False  # what still runs there is not wanted
     frozen: bool = False  # nothing more is taken: what was taken is being handed out
     has_more: bool = False  # since then results have come, for the next recovery
@@ -223,6 +224,7 @@ class RecoveredNode:
         if self.settled:
             raise FrameRefused("HELD a second time on one link")
         self.settled = True
+        self.knew = self.knew or bool(computations or self.seen)
         self._lose(self.held.difference(jobs), f"{self.where} has it no more")
         self.held, self.computations = set(jobs), set(computations)
         if self.cancelling:

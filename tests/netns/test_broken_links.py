@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from netns.machines import Machine
 from netns.links import Said, Work
+from netns.machines import Machine
 
 
 def start_nodes(machines: list[Machine], directory: Path, **options: int) -> list[Said]:
