@@ -196,7 +196,9 @@ class Recovery:
             return LinkEnd(str(error))
         except OSError as error:
             return LinkEnd(f"no answer: {error.strerror or error}")
-        link = Link(transport, reads_always=False)
+        return self._speak(node, Link(transport, reads_always=False))
+
+    def _speak(self, node: RecoveredNode, link: Link) -> LinkEnd:
         self._links.add(link)
         try:
             hello = link.exchange_hello(self._hello, "node")
