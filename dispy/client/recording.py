@@ -6,6 +6,7 @@ which dies with it, writes nothing.
 
 import logging
 import os
+import threading
 from collections import deque
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ class Recording:
         self._session = session
         self._wanted: str | None = None  # the path, or NONE; None: no cluster has been made
         self._is_named, self._where = False, ""  # the current directory at that time
+        # Not `make_lock`: a disk is waited for inside, in a patched program cooperatively.
+        self._choosing = threading.Lock()
         self._clusters: set[int] = set()  # that are written down, or about to be
         self._hosts: dict[str, str] = {}  # of nodes, in the same way, by their id
         self._writer: Writer | None = None
@@ -48,6 +51,10 @@ class Recording:
         In its maker's thread. Raises DispyError where no file can be made.
         """
         path = said and (NONE if said.lower() == NONE else os.path.abspath(said))
+        with self._choosing:
+            self._choose(path)
+
+    def _choose(self, path: str | None) -> None:
         if self._wanted is None:
             if path and path != NONE:
                 from dispy.client.recovery_file import make_room  # late: few name one

@@ -125,7 +125,9 @@ class Directories:
         """End a computation's right to a directory; return what is to be removed now."""
         shared = directory.shared
         if shared is None:
-            return Removal(self._put_aside(directory.place))
+            removal = Removal(self._put_aside(directory.place))
+            directory.place.remove_parent_if_empty()  # its owner's
+            return removal
         shared.users.discard(id(directory))
         files = []
         for path, users in list(shared.brought.items()):

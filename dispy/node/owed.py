@@ -76,6 +76,7 @@ class Backlog:
         self._greeting: tuple[int, Callable[[], None]] | None = None  # after which number
         self._inherited = 0  # numbers up to this are of an earlier node
         self._cleared = 0  # numbers up to this are not on disk any more
+        self._stopped = False
         self._sender: Greenlet[..., None] | None = None
         self._writer: Greenlet[..., None] | None = None
         self._clearer: Greenlet[..., None] | None = None
@@ -227,7 +228,8 @@ class Backlog:
         assert self._spilled is not None
         failed = told = False
         gevent.sleep(AWAY_SECONDS if self._link is None else SLOW_SECONDS)
-        while self._link is None or self.bytes > self._above // 2:
+        # A greenlet that is killed may have its turn before it hears of that.
+        while not self._stopped and (self._link is None or self.bytes > self._above // 2):
             group = self.ledger.after(self.ledger.stored, _up_to(GROUP_BYTES))
             weight = sum(owed.weight for owed in group)
             try:
@@ -235,7 +237,7 @@ class Backlog:
                     if told or self._link is not None or not self.ledger.is_stored:
                         break
                     told = True  # before: something may be owed meanwhile
-                    self._spilled.call(self._spilled.seen, self._identity, self._name, self._gone)
+                    self._spilled.call(self._spilled.seen, self._identity, self._gone)
                     continue
                 if not self._disk.fits(weight):
                     raise OSError(self._disk.why_not("results", weight))
@@ -267,7 +269,10 @@ class Backlog:
     def _clear(self) -> None:
         """Delete from disk what is acknowledged."""
         assert self._spilled is not None
-        while self._cleared < (upto := min(self.ledger.acknowledged_number, self.ledger.stored)):
+        while not self._stopped:
+            upto = min(self.ledger.acknowledged_number, self.ledger.stored)
+            if self._cleared >= upto:
+                return
             try:
                 weight = self._spilled.call(self._spilled.forget, self._identity, upto)
             except Exception as error:
@@ -279,29 +284,29 @@ class Backlog:
 
     def close(self) -> None:
         """Owe nothing any more."""
+        writes = self._writer is not None and not self._writer.dead
         self._stop()
-        if self._spilled is not None and self.ledger.is_stored:
-            gevent.spawn(self._drop)
-
-    def _drop(self) -> None:
-        assert self._spilled is not None
-        try:
-            self._spilled.call(self._spilled.forget, self._identity, self.ledger.last)
-        except Exception as error:
-            logger.warning("cannot delete results that nobody wants: %s", error)
+        if self._spilled is not None and (writes or self._cleared < self.ledger.stored):
+            self._spilled.soon(self._spilled.forget, self._identity, self.ledger.last)
 
     def stop(self) -> None:
         """At the node's end: write what is owed still, for a later node. Waits for it."""
         self._stop()
         self._link = None
-        if self._spilled is not None and len(self.ledger):
-            group = list(self.ledger.owed())
-            try:
+        if self._spilled is None:
+            return
+        group = list(self.ledger.owed())
+        try:
+            if group:
                 self._spilled.call(self._spilled.write, self._identity, self._name, time(), group)
-            except Exception as error:
-                logger.warning("results of client %s are lost: %s", self._name, error)
+            if self.ledger.stored:
+                taken = self.ledger.acknowledged_number
+                self._spilled.call(self._spilled.forget, self._identity, taken)
+        except Exception as error:
+            logger.warning("results of client %s may be lost: %s", self._name, error)
 
     def _stop(self) -> None:
+        self._stopped = True
         greenlets = [self._sender, self._writer, self._clearer]
         gevent.killall([greenlet for greenlet in greenlets if greenlet is not None], block=False)
 

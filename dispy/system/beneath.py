@@ -74,6 +74,12 @@ class Beneath:
         with self._parent.opened() as here, target._parent.opened(make=True) as there:
             os.rename(self.parts[-1], target.parts[-1], src_dir_fd=here, dst_dir_fd=there)
 
+    def remove_parent_if_empty(self) -> None:
+        """Remove the directory that it was in, unless there is anything else; never raises."""
+        parent = self._parent
+        with suppress(OSError, PlaceRefused), parent._parent.opened() as above:
+            os.rmdir(parent.parts[-1], dir_fd=above)
+
     def remove(self) -> None:
         """Remove it, and all that is in it; never raises, and leaves what it may not remove."""
         with suppress(OSError, PlaceRefused), self._parent.opened() as parent:

@@ -66,9 +66,7 @@ class Traffic:
         self.told = 0
 
     def open(self, function, **options) -> dispy.JobCluster:
-        return dispy.JobCluster(
-            function, nodes=[self.host], pulse_interval=0.5, reentrant=True, **options
-        )
+        return dispy.JobCluster(function, nodes=[self.host], reentrant=True, **options)
 
     def round(self, number: int) -> None:
         jobs = [self.cluster.submit(n) for n in range(SMALL)]

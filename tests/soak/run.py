@@ -6,33 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import psutil
+from .counted import DEADLINE, CountedNode, Figures, grown
 
-ROOT = Path(__file__).parent.parent.parent
 HOST = f"127.3.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
-DEADLINE = 60.0  # seconds
 REST_SECONDS = 4.0  # that both have to come to rest before they are counted first
 ZOMBIE_MINUTES = 0.05  # what a killed program left goes soon
-
-# Rows that may come while each of these fills up, which is bounded.
-BOUNDED = {
-    "rows: _Record.taken": 100_000,
-    "rows: _Record.clusters": 1000,
-    "rows: RemoteNode.files_answered": 1000,
-    "rows: Owner.early_cancels": 1000,
-    "rows: LargeArguments._seen": 256,
-    "rows: SegmentPool._free": 64,
-    "rows: _Segment objects": 64,
-    "objects": 5000,  # as these fill up
-    "descriptors": 8,  # of segments
-}
-SLACK = 3  # of anything that is counted: what is there at the moment
-KIB = 4096  # that memory may grow by between two counts (one segment is kept more), besides...
-KIB_FOR_JOBS = 0.5  # ...this for each thousand jobs
+SLACK = 3
 
 KILLED_PROGRAM = """
 import os, signal, sys, time
@@ -47,8 +29,6 @@ while job.status != dispy.DispyJob.Running:
 os.kill(os.getpid(), int(sys.argv[2]))
 """
 
-Figures = Mapping[str, int]
-
 
 class Soak:
     """Starts and ends both processes; everything of theirs is below `directory`."""
@@ -57,31 +37,17 @@ class Soak:
         self.directory = directory
         self.rounds = self.jobs = 0
         self.began = time.monotonic()
-        for name in ("node", "program"):
-            (directory / name).mkdir()
+        (directory / "program").mkdir()
 
     def __enter__(self) -> "Soak":
-        self.figures = self.directory / "figures"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "DISPY_PASS_ENV": "PYTHONPATH"}
-        self.node = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.soak.node", str(self.figures), f"--host={HOST}",
-                f"--dest_path_prefix={self.directory / 'node'}", "--cpus=2",
-                f"--zombie_interval={ZOMBIE_MINUTES}",
-            ],
-            stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
-        )  # fmt: skip
-        assert self.node.stderr is not None
-        while "serves" not in (line := self.node.stderr.readline()):
-            assert line, "the node did not start"
-        self.said = (self.directory / "node said").open("w")
-        self.pump = subprocess.Popen(["cat"], stdin=self.node.stderr, stdout=self.said)
+        self.node = CountedNode(
+            self.directory, HOST, "--cpus=2", f"--zombie_interval={ZOMBIE_MINUTES}"
+        )
         self.program = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.program", HOST],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-            cwd=self.directory / "program",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=self.node.environment, cwd=self.directory / "program",
         )  # fmt: skip
-        self.environment = environment
         return self
 
     def __exit__(
@@ -92,22 +58,19 @@ class Soak:
     ) -> None:
         if error is None:
             self.end()
-        for process in (self.program, self.node):
-            process.kill()
-            process.wait()
-        self.pump.wait(DEADLINE)
-        self.said.close()
+        self.program.kill()
+        self.program.wait()
+        self.node.kill()
         if error is not None:
-            print((self.directory / "node said").read_text()[-5000:], file=sys.stderr)
+            print(self.node.said[-5000:], file=sys.stderr)
 
     def end(self) -> None:
         """End both as their users would."""
-        if self.node.returncode is None:
+        if self.program.returncode is None:
             assert self.program.stdin is not None
             self.program.stdin.close()
             assert self.program.wait(DEADLINE) == 0
-            self.node.terminate()
-            assert self.node.wait(DEADLINE) == 0
+        self.node.end()
 
     # -- traffic
 
@@ -126,7 +89,7 @@ class Soak:
         """Another program comes, has a job that runs, and dies."""
         command = [sys.executable, "-c", KILLED_PROGRAM, HOST, str(int(number))]
         program = subprocess.run(
-            command, env=self.environment, cwd=self.directory / "program", timeout=DEADLINE,
+            command, env=self.node.environment, cwd=self.directory / "program", timeout=DEADLINE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert program.returncode == -number
@@ -153,47 +116,21 @@ class Soak:
             time.sleep(REST_SECONDS / 8)
             for name, number in self.look().items():
                 least[name] = min(number, least.get(name, number))
-            if first is not None and not self.grown(first, least):
+            if first is not None and not grown(first, least, self.jobs, SLACK):
                 break
         return least
 
     def look(self) -> dict[str, int]:
         of_program = self.ask("count")
         assert isinstance(of_program, dict)
-        self.figures.unlink(missing_ok=True)
-        self.node.send_signal(signal.SIGUSR2)
-        deadline = time.monotonic() + DEADLINE
-        while not self.figures.exists():
-            assert time.monotonic() < deadline, "the node does not say what it keeps"
-            time.sleep(0.02)
-        of_node = json.loads(self.figures.read_text())
-        family = psutil.Process(self.node.pid).children(recursive=True)
         figures = {f"program: {name}": number for name, number in of_program.items()}
-        figures.update({f"node: {name}": number for name, number in of_node.items()})
-        figures["processes of the node"] = len(family)
-        for name in ("node", "program"):
-            figures[f"files of the {name}"] = sum(1 for _ in (self.directory / name).rglob("*"))
-        return figures
+        files = (self.directory / "program").rglob("*")
+        return {**figures, **self.node.look(), "files of the program": sum(1 for _ in files)}
 
     def grown_since(self, first: Figures) -> list[str]:
         """Count again; return a line for each figure that has grown by more than it may."""
         self.last = self.count(first)
-        return self.grown(first, self.last)
-
-    def grown(self, first: Figures, last: Figures) -> list[str]:
-        """Compare two counts."""
-        grown = []
-        for name, number in sorted(last.items()):
-            before, most = first.get(name, 0), self.most(name)
-            if number > before + most:
-                grown.append(f"{name}: {before} -> {number}, at most {most:.0f} more")
-        return grown
-
-    def most(self, name: str) -> float:
-        """Return by how much a figure may grow."""
-        if "KiB" in name:
-            return KIB + KIB_FOR_JOBS * self.jobs / 1000
-        return BOUNDED.get(name.split(": ", 1)[-1], SLACK)
+        return grown(first, self.last, self.jobs, SLACK)
 
     def report(self, first: Figures) -> str:
         """Tell in lines what there was at both counts."""

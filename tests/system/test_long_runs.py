@@ -14,5 +14,5 @@ def test_traffic_of_every_kind_leaves_node_and_program_as_they_were(
         soak.play(rounds=2)
         assert soak.grown_since(first) == []
         soak.end()
-    assert "Traceback" not in (tmp_path / "node said").read_text()
-    assert not [path for path in (tmp_path / "node").iterdir() if path.is_dir()]
+        assert "Traceback" not in soak.node.said
+        assert not [path for path in soak.node.directory.iterdir() if path.is_dir()]

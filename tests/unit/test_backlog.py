@@ -305,6 +305,25 @@ def test_where_the_disk_has_no_room_results_stay_in_memory_and_that_is_said_once
     file.close()
 
 
+def test_nothing_is_left_of_an_owner_that_is_forgotten_at_any_moment(tmp_path: Path) -> None:
+    with mock.patch.object(owed, "AWAY_SECONDS", 0):
+        for turns in range(12):
+            file = Spilled(tmp_path)
+            backlog = Backlog("o", "o", Memory(0, "m"), Account(0, "d"), file, ABOVE)
+            for _ in range(3):
+                backlog.owe(Kind.PROVISIONAL, [1, 1, b""], [b"x" * 600], 600)
+            if turns % 2:
+                with gevent.Timeout(10):
+                    while backlog.bytes:
+                        gevent.sleep(0.001)
+                backlog.acknowledged(3)
+            for _ in range(turns // 2):
+                gevent.sleep(0)
+            backlog.close()
+            file.finish()
+            assert list(tmp_path.iterdir()) == []
+
+
 def test_an_owner_that_acknowledges_in_time_never_meets_the_disk(tmp_path: Path) -> None:
     backlog = Backlog("o", "o", Memory(0, "m"), Account(0, "d"), Spilled(tmp_path), ABOVE)
     link = StandIn(fast=True)

@@ -16,6 +16,7 @@ from dispy.scheduling.records import Cluster, Node
 
 # More, and other, seeds than CI has time for: DISPY_SEED=7 pytest tests/unit/test_scheduling.py
 SEED = int(os.environ.get("DISPY_SEED", "0"))
+STEPS = int(os.environ.get("DISPY_EVENTS", "50000"))  # in each of five large worlds
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
@@ -45,17 +46,17 @@ def test_any_order_of_events_keeps_the_promises_of_wide_jobs() -> None:
 
 
 @pytest.mark.parametrize("part", range(5))
-def test_a_million_events_over_thousands_of_nodes_keep_the_promises(part: int) -> None:
+def test_many_events_over_thousands_of_nodes_keep_the_promises(part: int) -> None:
     world = World(
         SEED + part, nodes=(1000, 2000, 3000, 4000, 5000)[part], clusters=4, wide=part == 4
     )
-    for at in range(200_000):
+    for at in range(STEPS):
         world.step()
-        if at % 40_000 == 0:
+        if at % 25_000 == 0:
             world.check_all()
     world.check_all()
     assert world.recalls, "nothing was called back: the world has lost its meaning"
-    assert world.finals > 20_000
+    assert world.finals > STEPS // 10
 
 
 NAMES = st.sampled_from(["node0", "node1", "node2"])

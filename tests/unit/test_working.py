@@ -209,6 +209,17 @@ def test_directories_stay_and_go_as_their_clusters_say(tmp_path: Path) -> None:
     assert other.path == tmp_path / "clients" / "__1" / "x" / "y"
 
 
+def test_an_owners_directory_goes_with_the_last_of_its_computations(tmp_path: Path) -> None:
+    directories = Directories(tmp_path)
+    first, second = directories.open("owner", 1, "", {}), directories.open("owner", 2, "", {})
+    assert first.path.parent == second.path.parent
+    directories.close(first).carry_out()
+    assert second.path.exists()
+    directories.close(second).carry_out()
+    assert os.listdir(tmp_path) == ["going"]
+    assert directories.open("owner", 3, "", {}).path.exists()
+
+
 def test_the_node_s_end_leaves_what_stays_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
