@@ -61,6 +61,9 @@ if __name__ == "__main__":
         submitted.append(cluster.submit_node(host, *call))
     while any(job.status == dispy.DispyJob.Created for job in submitted):
         time.sleep(0.01)
+    import glob
+    while not glob.glob("_dispy_*"):  # it is written by a thread, beside the first job
+        time.sleep(0.01)
     print("at work", flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -117,7 +120,7 @@ def die(run_program: Run) -> Die:
 
 def files(directory: Path) -> list[str]:
     """Return the recovery files that are there, and what has been written beside them."""
-    return sorted(path.name for path in directory.iterdir() if "_dispy_" in path.name)
+    return sorted(path.name for path in directory.iterdir() if path.name.startswith("_dispy_"))
 
 
 def told(jobs: list[DispyJob]) -> list[tuple[int, str, Any]]:
