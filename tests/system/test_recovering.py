@@ -283,16 +283,24 @@ def test_a_node_that_is_down_is_given_up_after_a_while_and_a_restarted_one_is_na
     from dispy.scheduler import recovery
 
     monkeypatch.setattr(recovery, "PATIENCE_SECONDS", 0.5)
-    die(mortal, gate, "-a")
+    die(mortal, gate, "-a", "b")
+    wait_for("the result on the disk", lambda: b"did b" in stored(mortal))
     mortal.process.kill()
     mortal.process.wait()
     assert dispy.recover_jobs() == []
     assert "Connection refused, for 0.5 seconds): what it has is not lost" in caplog.text
     assert len(files(tmp_path)) == 1
     start_node(host=mortal.host, directory=mortal.directory)
-    assert dispy.recover_jobs() == []
+    assert told(dispy.recover_jobs()) == [
+        (1, "Abandoned", ["a", "so far"]), (2, "Finished", ["b"] * 2),
+    ]  # fmt: skip
     assert "was restarted: what it ran for the program is lost" in caplog.text
     assert files(tmp_path) == []
+
+
+def stored(node: RunningNode) -> bytes:
+    """Return what a node has of results on its disk."""
+    return b"".join(path.read_bytes() for path in node.directory.rglob("owed*") if path.is_file())
 
 
 def test_who_is_not_known_to_any_node_is_told_and_keeps_the_file(
