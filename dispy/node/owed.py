@@ -19,13 +19,16 @@ from dispy.model.sizes import tell_bytes
 from dispy.net.link import Link
 from dispy.node.quotas import Account, Memory
 from dispy.node.spilled import Left, Spilled
+from dispy.node.unreadable import StoredJobs
 from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import Kind
 
 logger = logging.getLogger("dispy.node")
 
 AWAY_SECONDS = 0.5  # after which what is owed to an owner that is away is written, together
 SLOW_SECONDS = 0.25  # that an owner which is there may take to acknowledge before that
-RETRY_SECONDS = 5.0  # after a write that failed
+RETRY_SECONDS = 5.0  # after a write that failed, or a read
+READ_ATTEMPTS = 3  # before results on disk are given up
 GROUP_BYTES = 4 * 1024 * 1024  # written at once
 SENT_BYTES = 1024 * 1024  # read back at once, and sent before the next are read
 HOLD = 2  # times `above` in memory: no job of this owner is begun before there is less
@@ -76,6 +79,7 @@ class Backlog:
         self._greeting: tuple[int, Callable[[], None]] | None = None  # after which number
         self._inherited = 0  # numbers up to this are of an earlier node
         self._cleared = 0  # numbers up to this are not on disk any more
+        self._stored_jobs = StoredJobs()
         self._stopped = False
         self._sender: Greenlet[..., None] | None = None
         self._writer: Greenlet[..., None] | None = None
@@ -104,6 +108,8 @@ class Backlog:
         """Forget what is owed up to this number."""
         for owed in self.ledger.acknowledged(number):
             self._let_go(owed)
+        if self._cleared < self.ledger.stored:
+            self._memory.release(self._stored_jobs.acknowledged(number))
         if self.held:
             self._judge()
         if self._cleared < min(self.ledger.acknowledged_number, self.ledger.stored):
@@ -206,20 +212,26 @@ class Backlog:
             link.wait_sent()
 
     def _read_back(self) -> list[Owed]:
+        """Return the next frames from disk; where it does not give them, the ends of their jobs."""
         assert self._spilled is not None
         last = self.ledger.stored
-        try:
-            group: list[Owed] = self._spilled.call(
-                self._spilled.read, self._identity, self._sent, last, SENT_BYTES
-            )
-        except Exception as error:  # a disk that fails, a file that somebody has changed
-            logger.warning(
-                "results that client %s has not got cannot be read back: %s", self._name, error
-            )
-            group = []
-        if not group:
-            self._sent = max(self._sent, last)
-        return group
+        why: object = "they are not in the database any more"
+        for _ in range(READ_ATTEMPTS):
+            try:
+                group: list[Owed] = self._spilled.call(
+                    self._spilled.read, self._identity, self._sent, last, SENT_BYTES
+                )
+            except Exception as error:  # a disk that fails, a file that somebody has changed
+                why = error
+            else:
+                if group or self._sent >= self.ledger.stored:
+                    return group
+            gevent.sleep(RETRY_SECONDS)
+        logger.error("results of client %s cannot be read back from disk: %s", self._name, why)
+        why = f"its result is lost: the node's disk does not give it back: {why}"
+        bodies = self._stored_jobs.ends(self._sent, last, why)
+        self._sent = max(self._sent, last)
+        return [Owed(Kind.RESULTS, body, (), 0) for body in bodies]
 
     # -- the disk
 
@@ -259,6 +271,7 @@ class Backlog:
             self._disk.take(weight)
             for owed in self.ledger.written(group[-1].number):
                 self._let_go(owed)
+                self._memory.take(self._stored_jobs.written(owed.kind, owed.body))
             self.acknowledged(0)
         self._judge()
 

@@ -241,6 +241,12 @@ class RecoveredNode:
                 self.taker.abandoned(self.node, job, reason)
         self.changed()
 
+    def lose_all_but(self, held: Collection[int]) -> None:
+        """Abandon jobs of which there is a value here, and which no node has any more."""
+        if self.node is not None:
+            self._lose(set(self._values).difference(held), f"it has not ended, and {self.where} "
+                       f"has it no more: it was restarted meanwhile")  # fmt: skip
+
     def cancel(self) -> None:
         """Have all that runs there end, and reported as any cancelled job is."""
         self.cancelling = True

@@ -61,6 +61,9 @@ if __name__ == "__main__":
         submitted.append(cluster.submit_node(host, *call))
     while any(job.status == dispy.DispyJob.Created for job in submitted):
         time.sleep(0.01)
+    import glob
+    while not glob.glob("_dispy_*"):  # it is written by a thread, beside the first job
+        time.sleep(0.01)
     print("at work", flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -117,7 +120,7 @@ def die(run_program: Run) -> Die:
 
 def files(directory: Path) -> list[str]:
     """Return the recovery files that are there, and what has been written beside them."""
-    return sorted(path.name for path in directory.iterdir() if "_dispy_" in path.name)
+    return sorted(path.name for path in directory.iterdir() if path.name.startswith("_dispy_"))
 
 
 def told(jobs: list[DispyJob]) -> list[tuple[int, str, Any]]:
@@ -280,16 +283,24 @@ def test_a_node_that_is_down_is_given_up_after_a_while_and_a_restarted_one_is_na
     from dispy.scheduler import recovery
 
     monkeypatch.setattr(recovery, "PATIENCE_SECONDS", 0.5)
-    die(mortal, gate, "-a")
+    die(mortal, gate, "-a", "b")
+    wait_for("the result on the disk", lambda: b"did b" in stored(mortal))
     mortal.process.kill()
     mortal.process.wait()
     assert dispy.recover_jobs() == []
     assert "Connection refused, for 0.5 seconds): what it has is not lost" in caplog.text
     assert len(files(tmp_path)) == 1
     start_node(host=mortal.host, directory=mortal.directory)
-    assert dispy.recover_jobs() == []
+    assert told(dispy.recover_jobs()) == [
+        (1, "Abandoned", ["a", "so far"]), (2, "Finished", ["b"] * 2),
+    ]  # fmt: skip
     assert "was restarted: what it ran for the program is lost" in caplog.text
     assert files(tmp_path) == []
+
+
+def stored(node: RunningNode) -> bytes:
+    """Return what a node has of results on its disk."""
+    return b"".join(path.read_bytes() for path in node.directory.rglob("owed*") if path.is_file())
 
 
 def test_who_is_not_known_to_any_node_is_told_and_keeps_the_file(
