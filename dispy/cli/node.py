@@ -64,7 +64,8 @@ DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and DISPY_BRO
 from the table [node] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
-ones are stopped, files are removed. A second one ends it at once.
+ones are stopped, files are removed, but for results of absent clients. A second one ends it at
+once.
 """
 
 import contextlib

@@ -6,11 +6,13 @@ which dies with it, writes nothing.
 
 import logging
 import os
+import threading
 from collections import deque
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
 from dispy.client.waiting import make_event
+from dispy.model.credentials import Certificate
 from dispy.model.statuses import Status
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ class Recording:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._wanted: str | None = None  # the path, or NONE; None: no cluster has been made
-        self._is_named = False
+        self._is_named, self._where = False, ""  # the current directory at that time
+        # Not `make_lock`: a disk is waited for inside, in a patched program cooperatively.
+        self._choosing = threading.Lock()
         self._clusters: set[int] = set()  # that are written down, or about to be
         self._hosts: dict[str, str] = {}  # of nodes, in the same way, by their id
         self._writer: Writer | None = None
@@ -47,15 +51,18 @@ class Recording:
         In its maker's thread. Raises DispyError where no file can be made.
         """
         path = said and (NONE if said.lower() == NONE else os.path.abspath(said))
+        with self._choosing:
+            self._choose(path)
+
+    def _choose(self, path: str | None) -> None:
         if self._wanted is None:
             if path and path != NONE:
                 from dispy.client.recovery_file import make_room  # late: few name one
 
                 make_room(path)
-            self._is_named = bool(path)
-            self._wanted = path or os.path.join(
-                os.getcwd(), strftime("_dispy_%Y%m%d%H%M%S", localtime())
-            )
+            self._is_named, self._where = bool(path), os.getcwd()
+            usual = strftime("_dispy_%Y%m%d%H%M%S", localtime())
+            self._wanted = path or os.path.join(self._where, usual)
         elif path and path != self._wanted:
             logger.warning(
                 "this cluster names another recovery file than the first one of this program, "
@@ -129,12 +136,24 @@ class Recording:
             from dispy.net.tls import own_pair  # links have been made with it, so it is imported
 
             pair = own_pair()
+        certificate = credentials.certificate
+        if certificate is not None:
+            certificate = Certificate(
+                self._absolute(certificate.certfile) or "",
+                self._absolute(certificate.keyfile),
+                self._absolute(certificate.cafile),
+                self._absolute(certificate.revoked),
+            )
         program = Program(
             scheduler.identity, scheduler.name, time(),
             credentials.secrets[0].source if credentials.secrets else "",
-            credentials.secrets_file, credentials.certificate, pair,
+            self._absolute(credentials.secrets_file), certificate, pair,
         )  # fmt: skip
         return Writer(program)
+
+    def _absolute(self, path: str | None) -> str | None:
+        """Return what a path meant where the program was started."""
+        return None if path is None else os.path.join(self._where, path)
 
     def _put(self, *entries: "Entry | None") -> None:
         if self._writer is None:

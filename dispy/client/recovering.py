@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,12 @@ class _Recovering:
             with undisturbed():  # from here on it is handed out
                 self.hub.call(recovery.part)
             left = [node for node in recovery.nodes if not node.is_done]
+            if strange := _strange(recovery.nodes):
+                recovered.missing.append(
+                    f"none of its nodes knows the program of {path}: it had another certificate, "
+                    f"or its zombie_interval is over. Remove the file if nothing is to come"
+                )
+                left += strange
             return recovered, {node.node_id: _known(node) for node in left}
         finally:
             with undisturbed():
@@ -309,6 +315,13 @@ def _missing(node: "RecoveredNode") -> list[str]:
             f"lost before its zombie_interval is over; recover again until then"
         )
     return lines
+
+
+def _strange(nodes: "Sequence[RecoveredNode]") -> "list[RecoveredNode]":
+    """Return those that are done and have never heard of the program, if no node has."""
+    if any(node.knew for node in nodes):
+        return []
+    return [node for node in nodes if node.is_done and not node.was_restarted]
 
 
 def _known(node: "RecoveredNode") -> KnownNode:

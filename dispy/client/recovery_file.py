@@ -57,6 +57,8 @@ class RecoveryFile:
                 raise
         made.path, made.size = path, len(data)
         made._descriptor, made._draft = made._draft, -1
+        # Now, not before: a busy disk takes its time, and a kill must not find the draft alone.
+        os.fsync(made._descriptor)
         return made
 
     @classmethod
@@ -103,6 +105,7 @@ class RecoveryFile:
         """Replace all of it at once; it stays locked throughout. Raises OSError."""
         self._write_draft(data)
         try:
+            os.fsync(self._draft)
             os.replace(self._draft_path, self.path)
         except OSError:
             self._drop_draft()
@@ -130,7 +133,6 @@ class RecoveryFile:
         try:
             try_lock(self._draft)
             _write(self._draft, data)
-            os.fsync(self._draft)
         except BaseException:
             self._drop_draft()
             raise

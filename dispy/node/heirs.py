@@ -54,16 +54,13 @@ class Heirs:
         assert self._spilled is not None
         del self._left[left.identity], self._timers[left.identity]
         logger.warning("client %s did not come back; its results are dropped", left.name)
-        try:
-            self._spilled.call(self._spilled.forget, left.identity, left.frames)
-        except Exception as error:  # of a disk
-            logger.warning("they cannot be deleted: %s", error)
+        self._spilled.soon(self._spilled.forget, left.identity, left.frames)
 
     def stop(self) -> None:
         """Close the file; what it has is for the next node."""
         gevent.killall(list(self._timers.values()))
         if self._spilled is not None:
-            self._spilled.call(self._spilled.close)
+            self._spilled.finish()
 
 
 def remaining(gone: float, now: float, zombie_seconds: float) -> float:

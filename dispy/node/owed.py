@@ -19,13 +19,16 @@ from dispy.model.sizes import tell_bytes
 from dispy.net.link import Link
 from dispy.node.quotas import Account, Memory
 from dispy.node.spilled import Left, Spilled
+from dispy.node.unreadable import StoredJobs
 from dispy.protocol.frames import Buffer
+from dispy.protocol.messages import Kind
 
 logger = logging.getLogger("dispy.node")
 
 AWAY_SECONDS = 0.5  # after which what is owed to an owner that is away is written, together
 SLOW_SECONDS = 0.25  # that an owner which is there may take to acknowledge before that
-RETRY_SECONDS = 5.0  # after a write that failed
+RETRY_SECONDS = 5.0  # after a write that failed, or a read
+READ_ATTEMPTS = 3  # before results on disk are given up
 GROUP_BYTES = 4 * 1024 * 1024  # written at once
 SENT_BYTES = 1024 * 1024  # read back at once, and sent before the next are read
 HOLD = 2  # times `above` in memory: no job of this owner is begun before there is less
@@ -76,6 +79,8 @@ class Backlog:
         self._greeting: tuple[int, Callable[[], None]] | None = None  # after which number
         self._inherited = 0  # numbers up to this are of an earlier node
         self._cleared = 0  # numbers up to this are not on disk any more
+        self._stored_jobs = StoredJobs()
+        self._stopped = False
         self._sender: Greenlet[..., None] | None = None
         self._writer: Greenlet[..., None] | None = None
         self._clearer: Greenlet[..., None] | None = None
@@ -103,6 +108,8 @@ class Backlog:
         """Forget what is owed up to this number."""
         for owed in self.ledger.acknowledged(number):
             self._let_go(owed)
+        if self._cleared < self.ledger.stored:
+            self._memory.release(self._stored_jobs.acknowledged(number))
         if self.held:
             self._judge()
         if self._cleared < min(self.ledger.acknowledged_number, self.ledger.stored):
@@ -205,20 +212,26 @@ class Backlog:
             link.wait_sent()
 
     def _read_back(self) -> list[Owed]:
+        """Return the next frames from disk; where it does not give them, the ends of their jobs."""
         assert self._spilled is not None
         last = self.ledger.stored
-        try:
-            group: list[Owed] = self._spilled.call(
-                self._spilled.read, self._identity, self._sent, last, SENT_BYTES
-            )
-        except Exception as error:  # a disk that fails, a file that somebody has changed
-            logger.warning(
-                "results that client %s has not got cannot be read back: %s", self._name, error
-            )
-            group = []
-        if not group:
-            self._sent = max(self._sent, last)
-        return group
+        why: object = "they are not in the database any more"
+        for _ in range(READ_ATTEMPTS):
+            try:
+                group: list[Owed] = self._spilled.call(
+                    self._spilled.read, self._identity, self._sent, last, SENT_BYTES
+                )
+            except Exception as error:  # a disk that fails, a file that somebody has changed
+                why = error
+            else:
+                if group or self._sent >= self.ledger.stored:
+                    return group
+            gevent.sleep(RETRY_SECONDS)
+        logger.error("results of client %s cannot be read back from disk: %s", self._name, why)
+        why = f"its result is lost: the node's disk does not give it back: {why}"
+        bodies = self._stored_jobs.ends(self._sent, last, why)
+        self._sent = max(self._sent, last)
+        return [Owed(Kind.RESULTS, body, (), 0) for body in bodies]
 
     # -- the disk
 
@@ -227,7 +240,8 @@ class Backlog:
         assert self._spilled is not None
         failed = told = False
         gevent.sleep(AWAY_SECONDS if self._link is None else SLOW_SECONDS)
-        while self._link is None or self.bytes > self._above // 2:
+        # A greenlet that is killed may have its turn before it hears of that.
+        while not self._stopped and (self._link is None or self.bytes > self._above // 2):
             group = self.ledger.after(self.ledger.stored, _up_to(GROUP_BYTES))
             weight = sum(owed.weight for owed in group)
             try:
@@ -235,7 +249,7 @@ class Backlog:
                     if told or self._link is not None or not self.ledger.is_stored:
                         break
                     told = True  # before: something may be owed meanwhile
-                    self._spilled.call(self._spilled.seen, self._identity, self._name, self._gone)
+                    self._spilled.call(self._spilled.seen, self._identity, self._gone)
                     continue
                 if not self._disk.fits(weight):
                     raise OSError(self._disk.why_not("results", weight))
@@ -257,6 +271,7 @@ class Backlog:
             self._disk.take(weight)
             for owed in self.ledger.written(group[-1].number):
                 self._let_go(owed)
+                self._memory.take(self._stored_jobs.written(owed.kind, owed.body))
             self.acknowledged(0)
         self._judge()
 
@@ -267,7 +282,10 @@ class Backlog:
     def _clear(self) -> None:
         """Delete from disk what is acknowledged."""
         assert self._spilled is not None
-        while self._cleared < (upto := min(self.ledger.acknowledged_number, self.ledger.stored)):
+        while not self._stopped:
+            upto = min(self.ledger.acknowledged_number, self.ledger.stored)
+            if self._cleared >= upto:
+                return
             try:
                 weight = self._spilled.call(self._spilled.forget, self._identity, upto)
             except Exception as error:
@@ -279,29 +297,29 @@ class Backlog:
 
     def close(self) -> None:
         """Owe nothing any more."""
+        writes = self._writer is not None and not self._writer.dead
         self._stop()
-        if self._spilled is not None and self.ledger.is_stored:
-            gevent.spawn(self._drop)
-
-    def _drop(self) -> None:
-        assert self._spilled is not None
-        try:
-            self._spilled.call(self._spilled.forget, self._identity, self.ledger.last)
-        except Exception as error:
-            logger.warning("cannot delete results that nobody wants: %s", error)
+        if self._spilled is not None and (writes or self._cleared < self.ledger.stored):
+            self._spilled.soon(self._spilled.forget, self._identity, self.ledger.last)
 
     def stop(self) -> None:
         """At the node's end: write what is owed still, for a later node. Waits for it."""
         self._stop()
         self._link = None
-        if self._spilled is not None and len(self.ledger):
-            group = list(self.ledger.owed())
-            try:
+        if self._spilled is None:
+            return
+        group = list(self.ledger.owed())
+        try:
+            if group:
                 self._spilled.call(self._spilled.write, self._identity, self._name, time(), group)
-            except Exception as error:
-                logger.warning("results of client %s are lost: %s", self._name, error)
+            if self.ledger.stored:
+                taken = self.ledger.acknowledged_number
+                self._spilled.call(self._spilled.forget, self._identity, taken)
+        except Exception as error:
+            logger.warning("results of client %s may be lost: %s", self._name, error)
 
     def _stop(self) -> None:
+        self._stopped = True
         greenlets = [self._sender, self._writer, self._clearer]
         gevent.killall([greenlet for greenlet in greenlets if greenlet is not None], block=False)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gevent
 import msgpack
 from gevent.lock import BoundedSemaphore
+from gevent.pool import Pool
 
 from dispy.net.threads import in_thread
 from dispy.node.directories import OWED
@@ -30,6 +31,7 @@ logger = logging.getLogger("dispy.node")
 
 BESIDE = ("", "-wal", "-shm", "-journal")
 PIECE_BYTES = 32 * 1024 * 1024  # of one value in the database, whose limit is 1 GB
+FINISH_SECONDS = 5.0
 LOG_BYTES = 16 * 1024 * 1024  # of its log that are kept for the next time
 _TABLES = """
 CREATE TABLE IF NOT EXISTS owner (
@@ -60,6 +62,7 @@ class Spilled:
         self._path = directory / OWED
         self._lock = BoundedSemaphore(1)
         self._open: sqlite3.Connection | None = None
+        self._later = Pool()  # of greenlets for which nobody waits
 
     def call(self, method: Any, *arguments: Any) -> Any:
         """Run a method in a thread, after those that were called before; raise what it raises.
@@ -70,6 +73,21 @@ class Spilled:
         if error is not None:
             raise error
         return value
+
+    def soon(self, method: Any, *arguments: Any) -> None:
+        """The same, and nobody waits; what it raises is logged."""
+
+        def run() -> None:
+            _, error = self._in_turn(method, arguments)
+            if error is not None:
+                logger.warning("what nobody wants stays in %s: %s", self._path, error)
+
+        self._later.spawn(run)
+
+    def finish(self) -> None:
+        """Wait for all that is on its way, for a moment, and close the file."""
+        self._later.join(timeout=FINISH_SECONDS)
+        self.call(self.close)
 
     def _in_turn(self, method: Any, arguments: Any) -> tuple[Any, BaseException | None]:
         with self._lock:
@@ -182,10 +200,11 @@ class Spilled:
         found = database.execute("SELECT id FROM owner WHERE identity = ?", (identity,))
         return int(found.fetchone()[0])
 
-    def seen(self, identity: str, name: str, gone: float) -> None:
-        """Take note of when an owner was there last."""
-        with self._change() as database:
-            self._row(database, identity, name, gone)
+    def seen(self, identity: str, gone: float) -> None:
+        """Take note of when an owner was there last, if something is kept for it."""
+        if self.is_there:
+            with self._change() as database:
+                database.execute("UPDATE owner SET gone = ? WHERE identity = ?", (gone, identity))
 
     def read(self, identity: str, after: int, last: int, most: int) -> "list[Owed]":
         """Return an owner's frames after a number and up to `last`, about `most` bytes of them,
@@ -220,9 +239,7 @@ class Spilled:
             return 0
         with self._change() as database:
             found = database.execute("SELECT id FROM owner WHERE identity = ?", (identity,))
-            row = found.fetchone()
-            if row is None:
-                return 0
+            row = found.fetchone() or (0,)  # which nobody has
             where = "owner = ? AND number <= ?"
             ((weight,),) = database.execute(
                 f"SELECT COALESCE(SUM(weight), 0) FROM frame WHERE {where}", (row[0], number)

@@ -178,7 +178,7 @@ class Keepers:
             why = f"{why}, and {came}"
         if left <= 0:
             self._lost(node, f"{why}; `dispy doctor {node.ip_addr}` checks the way to it")
-        elif not away.told:
+        elif not away.told and not closed:  # which is over in a moment
             away.told = True
             logger.warning(
                 "node %s (%s) is away: %s; its jobs go on there, and it is lost if it does not "

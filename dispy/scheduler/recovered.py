@@ -74,6 +74,7 @@ class RecoveredNode:
     trouble: str = "it is being dialled"  # why there is no link to it
     away_since: float = field(default_factory=monotonic)
     was_restarted: bool = False
+    knew: bool = False  # it had something of the program, or has heard of it at least
     cancelling: bool = False  # what still runs there is not wanted
     frozen: bool = False  # nothing more is taken: what was taken is being handed out
     has_more: bool = False  # since then results have come, for the next recovery
@@ -223,6 +224,7 @@ class RecoveredNode:
         if self.settled:
             raise FrameRefused("HELD a second time on one link")
         self.settled = True
+        self.knew = self.knew or bool(computations or self.seen)
         self._lose(self.held.difference(jobs), f"{self.where} has it no more")
         self.held, self.computations = set(jobs), set(computations)
         if self.cancelling:
@@ -238,6 +240,12 @@ class RecoveredNode:
             if not self.frozen and not self.taker.is_final(job):
                 self.taker.abandoned(self.node, job, reason)
         self.changed()
+
+    def lose_all_but(self, held: Collection[int]) -> None:
+        """Abandon jobs of which there is a value here, and which no node has any more."""
+        if self.node is not None:
+            self._lose(set(self._values).difference(held), f"it has not ended, and {self.where} "
+                       f"has it no more: it was restarted meanwhile")  # fmt: skip
 
     def cancel(self) -> None:
         """Have all that runs there end, and reported as any cancelled job is."""

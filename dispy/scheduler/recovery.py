@@ -108,6 +108,10 @@ class Recovery:
             self._event.clear()
             self._event.wait(max(0.0, min(until, cancel_at, tell_at, now + PULSE_SECONDS) - now))
             gevent.sleep(LOOK_SECONDS)
+        if all(node.settled or node.has_ended for node in self.nodes):
+            held = set[int]().union(*(node.held for node in self.nodes))
+            for node in self.nodes:
+                node.lose_all_but(held)
         for node in self.nodes:
             node.frozen = True  # what comes after this return is not handed out
 
@@ -196,7 +200,9 @@ class Recovery:
             return LinkEnd(str(error))
         except OSError as error:
             return LinkEnd(f"no answer: {error.strerror or error}")
-        link = Link(transport, reads_always=False)
+        return self._speak(node, Link(transport, reads_always=False))
+
+    def _speak(self, node: RecoveredNode, link: Link) -> LinkEnd:
         self._links.add(link)
         try:
             hello = link.exchange_hello(self._hello, "node")

@@ -3,12 +3,15 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 from chaos.schedule import Fault
 from chaos.town import PORT, Node, Town
 
+RELAY = Path(__file__).with_name("relay.py")
 Undo = Callable[[], None]
 JUMPS = ("+86400", "-86400", "+3", "-3", "+0")  # seconds by which a wall clock may be wrong
 
@@ -72,6 +75,34 @@ def _drop(chains: tuple[str, ...], *condition: str) -> Callable[[Fault, Town, No
     return do
 
 
+def _delay(fault: Fault, town: Town, node: Node) -> Undo:
+    """Lead the node's packets through `relay` instead of the bridge."""
+    number = node.number + 2
+    port, line, end = f"port{number}", f"line{number}", f"end{number}"
+    switch = town.switch
+    for machine in (town.client, node.machine):  # whole packets, with their checksums
+        machine.run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
+    if not node.has_line:
+        node.has_line = True
+        switch.ip("link", "add", line, "type", "veth", "peer", "name", end)
+        switch.ip("link", "set", line, "up")
+        switch.ip("link", "set", end, "up")
+    relay = switch.start(sys.executable, str(RELAY), port, line, str(fault.pick))
+    assert relay.stdout is not None
+    relay.stdout.readline()  # it is ready
+    switch.ip("link", "set", port, "nomaster")
+    switch.ip("link", "set", end, "master", "bridge")
+
+    def undo() -> None:
+        switch.ip("link", "set", end, "nomaster")
+        switch.ip("link", "set", port, "master", "bridge")
+        relay.kill()
+        relay.communicate()
+        switch.started.remove(relay)
+
+    return undo
+
+
 def _reset(fault: Fault, town: Town, node: Node) -> Undo:
     node.machine.run("ss", "--kill", "--tcp", "state", "established", f"sport = :{PORT}")
     return nothing
@@ -99,6 +130,7 @@ OTHERS: dict[str, Callable[[Fault, Town, Node], Undo]] = {
     "loss": _drop(
         ("INPUT", "OUTPUT"), "-m", "statistic", "--mode", "random", "--probability", "0.3"
     ),
+    "delay": _delay,
     "reset": _reset,
     "jump": _jump,
     "full disk": _fill_disk,

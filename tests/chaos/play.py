@@ -42,10 +42,11 @@ def play(seed: int, town: Town) -> Outcome:
     (place / "schedule.json").write_text(json.dumps(as_table(schedule), indent=1))
     town.start_nodes()
     logs = {node: node.log.stat().st_size for node in town.nodes}
-    client = town.run_client(as_table(schedule), schedule.calm_at, place)
+    client = town.run_client(as_table(schedule), place)
     watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
     watch.start()
     _inflict_all(schedule, town, client, place / "faults.log")
+    (place / "calm").touch()
     status: int | None = town.client_status()
     if not watch.is_alive():
         status = None
@@ -78,7 +79,7 @@ def play(seed: int, town: Town) -> Outcome:
 
 def _recover(schedule: Schedule, town: Town, place: Path) -> int:
     """Get what a killed client was owed; return the exit status of the program that does it."""
-    client = town.run_client(as_table(schedule), 0.0, place, recovers=True)
+    client = town.run_client(as_table(schedule), place, recovers=True)
     watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
     watch.start()
     status = town.client_status()

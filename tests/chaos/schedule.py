@@ -13,7 +13,6 @@ from typing import Any
 TOWN_SEEDS = 10  # that share one town: seeds 1 to 10 the first, and so on
 BUSY_SECONDS = 2.5  # in which jobs are submitted and faults begin
 PULSE_SECONDS = 0.3  # between signs of life: a node is away after five, and lost after ten
-CLOCKS_SECONDS = 0.2  # by which the client and whoever inflicts faults may differ
 PROBE = "probe"  # begins the tokens of jobs that only show that a node is there
 CRASHES_AT_MOST = 3  # runs of a reentrant cluster's job (docs/client.rst, `retries`)
 
@@ -81,13 +80,6 @@ class Schedule:
         """Whether its client is killed, so that what it was owed is left behind."""
         return any(fault.kind == "kill client" for fault in self.faults)
 
-    @property
-    def calm_at(self) -> float:
-        """When the last fault is surely over."""
-        return (
-            max((fault.at + fault.seconds for fault in self.faults), default=0.0) + CLOCKS_SECONDS
-        )
-
     def has(self, *kinds: str) -> bool:
         """Say whether any fault is of one of these kinds."""
         return any(fault.kind in kinds for fault in self.faults)
@@ -98,7 +90,7 @@ DEATHS = {"kill worker": 4, "kill nursery": 2}
 NODE_FAULTS = {
     "kill node": 3, "restart node": 1, "stop node": 3, "stop nursery": 1, "stop worker": 2, **DEATHS
 }  # fmt: skip
-NET_FAULTS = {"cut": 3, "no way in": 2, "no way out": 2, "loss": 2, "reset": 5}
+NET_FAULTS = {"cut": 3, "no way in": 2, "no way out": 2, "loss": 2, "delay": 3, "reset": 5}
 CLIENT_FAULTS = {"stop client": 1, "kill client": 2}
 AT_ONCE = ("kill worker", "kill nursery", "kill client", "restart node", "reset", "jump")
 SHORT, LONG = (0.2, 1.4), (3.2, 4.0)  # seconds that the others last: less or more than it takes
@@ -204,9 +196,10 @@ def _faults(random: Random, town: Town) -> list[Fault]:
     for _ in range(random.choice([1, 2, 2, 3, 4])):
         kind = _one_of(random, kinds)
         deaths += kind in DEATHS
-        if kind in DEATHS and deaths > 1:
-            continue
         node = random.randrange(len(town.cpus))
+        delayed = any(fault.kind == kind == "delay" and fault.node == node for fault in faults)
+        if delayed or (kind in DEATHS and deaths > 1):
+            continue
         node = {"jump": town.clock, "full disk": town.disk}.get(kind, node)
         at, seconds = random.uniform(0.2, BUSY_SECONDS), _lasting(random, kind)
         faults.append(Fault(kind, at, node, seconds, random.random()))

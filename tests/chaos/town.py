@@ -25,6 +25,7 @@ PORT = 51348
 DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
 ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
+STAYS = ("store", "clients", "owed.sqlite")  # in a node's directory (docs/node.rst, Files)
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 SECRET = "not the least of the things that a stranger would have to guess"
 
@@ -33,7 +34,7 @@ def why_not() -> str | None:
     """Say why there can be no towns here."""
     from netns import machines
 
-    tools = {"iptables": "iptables", "ss": "iproute2"}
+    tools = {"iptables": "iptables", "ss": "iproute2", "ethtool": "ethtool"}
     missing = [package for tool, package in tools.items() if shutil.which(tool) is None]
     if not os.path.exists(FAKETIME):
         missing.append("faketime")
@@ -68,6 +69,7 @@ class Node:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }  # fmt: skip
         self.process: subprocess.Popen[str] | None = None
+        self.has_line = False  # through which its packets may be led (`faults`)
         self.complaints: list[str] = []  # of what went wrong, apart from any one run
 
     @property
@@ -166,13 +168,10 @@ class Node:
         return [_command(pid) for pid in self.machine.others()] + self._files()
 
     def _files(self) -> list[str]:
-        """Name what lies in its directory and is neither empty nor meant to stay."""
-        return [
-            str(path.relative_to(self.where))
-            for path in self.where.glob("*/*")
-            if path.name not in ("store", "clients")
-            and not (path.is_dir() and not any(path.iterdir()))
-        ]
+        """Name what lies in its directory and is not meant to stay."""
+        found = [path for path in self.where.glob("*/*") if not path.name.startswith(STAYS)]
+        found += self.where.glob("*/going/*")  # what is about to be removed
+        return [str(path.relative_to(self.where)) for path in found if path.name != "going"]
 
     def _connections(self) -> list[str]:
         lines = Path(f"/proc/{self.machine.holder.pid}/net/tcp").read_text().splitlines()[1:]
@@ -243,13 +242,13 @@ class Town:
         return line.split()
 
     def run_client(
-        self, table: dict[str, Any], calm_at: float, place: Path, recovers: bool = False
+        self, table: dict[str, Any], place: Path, recovers: bool = False
     ) -> psutil.Process:
         """Fork a client that plays `table`, or gets what one was owed; it logs to `place`."""
         assert self._warm is not None
         assert self._warm.stdin is not None
         orders = {
-            "schedule": table, "calm_at": calm_at, "recovers": recovers,
+            "schedule": table, "calm": str(place / "calm"), "recovers": recovers,
             "options": self._client_options, "place": str(place),
             "nodes": [(node.machine.address, PORT) for node in self.nodes],
             "log": str(place / "executions.log"), "journal": str(place / "client.log"),

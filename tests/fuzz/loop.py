@@ -7,7 +7,7 @@ each time.
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -34,25 +34,19 @@ def signal_nobody(*_: Any) -> None:
 @contextmanager
 def alone(*more: Any) -> Iterator[None]:
     """Signal no process, and use no threads."""
-    with mock.patch.multiple(os, kill=signal_nobody, killpg=signal_nobody):
-        patches = [
-            mock.patch(f"dispy.{module}.in_thread", directly)
-            for module in (
-                "node.fetching", "node.possession", "node.working", "net.pieces",
-                "scheduler.possession",
-            )
-        ]  # fmt: skip
-        patches += more
+    threads = (
+        "node.fetching", "node.possession", "node.working", "net.pieces", "scheduler.possession",
+    )  # fmt: skip
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.multiple(os, kill=signal_nobody, killpg=signal_nobody))
+        for module in threads:
+            patches.enter_context(mock.patch(f"dispy.{module}.in_thread", directly))
+        for patch in more:
+            patches.enter_context(patch)
         interval = sys.getswitchinterval()
         sys.setswitchinterval(5.0)  # the loop ends a turn after so long, done or not
-        for patch in patches:
-            patch.start()
-        try:
-            yield
-        finally:
-            sys.setswitchinterval(interval)
-            for patch in patches:
-                patch.stop()
+        patches.callback(sys.setswitchinterval, interval)
+        yield
 
 
 class Failures:

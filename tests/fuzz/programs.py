@@ -131,7 +131,7 @@ class Play:
             self.cluster = JobCluster(
                 compute, ["*"], reentrant=bool(choices.below(2)), job_status=callback,
                 cluster_status=callback, insecure=True, local_node=False,
-                stream=bool(choices.below(2)), max_file_size=10**6,
+                stream=bool(choices.below(2)), max_file_size=10**6, recover_file=False,
             )  # fmt: skip
         self.cluster.directory = directory
         if self.session.terminal is not None:

@@ -15,6 +15,7 @@ STEPS = 25
 # What each step begins with, and what its choice of what to do should be: of targets with steps.
 PLANS: dict[str, tuple[int, Sequence[int]]] = {
     "node": (2, [0, 3, 1, 1, 3, 4, 4, 4, 6, 3, 1, 4, 4, 7, 8, 9, 10, 13, 15, 16, 17]),
+    "recovery": (2, [5, 6, 5, 0, 1, 2, 3, 7, 9, 0, 1, 8, 7, 5, 10, 5, 11]),
     "program": (1, [5, 5, 8, 8, 8, 5, 5, 5, 0, 1, 2, 10, 10, 12, 13, 14]),
 }
 

@@ -6,6 +6,7 @@ from fuzz import parsers
 from fuzz.choices import Choices
 from fuzz.nodes import fuzz_node, play_node
 from fuzz.programs import fuzz_program, play_program
+from fuzz.recoveries import fuzz_recovery, play_recovery
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decoder": parsers.fuzz_decoder,
@@ -18,7 +19,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "journal": parsers.fuzz_journal,
     "node": fuzz_node,
     "program": fuzz_program,
+    "recovery": fuzz_recovery,
 }
 
 # Those that take one step after the other.
-PLAYS: dict[str, Callable[[Choices], None]] = {"node": play_node, "program": play_program}
+PLAYS: dict[str, Callable[[Choices], None]] = {
+    "node": play_node, "program": play_program, "recovery": play_recovery,
+}  # fmt: skip

@@ -38,6 +38,8 @@ if __name__ == "__main__":
     jobs = [cluster.submit(n, os.getpid()) for n in (int(text) for text in sys.argv[2:])]
     while any(job.status != dispy.DispyJob.Running for job in jobs):
         time.sleep(0.01)
+    while not any(name.startswith("_dispy_") for name in os.listdir()):
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ if __name__ == "__main__":
         call = (n[1:], gate) if n[0] == "-" else (n, "", os.getpid())
         submitted.append(cluster.submit_node(host, *call))
     while any(job.status == dispy.DispyJob.Created for job in submitted):
+        time.sleep(0.01)
+    import glob
+    while not glob.glob("_dispy_*"):  # it is written by a thread, beside the first job
         time.sleep(0.01)
     print("at work", flush=True)
     sys.stdin.readline()
@@ -116,7 +120,7 @@ def die(run_program: Run) -> Die:
 
 def files(directory: Path) -> list[str]:
     """Return the recovery files that are there, and what has been written beside them."""
-    return sorted(path.name for path in directory.iterdir() if "_dispy_" in path.name)
+    return sorted(path.name for path in directory.iterdir() if path.name.startswith("_dispy_"))
 
 
 def told(jobs: list[DispyJob]) -> list[tuple[int, str, Any]]:
@@ -279,16 +283,47 @@ def test_a_node_that_is_down_is_given_up_after_a_while_and_a_restarted_one_is_na
     from dispy.scheduler import recovery
 
     monkeypatch.setattr(recovery, "PATIENCE_SECONDS", 0.5)
-    die(mortal, gate, "-a")
+    die(mortal, gate, "-a", "b")
+    wait_for("the result on the disk", lambda: b"did b" in stored(mortal))
     mortal.process.kill()
     mortal.process.wait()
     assert dispy.recover_jobs() == []
     assert "Connection refused, for 0.5 seconds): what it has is not lost" in caplog.text
     assert len(files(tmp_path)) == 1
     start_node(host=mortal.host, directory=mortal.directory)
-    assert dispy.recover_jobs() == []
+    assert told(dispy.recover_jobs()) == [
+        (1, "Abandoned", ["a", "so far"]), (2, "Finished", ["b"] * 2),
+    ]  # fmt: skip
     assert "was restarted: what it ran for the program is lost" in caplog.text
     assert files(tmp_path) == []
+
+
+def stored(node: RunningNode) -> bytes:
+    """Return what a node has of results on its disk."""
+    return b"".join(path.read_bytes() for path in node.directory.rglob("owed*") if path.is_file())
+
+
+def test_who_is_not_known_to_any_node_is_told_and_keeps_the_file(
+    node: RunningNode, die: Die, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    die(node, gate, "a")
+    true_one = become(files(tmp_path)[0], "0" * 32)
+    assert dispy.recover_jobs() == []
+    assert "none of its nodes knows the program of" in caplog.text
+    become(files(tmp_path)[0], true_one)
+    assert told(dispy.recover_jobs()) == [(1, "Finished", ["a"] * 2)]
+    assert files(tmp_path) == []
+
+
+def become(path: str, identity: str) -> str:
+    """Change whose file it is, and return whose it was."""
+    file = RecoveryFile.open(path)
+    content = file.read()
+    before = content.program.identity
+    content.program = replace(content.program, identity=identity)
+    file.rewrite(content.lines())
+    file.close(remove=False)
+    return before
 
 
 def test_a_node_that_ends_during_a_recovery_abandons_what_it_ran(
@@ -382,6 +417,23 @@ def test_a_program_recovers_in_a_thread_beside_clusters_of_its_own(
     assert told(found) == [(1, "Finished", ["a"] * 2), (2, "Finished", ["b"] * 2)]
     assert cluster.submit(-1)() == 1
     assert name not in files(tmp_path)
+
+
+def test_a_program_that_gevent_has_patched_goes_on_meanwhile(
+    node: RunningNode, die: Die, gate: Gate, run_program: Run
+) -> None:
+    die(node, gate, "a", "-b")
+    patched = "from gevent import monkey, sleep, spawn\nmonkey.patch_all()\n"
+    goes_on = "def go_on():\n    print('goes on', flush=True)\n    sleep(0.1)\n    go_on()\n"
+    ran = run_program(
+        patched + goes_on + RECOVER.replace("    jobs =", "    spawn(go_on)\n    jobs =")
+    )
+    for words in ("recovery waits for 1 jobs", "goes on"):
+        while words not in (line := ran.line()):
+            assert line, ran.output
+    gate.open()
+    assert ran.end() == 0, ran.output
+    assert "[(1, 'Finished', ['a', 'a']), (2, 'Finished', ['b', 'b'])]" in ran.output
 
 
 # -- nodes that do what they like

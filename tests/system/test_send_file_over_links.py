@@ -50,7 +50,7 @@ def test_a_larger_file_than_the_node_sends_is_not_sent(
     open_cluster: Open, home: Path, start_node
 ) -> None:
     node = start_node("--max_file_size=1k")
-    cluster = open_cluster(make_and_send, nodes=[node.host])
+    cluster = open_cluster(make_and_send, nodes=[node.host], recover_file=False)
     job = cluster.submit("large", 1025)
     assert job.get(timeout=30) == [-1]
     assert "max_file_size of the node" in job.stderr

@@ -121,54 +121,43 @@ def test_a_full_disk_fails_what_needs_it_and_nothing_else(
     assert "Traceback" not in node.said
 
 
-_HOURS = 3600
-_PROGRAM = """
-import dispy, sys
-node, gate = sys.argv[1:]
-def hold(gate):
-    if gate is not None:
-        with open(gate, "rb", buffering=0) as pipe:
-            pipe.read(1)
-cluster = dispy.JobCluster(hold, nodes=[node], pulse_interval=1)
-assert cluster.submit(None)() is None
-for jump in (1, 2):
-    jobs = [cluster.submit(gate) for _ in range(2)] + [cluster.submit(None) for _ in range(20)]
-    print("runs", flush=True)
-    input()
-    for job in jobs:
-        assert job.wait(timeout=30) and job.status == dispy.DispyJob.Finished, job.why()
-        assert 0 <= job.end_time - job.start_time < 60, (job.start_time, job.end_time)
-cluster.print_status()
-cluster.close()
-print("done")
-"""
+def hold_and_tell(gate: str, mark: str) -> None:
+    os.mkdir(mark)
+    hold(gate)
 
 
 def test_a_clock_that_jumps_ends_nothing_and_spoils_no_measure(
-    start_node: Callable[..., Any], run_program: Callable[..., Any], gate: Any, tmp_path: Path
+    open_cluster: Open, start_node: Callable[..., Any], gate: Any, tmp_path: Path
 ) -> None:
     library = next(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         pytest.skip("libfaketime is not installed (package faketime)")
     clock = tmp_path / "clock"
     clock.write_text("+0")
+    # Of the node and its jobs alone: a Python with several threads crawls under this library.
     faked = {
         "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip
-    passed = ",".join([os.environ.get("DISPY_PASS_ENV", ""), *faked])
-    faked |= {"DISPY_PASS_ENV": passed.strip(",")}
-    node = start_node("--cpus=2", **faked)
-    program = run_program(_PROGRAM, node.host, str(gate), **faked)
+    passed = ",".join([*os.environ.get("DISPY_PASS_ENV", "").split(","), *faked])
+    node = start_node("--cpus=2", **faked, DISPY_PASS_ENV=passed)
+    cluster = open_cluster(hold_and_tell, nodes=[node.host], pulse_interval=1)
     for hours in (+5, -7):
-        while (line := program.line()) != "runs\n":
-            assert line, program.output
-        clock.write_text(f"{hours * _HOURS:+d}")
+        marks = [tmp_path / f"{hours}-{number}" for number in range(2)]
+        jobs = [cluster.submit(str(gate), str(mark)) for mark in marks]
+        until("the jobs to begin", lambda marks=marks: all(mark.is_dir() for mark in marks))
+        clock.write_text(f"{hours * 3600:+d}")
         gate.open(2)
-        program.say("")
-    assert program.end() == 0, program.output
-    assert "lost" not in program.output
+        assert results(jobs) == [None, None]
+        for job in jobs:
+            assert 0 <= job.end_time - job.start_time < DEADLINE, (job.start_time, job.end_time)
+    gate.open(1)
+    last = cluster.submit(str(gate), str(tmp_path / "last"))
+    assert results([last]) == [None]
+    assert abs(last.start_time - time.time()) > 3600, "the clock was set"
+    cluster.close()
     assert node.end() == 0
+    assert "is away" not in node.said
     assert "Traceback" not in node.said
 
 

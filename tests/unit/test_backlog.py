@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from dispy.model.statuses import Status
 from dispy.node import owed, spilled
 from dispy.node.heirs import LEAST_SECONDS, Heirs, remaining
 from dispy.node.owed import Backlog
@@ -303,6 +304,55 @@ def test_where_the_disk_has_no_room_results_stay_in_memory_and_that_is_said_once
     assert disk.held == 2400
     backlog._stop()
     file.close()
+
+
+def test_jobs_whose_results_the_disk_does_not_give_back_end_before_the_list_of_what_is_held(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory, file = Memory(0, "m"), Spilled(tmp_path)
+    backlog = Backlog("o", "client", memory, Account(0, "d"), file, ABOVE)
+    with mock.patch.multiple(owed, AWAY_SECONDS=0, RETRY_SECONDS=0), gevent.Timeout(10):
+        backlog.owe(
+            Kind.RESULTS, [7, [3, 2**64 - 1], [0.0] * 2, [0.0] * 2, [b"3", b"4"], []], [], 9
+        )
+        backlog.owe(Kind.PROVISIONAL, [7, 5, b""], [], 1)
+        backlog.owe(Kind.RESULTS, [7, [5], [0.0], [0.0], [b"5"], []], [], 9)
+        while backlog.bytes:
+            gevent.sleep(0.001)
+        assert memory.held > 0, "what is kept of them counts"
+        file.close()
+        (tmp_path / "owed.sqlite").write_bytes(b"no database" * 1000)
+        link, greeted = StandIn(fast=True), Event()
+        backlog.connected(link, greeted.set)  # type: ignore[arg-type]
+        greeted.wait()
+    told = [(body[:3], dict(body[6])) for _, body, _ in link.on_the_way]
+    assert [numbers for numbers, _ in told] == [[1, 7, [3, 2**64 - 1]], [3, 7, [5]]]
+    for _, extras in told:
+        assert all("does not give it back" in extra["exception"] for extra in extras.values())
+        assert {extra["status"] for extra in extras.values()} == {int(Status.Terminated)}
+    assert "results of client client cannot be read back" in caplog.text
+    backlog.acknowledged(3)
+    assert memory.held == 0
+    backlog._stop()
+
+
+def test_nothing_is_left_of_an_owner_that_is_forgotten_at_any_moment(tmp_path: Path) -> None:
+    with mock.patch.object(owed, "AWAY_SECONDS", 0):
+        for turns in range(12):
+            file = Spilled(tmp_path)
+            backlog = Backlog("o", "o", Memory(0, "m"), Account(0, "d"), file, ABOVE)
+            for _ in range(3):
+                backlog.owe(Kind.PROVISIONAL, [1, 1, b""], [b"x" * 600], 600)
+            if turns % 2:
+                with gevent.Timeout(10):
+                    while backlog.bytes:
+                        gevent.sleep(0.001)
+                backlog.acknowledged(3)
+            for _ in range(turns // 2):
+                gevent.sleep(0)
+            backlog.close()
+            file.finish()
+            assert list(tmp_path.iterdir()) == []
 
 
 def test_an_owner_that_acknowledges_in_time_never_meets_the_disk(tmp_path: Path) -> None:

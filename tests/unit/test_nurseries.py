@@ -1,4 +1,4 @@
-"""A node that has no descriptors left for one more process says so."""
+"""A node that has no descriptors left for one more process goes on, and tries again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def no_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_who_needs_a_process_is_told_and_the_node_goes_on(no_descriptors: None) -> None:
+def test_without_descriptors_there_is_an_error_and_the_node_goes_on(no_descriptors: None) -> None:
     nurseries = Nurseries(Confinement())
     with pytest.raises(OSError, match="Too many open files"):
         nurseries.take(Path("/"))
