@@ -96,7 +96,8 @@ def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
     What the client had before it was killed is its own affair: a node forgets a result when the
     client's hub has taken it, which may be a moment before a callback has written it down. So
     what ended in the last moment before that is not looked for. What was not acknowledged comes
-    again, so a job may be told and recovered; then both say the same.
+    again, so a job may be told and recovered; then both say the same. So do two recoveries, of
+    which the first was killed after its `keep` had the job.
     """
     if not story.schedule.kills_client:
         return
@@ -114,7 +115,7 @@ def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
     for fate in story.fates.values():
         told = [(status, judged) for _, status, judged in fate.told]
         came = [(final.status, final.judged) for final in fate.recovered]
-        if len(came) > 1:
+        if len(came) > story.recoveries or len(set(came)) > 1:
             yield f"{_named(fate)} was recovered {len(came)} times: {came}"
         if told and came and told[-1] != came[0]:
             yield f"{_named(fate)} was told to be {told[-1]}, and recovered as {came[0]}"
@@ -153,7 +154,11 @@ def each_result_is_right(story: Story) -> Iterator[str]:
 
 
 def each_job_runs_no_more_than_it_may(story: Story) -> Iterator[str]:
-    """Once if not reentrant; 1 + retries times where that is said; never twice as one run."""
+    """Once if not reentrant; 1 + retries times where that is said; never twice as one run.
+
+    A node that was stopped, and given up, may begin what it has of a reentrant job when it goes
+    on, before it is told not to: so runs need not begin in order.
+    """
     for fate in story.fates.values():
         most = runs_at_most(fate)
         if most is not None and len(fate.runs) > most:
@@ -161,8 +166,6 @@ def each_job_runs_no_more_than_it_may(story: Story) -> Iterator[str]:
         attempts = [run.attempt for run in fate.runs]
         if len(set(attempts)) < len(attempts):
             yield f"{_named(fate)} was run twice under one number"
-        if attempts != sorted(attempts):
-            yield f"{_named(fate)} has runs out of order"
 
 
 def each_finished_job_has_run(story: Story) -> Iterator[str]:

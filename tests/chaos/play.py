@@ -78,12 +78,17 @@ def play(seed: int, town: Town) -> Outcome:
 
 
 def _recover(schedule: Schedule, town: Town, place: Path) -> int:
-    """Get what a killed client was owed; return the exit status of the program that does it."""
-    client = town.run_client(as_table(schedule), place, recovers=True)
-    watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
-    watch.start()
-    status = town.client_status()
-    watch.cancel()
+    """Get what a killed client was owed; return the exit status of the program that does it.
+
+    It may be killed once, and is then begun anew.
+    """
+    seconds = schedule.recovery_ends_after
+    for lasts in (CLIENT_SECONDS,) if seconds is None else (seconds, CLIENT_SECONDS):
+        client = town.run_client(as_table(schedule), place, recovers=True)
+        watch = threading.Timer(lasts, _kill, [client])
+        watch.start()
+        status = town.client_status()
+        watch.cancel()
     return status
 
 

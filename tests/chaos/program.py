@@ -212,16 +212,20 @@ class Recovery:
         self.planned = {job.token: job for table in tables for job in cluster_from(table).jobs}
 
     def run(self) -> None:
-        """Recover, and log what comes."""
-        for job in dispy.recover_jobs(self.path, **self.options):
-            # Of its own it has no token; of others its number tells it.
+        """Recover, and log what comes, before the nodes forget it."""
+        self.journal.write("recovering")
+        dispy.recover_jobs(self.path, keep=self._keep, **self.options)
+        left = os.path.exists(self.path)
+        self.journal.write("recovery", "left its file" if left else "is over")
+
+    def _keep(self, jobs: list[Any]) -> None:
+        for job in jobs:
+            # Of its own it has no token; of others than these its number tells it.
             token = job.result[0] if job.status == Status.Finished else ""
             plan = self.planned.get(token)
             judged = "" if plan is None else judge(job, plan)
             words = (job.exception or "")[-600:]
             self.journal.write("recovered", job.id, job.status.name, token, judged, words=words)
-        left = os.path.exists(self.path)
-        self.journal.write("recovery", "left its file" if left else "is over")
 
 
 def judge(job: Any, plan: Job) -> str:

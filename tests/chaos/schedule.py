@@ -74,6 +74,7 @@ class Schedule:
     town: Town
     clusters: tuple[Cluster, ...]
     faults: tuple[Fault, ...]
+    recovery_ends_after: float | None = None  # seconds, when the first recovery is killed too
 
     @property
     def kills_client(self) -> bool:
@@ -121,7 +122,9 @@ def schedule_of(seed: int) -> Schedule:
     random = Random(seed)
     town = town_of(seed)
     clusters = tuple(_clusters(random, seed))
-    return Schedule(seed, town, clusters, tuple(_faults(random, town)))
+    faults = tuple(_faults(random, town))
+    ends_after = random.uniform(0.0, 0.5) if random.random() < 0.5 else None
+    return Schedule(seed, town, clusters, faults, ends_after)
 
 
 def as_table(schedule: Schedule) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Story:
     closed: dict[str, tuple[Any, dict[str, int]]] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)  # that began, by cluster
     faults: list[tuple[float, str]] = field(default_factory=list)  # time, what was done
+    recoveries: int = 0  # that were begun
     recovery: str = ""  # how it ended, by its own word
     numbers: dict[int, Fate] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)  # what else the client complained of
@@ -118,6 +119,8 @@ def _client(story: Story, line: list[Any]) -> None:
         story.others.append(f"{what} {words}")
     elif what in ("opened", "node", "ended"):
         pass
+    elif what == "recovering":
+        story.recoveries += 1
     elif what == "recovery":
         story.recovery = words[0]
     elif what == "recovered":

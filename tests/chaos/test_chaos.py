@@ -1,4 +1,4 @@
-"""Runs in which nodes, workers, links and clients come to harm: nothing is lost.
+"""A hundred runs in which nodes, workers, links and clients come to harm: nothing is lost.
 
 The blocks of seeds are run side by side from the first test on, so that later tests find their
 outcomes ready. A failure names its seed; `tests/chaos/run --seed=N -v` plays it again.
@@ -13,7 +13,7 @@ from chaos.play import Outcome, play_all
 from chaos.schedule import TOWN_SEEDS
 from chaos.town import why_not
 
-BLOCKS = 3
+BLOCKS = 10
 TOWNS = 3  # side by side; a run is mostly waiting
 DEADLINE = 600.0  # seconds for all, beside other tests
 

@@ -152,7 +152,7 @@ class Node:
         while left := look():
             if time.monotonic() > deadline:
                 return left
-            time.sleep(0.02)
+            time.sleep(0.1)
         return []
 
     def left(self) -> list[str]:
