@@ -1,5 +1,6 @@
 """A real node that tells what it keeps, and the comparison of two such counts."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import psutil
 
 ROOT = Path(__file__).parent.parent.parent
 DEADLINE = 60.0  # seconds
+MARK = "DISPY_SOAK"  # in the environment of a node and of all that it starts
+PASSED = "DISPY_PASS_ENV"
 
 # Rows that may come while each of these fills up, which is bounded.
 BOUNDED = {
@@ -40,13 +43,15 @@ class CountedNode:
         self.directory.mkdir()
         self._figures, self._said = directory / "figures", directory / "node said"
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        passed = ",".join([MARK, *filter(None, [os.environ.get(PASSED)])])
+        marked = {MARK: str(directory), PASSED: passed}
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "tests.soak.node", str(self._figures), f"--host={host}",
                     f"--dest_path_prefix={self.directory}", *options,
                 ],
-                stderr=said, env=self.environment, cwd=ROOT,
+                stderr=said, env={**self.environment, **marked}, cwd=ROOT,
             )  # fmt: skip
         self._wait_until("the node serves", lambda: "serves" in self.said)
 
@@ -77,8 +82,13 @@ class CountedNode:
         return figures
 
     def processes(self) -> list[psutil.Process]:
-        """Return all that it has started, directly or not, and that live."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """Return all that it has started, directly or not, and that live; daemons too."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.directory.parent):
+                    found.append(process)
+        return [process for process in found if process.pid != self.process.pid]
 
     def _wait_until(self, what: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DEADLINE
