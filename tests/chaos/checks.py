@@ -125,6 +125,20 @@ def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
             yield f"{_named(fate)} ended and was neither told nor recovered"
 
 
+def what_was_taken_long_ago_is_not_recovered(story: Story) -> Iterator[str]:
+    """Nodes forget what their client has acknowledged, which it does twice a second at least.
+
+    Where a fault may have kept an acknowledgement from a node, there is nothing to be said.
+    """
+    killed = next((at for at, what in story.faults if what == "kill client"), None)
+    if killed is None or story.schedule.has(*LOSES_NODES) or " is away" in story.outputs["client"]:
+        return
+    for fate in story.fates.values():
+        told = [at for at, status, _ in fate.told if status in FINALS]
+        if told and fate.recovered and told[0] < killed - MOMENT:
+            yield f"{_named(fate)} was recovered, and told {killed - told[0]:.1f} s before the kill"
+
+
 def each_end_is_allowed(story: Story) -> Iterator[str]:
     """What became of a job follows from what it is, and what befell it; a failure has a reason."""
     for fate in story.fates.values():
@@ -254,6 +268,7 @@ def logs_name_known_jobs_alone(story: Story) -> Iterator[str]:
 CHECKS: tuple[Callable[[Story], Iterator[str]], ...] = (
     each_job_ends_once,
     what_a_killed_client_was_owed_is_recovered,
+    what_was_taken_long_ago_is_not_recovered,
     each_end_is_allowed,
     each_result_is_right,
     each_job_runs_no_more_than_it_may,
