@@ -386,6 +386,8 @@ class Session:
     def _end_links(self) -> None:
         """On the hub: end what there is, also where Ctrl-C came while it was being made."""
         self.discovery.close()
+        if not self.clusters:  # else the program fails, or was interrupted
+            self.scheduler.part()
         self.scheduler.stop()
         self.local.disconnect()
 

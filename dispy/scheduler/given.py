@@ -61,6 +61,11 @@ class Given:
             del known[oldest]
         self.named(node_id, [entry[1] for entry in files])
 
+    def had_computations(self, node_id: str) -> bool:
+        """Whether a node was ever told to set up a computation."""
+        record = self._records.get(node_id)
+        return record is not None and bool(record.clusters)
+
     def named(self, node_id: str, digests: Iterable[bytes]) -> None:
         """A node is told that it needs these contents."""
         record = self._record(node_id)

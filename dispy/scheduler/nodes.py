@@ -17,6 +17,7 @@ IMITATION = (
     "node %s at %s says that it is one which is used already, and has another key: it is used as "
     "a node of its own"
 )
+MUTE = "its machine takes the connection, and the node says nothing: it hangs, or was stopped"
 SILENT = "it fell silent"
 
 

@@ -27,9 +27,10 @@ from dispy.scheduler.columns import differing, send_jobs
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Attempt, Keepers, Served
-from dispy.scheduler.nodes import IMITATION, Nodes, RemoteNode
+from dispy.scheduler.nodes import IMITATION, MUTE, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.owner import JobsOwner
+from dispy.scheduler.parting import part
 from dispy.scheduler.questions import Questions
 from dispy.scheduler.results import Results
 from dispy.scheduler.status import take_status
@@ -49,7 +50,6 @@ from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
-MUTE = "its machine takes the connection, and the node says nothing: it hangs, or was stopped"
 PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
@@ -420,6 +420,10 @@ class Scheduler:
         self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
 
     # -- the end
+
+    def part(self) -> None:
+        """Wait until nodes know which clusters are closed, for seconds at most."""
+        part(self.nodes, self._given.had_computations)
 
     def stop(self) -> None:
         """End every link and greenlet; nodes keep what they were given."""

@@ -182,6 +182,39 @@ def test_no_hang_at_the_end_when_a_node_is(run_program, start_node, gate: Path, 
         node.process.send_signal(signal.SIGCONT)
 
 
+BREAK_LINKS = """
+from dispy.client import session
+def break_links():
+    for link in list(session._session.scheduler._links):
+        link.close()
+cluster.close()
+cluster = dispy.JobCluster(hold, nodes=nodes)  # that bears a longer silence
+cluster.submit(gate).get()
+print("ready", flush=True)
+sys.stdin.readline()
+session._session.hub.call(break_links)
+"""
+
+
+def test_a_program_waits_a_moment_to_tell_a_node_that_is_away_of_its_end(
+    run_program, start_node, gate: Path
+) -> None:
+    node = start_node("--cpus=1")
+    gate.touch()
+    ran = run_program(program(BREAK_LINKS), str(gate), node.host)
+    while "ready" not in ran.line():
+        pass
+    node.process.send_signal(signal.SIGSTOP)
+    ran.say("end")
+    while "waits for node" not in ran.line():
+        assert ran.process.poll() is None, ran.output
+    node.process.send_signal(signal.SIGCONT)
+    assert ran.end() == 0, ran.output
+    clients = next(node.directory.iterdir()) / "clients"
+    wait_for("the node's own end of it", lambda: not clients.exists() or not any(clients.iterdir()))
+    assert "was not told" not in ran.output
+
+
 def test_an_exception_ends_at_once_beside_a_stopped_node(
     run_program, start_node, gate: Path
 ) -> None:
