@@ -56,7 +56,7 @@ def square(n):
 if __name__ == "__main__":
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
-    cluster = dispy.JobCluster(square, nodes=sys.argv[1:], local_node=False)
+    cluster = dispy.JobCluster(square, nodes=sys.argv[1:], recover_file=False, local_node=False)
     first = [cluster.submit(3) for _ in range(100)]
     print({job() for job in first}.pop(), flush=True)
     done = 0

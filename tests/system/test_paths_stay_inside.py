@@ -22,6 +22,7 @@ from dispy.shipping.files import LINK
 
 PLACE = f"127.6.{os.getpid() % 250}"
 CONTENT = b"hostile"
+NEVER = bytes(32)  # the digest of a content that is never sent
 DIGEST = digest_of(CONTENT)
 Open = Callable[..., JobCluster]
 
@@ -119,7 +120,7 @@ class Case:
     def opened(self) -> Peer:
         """Return a client with a computation whose jobs only wait: its file never comes."""
         peer = self.attack.welcome(identity=os.urandom(4).hex())
-        self.open(peer, 1, files=[entry("never")])
+        self.open(peer, 1, files=[entry("never", NEVER)])
         return peer
 
     def open(self, peer: Peer, number: int, name: str = "n", **settings: Any) -> None:
@@ -149,7 +150,7 @@ def entry(path: object, digest: bytes = DIGEST, mode: int = 0o644) -> list[objec
 def answer(peer: Peer, kind: Kind, says: Callable[[list[Any]], bool] = lambda body: True) -> Any:
     """Return the body of the next such message; what the node asks for is sent meanwhile."""
     while (frame := peer.frame()) is not None:
-        if frame.kind == Kind.FETCH:
+        if frame.kind == Kind.FETCH and frame.body[0] != NEVER:
             key, offset, length = frame.body
             peer.tell(Kind.PIECE, [key, offset, None], [CONTENT[offset : offset + length]])
         elif frame.kind == kind and says(frame.body):
