@@ -33,7 +33,7 @@ def test_jobs_go_on_through_a_network_that_is_cut_both_ways_or_one_way(machines,
     here, off, deaf, mute = machines(4)
     there = [off, deaf, mute]
     start_nodes(there, tmp_path)
-    work = Work(here, tmp_path, 6, nodes=[machine.address for machine in there], pulse_interval=1)
+    work = Work(here, tmp_path, 6, nodes=[machine.address for machine in there], pulse_interval=2)
     work.wait_for_starts(3)
     off.ip("link", "set", "eth0", "down")
     deaf.drop("INPUT")

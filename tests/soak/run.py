@@ -110,12 +110,12 @@ class Soak:
 
         first: an earlier count; it may take longer until there is as little again.
         """
-        least: dict[str, int] = {}
+        least = self.look()
         until = time.monotonic() + (REST_SECONDS if first is None else DEADLINE)
         while time.monotonic() < until:
             time.sleep(REST_SECONDS / 8)
-            for name, number in self.look().items():
-                least[name] = min(number, least.get(name, number))
+            figures = self.look()  # of what there is none, there is no figure
+            least = {name: min(number, figures.get(name, 0)) for name, number in least.items()}
             if first is not None and not grown(first, least, self.jobs, SLACK):
                 break
         return least

@@ -216,7 +216,7 @@ def test_results_of_an_absent_client_outlive_a_node_that_is_ended_and_clean_remo
 def test_a_client_that_acknowledges_nothing_takes_little_of_a_node_s_memory(
     start_node: Callable[..., RunningNode], reads: bool
 ) -> None:
-    count, size, above = 25, 4 * MIB, 4 * MIB
+    count, size, above = 40, 4 * MIB, 4 * MIB
     node = start_node("--cpus=1", DISPY_SPILL_ABOVE=str(above))
     owner = played(node, by_value(give))
     Path(f"/proc/{node.process.pid}/clear_refs").write_text("5")
