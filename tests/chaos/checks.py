@@ -39,10 +39,11 @@ def runs_at_most(fate: Fate) -> int | None:
     return None if fate.cluster.reentrant else 1
 
 
-def ends_allowed(fate: Fate, story: Story) -> set[str]:
+def ends_allowed(fate: Fate, story: Story, recovered: bool = False) -> set[str]:
     """Return the final statuses that a job may have, by its plan and the faults.
 
-    A machine that is busy with something else may lose a node by itself; the client says so.
+    It is the client that has jobs run again: what dies after its end is recovered as it is. A
+    machine that is busy with something else may lose a node by itself; the client says so.
     """
     schedule = story.schedule
     loses_nodes = schedule.has(*LOSES_NODES) or " is lost: " in story.outputs.get("client", "")
@@ -55,7 +56,7 @@ def ends_allowed(fate: Fate, story: Story) -> set[str]:
     if most is not None and loses_nodes:
         allowed.add("Abandoned")
     deaths = sum(fault.kind in DEATHS for fault in schedule.faults) + (job.deed == "crash once")
-    if deaths >= (most or CRASHES_AT_MOST):
+    if deaths >= (most or CRASHES_AT_MOST) or (recovered and deaths):
         allowed.add("Terminated")
     if most is not None and deaths and loses_nodes:
         allowed.add("Terminated")  # some of its runs ended this way, some that way
@@ -143,7 +144,7 @@ def each_end_is_allowed(story: Story) -> Iterator[str]:
     """What became of a job follows from what it is, and what befell it; a failure has a reason."""
     for fate in story.fates.values():
         for final in fate.finals + fate.recovered:
-            if final.status not in ends_allowed(fate, story):
+            if final.status not in ends_allowed(fate, story, recovered=final in fate.recovered):
                 yield f"{_named(fate)} must not be {final.status}: {final.words}"
             if final.status in ("Terminated", "Abandoned") and not final.words:
                 yield f"{_named(fate)} is {final.status} and nothing says why"
