@@ -16,7 +16,7 @@ from sim_node import SimNode
 from sim_owner import SimOwner
 from world import World
 
-EXAMPLES = int(os.environ.get("DISPY_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("DISPY_EXAMPLES", "100"))
 STEPS = 30
 
 OWNERS = st.integers(0, 1)

@@ -10,7 +10,7 @@ import pytest
 from troubles import Troubles
 
 SEED = int(os.environ.get("DISPY_SEED", "0"))
-PARTS, SEEDS = 10, 20  # of seeds, and in each part
+PARTS, SEEDS = 10, 12  # of seeds, and in each part
 
 
 @pytest.mark.parametrize("part", range(PARTS))

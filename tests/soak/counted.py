@@ -19,6 +19,7 @@ PASSED = "DISPY_PASS_ENV"
 
 # Rows that may come while each of these fills up, which is bounded.
 BOUNDED = {
+    "rows: Lane.candidates": 64,
     "rows: _Record.taken": 100_000,
     "rows: _Record.clusters": 1000,
     "rows: RemoteNode.files_answered": 1000,

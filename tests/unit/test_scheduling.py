@@ -16,7 +16,7 @@ from dispy.scheduling.records import Cluster, Node
 
 # More, and other, seeds than CI has time for: DISPY_SEED=7 pytest tests/unit/test_scheduling.py
 SEED = int(os.environ.get("DISPY_SEED", "0"))
-STEPS = int(os.environ.get("DISPY_EVENTS", "50000"))  # in each of five large worlds
+STEPS = int(os.environ.get("DISPY_EVENTS", "30000"))  # in each of five large worlds
 
 
 def test_any_order_of_events_keeps_the_promises() -> None:
