@@ -49,16 +49,15 @@ def test_a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too(
     node = start_node()
     assert open_cluster(double, nodes=[node.host]).submit(1)() == 2
     used = session._session
-    (link,) = used.hub.call(lambda: list(used.scheduler._links))
+    (known,) = (known for known in used.scheduler.nodes.values() if known.ip_addr == node.host)
     node.process.send_signal(signal.SIGSTOP)  # it says no hello for as long
-    used.hub.call(link.close)
+    used.hub.call(known.link.close)
     deadline = time.monotonic() + DEADLINE
-    while any(known.settled for known in used.scheduler.nodes.values()):
+    while known.settled:
         assert time.monotonic() < deadline
     job = open_cluster(double, nodes=[node.host]).submit(3)
     node.process.send_signal(signal.SIGCONT)
     assert job() == 6
-    (known,) = (known for known in used.scheduler.nodes.values() if known.ip_addr == node.host)
     assert known.node_id not in used.offering._put_off
 
 
