@@ -5,7 +5,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("dispy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "dispy", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("dispy")
 
 os.environ["DISPY_BROADCAST"] = "0"  # tests stay inside this machine; tests/netns has its own net

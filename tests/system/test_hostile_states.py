@@ -311,7 +311,7 @@ def test_a_program_outlives_every_mistake_of_its_nodes(
         ]
         program = stack.enter_context(closing(Honest(
             tmp_path, attack.host, *(node.host for node in nodes),
-            options="reentrant=True, retries=1000, pulse_interval=1",
+            options="reentrant=True, retries=1000, pulse_interval=3",
         )))  # fmt: skip
         for node in nodes:
             what = f"{node._mistake} in state {node._state.__name__}"
