@@ -360,11 +360,14 @@ if child == 0:
 ended = False
 while not ended:
     try:
-        while not ended:
-            jobs.append(counting.submit(len(jobs)))
-            ended = os.waitpid(child, os.WNOHANG)[0] == child
+        try:
+            while not ended:
+                jobs.append(counting.submit(len(jobs)))
+                ended = os.waitpid(child, os.WNOHANG)[0] == child
+        except KeyboardInterrupt:
+            caught += 1
     except KeyboardInterrupt:
-        caught += 1
+        caught += 1  # the next one came while the first was counted
 print(counting.wait(20), all(job.done for job in jobs), caught > 3)
 """
     ran = run_program(program(body), str(gate))
