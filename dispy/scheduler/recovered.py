@@ -17,7 +17,6 @@ from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.owner import FilesTaker
 
 DIED = "the program that had it has died, and a recovery does not have it"
-REASON_LIMIT = 64 * 1024  # letters of what a node says of why; jobs keep it
 
 
 class Taker(Protocol):
@@ -158,12 +157,12 @@ class RecoveredNode:
             self._settle(node, *body)
         elif frame.kind in (Kind.RETURNED, Kind.FULL):
             _, jobs, why = body
-            why = f"{self.where} has given it back: {(why or 'it was asked to')[:REASON_LIMIT]}"
+            why = f"{self.where} has given it back: {why or 'it was asked to'}"
             self._lose(self.held.intersection(jobs), why)
         elif frame.kind == Kind.GOODBYE:
-            self._lose(self.held, f"{self.where} has ended: {body[0][:REASON_LIMIT]}")
+            self._lose(self.held, f"{self.where} has ended: {body[0]}")
             self.has_ended = True
-            self.give_up(f"it has ended: {body[0][:REASON_LIMIT]}")
+            self.give_up(f"it has ended: {body[0]}")
         elif frame.kind in (Kind.OFFER, Kind.PIECE) and self.frozen:
             return  # the file is for the next recovery
         elif frame.kind == Kind.OFFER:
