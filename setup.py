@@ -15,6 +15,7 @@ setup(
     long_description=(HERE / "README.rst").read_text(),
     long_description_content_type="text/x-rst",
     license="Apache-2.0",
+    package_dir={"": "."},  # so that an installation in place costs a start of Python nothing
     packages=find_packages(include=["dispy", "dispy.*"]),
     py_modules=["dispy_all"],
     package_data={"dispy": ["py.typed"]},

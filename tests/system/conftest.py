@@ -33,14 +33,18 @@ os.environ[MARK] = f"{os.getpid()}-{time.time_ns()}"
 os.environ["DISPY_PASS_ENV"] = MARK  # through nodes to workers and jobs
 
 
+def is_ours(pid: int) -> bool:
+    """Say whether this process lives, and this test run has started it."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{MARK}={os.environ[MARK]}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
 def ours() -> set[int]:
     """Return the ids of all processes that this test run has started and that still live."""
-    found = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == os.environ[MARK]:
-                found.add(process.pid)
-    return found - {os.getpid()}
+    return {pid for pid in psutil.pids() if is_ours(pid)} - {os.getpid()}
 
 
 def left_since(before: set[int]) -> set[int]:
@@ -56,21 +60,32 @@ def left_since(before: set[int]) -> set[int]:
     return left
 
 
+def left_in_the_end(find: Callable[[], set[int]]) -> set[int]:
+    """Wait until none of the processes that `find` finds is left; return what is, too late.
+
+    `find` looks at all there are, and so is asked only when those that it found have ended.
+    """
+    deadline = time.monotonic() + DEADLINE
+    while left := find():
+        while any(map(is_ours, left)):
+            if time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+    return left
+
+
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """Fail unless every dispy process that the test started has ended."""
     before = ours()
     yield
-    deadline = time.monotonic() + DEADLINE
-    while left := left_since(before):
-        if time.monotonic() > deadline:
-            lines = []
-            for pid in left:
-                process = psutil.Process(pid)
-                lines.append(" ".join(process.cmdline()))
-                process.kill()
-            pytest.fail(f"processes were left behind: {lines}")
-        time.sleep(0.02)
+    lines = []
+    for pid in left_in_the_end(lambda: left_since(before)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            lines.append(" ".join(process.cmdline()))
+            process.kill()
+    assert not lines, f"processes were left behind: {lines}"
 
 
 class Program:
@@ -220,10 +235,7 @@ def node_without_a_trace(
     yield node
     assert node.end() == 0, node.said
     assert "Traceback" not in node.said
-    deadline = time.monotonic() + DEADLINE
-    while ours() - before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not ours() - before, "processes were left behind"
+    assert not left_in_the_end(lambda: ours() - before), "processes were left behind"
     # But for results of programs that tests have killed, and that nobody took.
     left = [path for top in node.directory.iterdir() if top.is_dir() for path in top.iterdir()]
     assert not [path for path in left if not path.name.startswith("owed.sqlite")]
@@ -240,10 +252,8 @@ def own_session() -> Iterator[None]:
     if made is not None:
         made.end()
         atexit.unregister(made._at_exit)
-    deadline = time.monotonic() + DEADLINE
-    while left := ours() - before:
-        assert time.monotonic() < deadline, f"the session left processes behind: {left}"
-        time.sleep(0.02)
+    left = left_in_the_end(lambda: ours() - before)
+    assert not left, f"the session left processes behind: {left}"
 
 
 @pytest.fixture

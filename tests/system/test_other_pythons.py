@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from other_pythons import OWN, ROOT, VERSIONS, interpreter, others
-from system.conftest import DEADLINE, Gate, RunningNode, ours
+from system.conftest import DEADLINE, Gate, RunningNode, left_in_the_end, ours
 
 from dispy import DispyJob, JobCluster
 from dispy.model.errors import DispyError
@@ -40,10 +40,7 @@ def nodes(
     for node in started.values():
         assert node.end() == 0, node.said
         assert "Traceback" not in node.said
-    deadline = time.monotonic() + DEADLINE
-    while ours() - before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not ours() - before, "processes were left behind"
+    assert not left_in_the_end(lambda: ours() - before), "processes were left behind"
 
 
 def run_kinds(python: str, nodes: dict[str, RunningNode], **environment: str) -> list[str]:

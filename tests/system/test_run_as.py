@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system.conftest import DEADLINE, RunningNode, ours
+from system.conftest import DEADLINE, RunningNode, left_in_the_end, ours
 from system.other_users import (
     NOBODY,
     needs_root,
@@ -45,10 +45,7 @@ def node(own_session: None) -> Iterator[RunningNode]:
     yield running
     assert running.end() == 0, running.said
     assert "Traceback" not in running.said
-    deadline = time.monotonic() + DEADLINE
-    while ours() - before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not ours() - before, "processes were left behind"
+    assert not left_in_the_end(lambda: ours() - before), "processes were left behind"
     (lock,) = directory.iterdir()  # and no files
     lock.unlink()
     directory.rmdir()
