@@ -23,7 +23,3 @@ sys.dont_write_bytecode = False
 # A shell has its background jobs ignore Ctrl-C, and every program that a test starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Hundreds of Pythons are started: only the first that imports a module is to compile it.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
