@@ -22,6 +22,7 @@ from chaos.schedule import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
 
 import dispy
 from dispy.model.statuses import Status
+from dispy.shipping.modules import own_modules
 
 READY_SECONDS = 0.3  # in which a node may become ready for a job that is for it alone
 PATIENCE = 60.0  # seconds for jobs to end, all faults being over; far more than it should need
@@ -284,4 +285,5 @@ def become(orders: dict[str, Any]) -> int:
 if __name__ == "__main__":
     for name in USED:
         importlib.import_module(name)
+    own_modules(["chaos"])  # it keeps which files they import
     forks.serve(int(sys.argv[1]), become)

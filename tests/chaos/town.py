@@ -68,7 +68,8 @@ class Node:
             self.clock.write_text("+0")
             self._environment |= {
                 "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
+                "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_DISABLE_SHM": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }  # fmt: skip
         self.process: subprocess.Popen[str] | Fork | None = None
