@@ -1,8 +1,6 @@
 """The client of a run: opens the clusters of a schedule, submits, and logs all that it is told.
 
-`serve` is a process that has imported dispy, without using it, and forks a client for each run:
-importing would cost more than all that the client does. It takes a JSON table a line (`Orders`),
-and answers with two lines: the client's process id, then `ended PID STATUS`.
+As a program, it imports what clients use, without using it, and forks clients (`forks`).
 """
 
 import importlib
@@ -18,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from chaos import chaos_jobs
+from chaos import chaos_jobs, forks
 from chaos.schedule import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
 
 import dispy
@@ -48,6 +46,12 @@ class Journal:
         os.write(self._log, f"{line}\n".encode())
 
 
+def clusters_of(orders: dict[str, Any]) -> list[Cluster]:
+    """Return those of the schedule that lies in this file."""
+    table = json.loads(Path(orders["schedule"]).read_text())
+    return [cluster_from(cluster) for cluster in table["clusters"]]
+
+
 class Client:
     """One run of a program; `orders` is what `town` sends."""
 
@@ -56,7 +60,7 @@ class Client:
         self.log, self.recover_file = orders["log"], orders["recover_file"]
         self.options = orders["options"]
         self.nodes = [tuple(node) for node in orders["nodes"]]
-        self.clusters = [cluster_from(table) for table in orders["schedule"]["clusters"]]
+        self.clusters = clusters_of(orders)
         self.calm = orders["calm"]  # a file that comes when all faults are over
         self.begun = time.monotonic()
         self.failed = False
@@ -208,8 +212,7 @@ class Recovery:
     def __init__(self, orders: dict[str, Any]) -> None:
         self.journal, self.path = Journal(orders["journal"]), orders["recover_file"]
         self.options = orders["options"]
-        tables = orders["schedule"]["clusters"]
-        self.planned = {job.token: job for table in tables for job in cluster_from(table).jobs}
+        self.planned = {job.token: job for plan in clusters_of(orders) for job in plan.jobs}
 
     def run(self) -> None:
         """Recover, and log what comes, before the nodes forget it."""
@@ -237,28 +240,15 @@ def judge(job: Any, plan: Job) -> str:
     return f"run {attempt}" if job.result == right else f"wrong: {job.result!r:.200}"
 
 
-def serve() -> None:
-    """Fork a client for each line of standard input, until that ends."""
-    for name in USED:
-        importlib.import_module(name)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            orders = json.loads(line)
-            output = os.open(orders["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            for descriptor in (1, 2):
-                os.dup2(output, descriptor)
-            os.close(0)
-            os.open("/dev/null", os.O_RDONLY)
-            os.chdir(orders["place"])
-            client = Recovery(orders) if orders["recovers"] else Client(orders)
-            client.run()
-            sys.exit(int(client.failed))
-        print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print("ended", pid, os.waitstatus_to_exitcode(status), flush=True)
+def become(orders: dict[str, Any]) -> int:
+    """Be the client of a run; return its exit status."""
+    os.chdir(orders["place"])
+    client = Recovery(orders) if orders["recovers"] else Client(orders)
+    client.run()
+    return int(client.failed)
 
 
 if __name__ == "__main__":
-    serve()
+    for name in USED:
+        importlib.import_module(name)
+    forks.serve(int(sys.argv[1]), become)
