@@ -16,10 +16,10 @@ os.environ["DISPY_BROADCAST"] = "0"  # tests stay inside this machine; tests/net
 # Whoever runs the tests may have a secret, or settings, that would count in them.
 os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
 
+# Containers often say so; each of the thousands of processes would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell has its background jobs ignore Ctrl-C, and every program that a test starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Hundreds of Pythons are started: only the first that imports a module is to compile it.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False

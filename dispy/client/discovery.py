@@ -14,7 +14,7 @@ import gevent
 
 from dispy.client.moving import Moving
 from dispy.client.nodes import NodeAllocate
-from dispy.client.search import INSECURE, NAMED_LIMIT, OTHER_SECRET, Address, Search
+from dispy.client.search import INSECURE, NAMED_LIMIT, OTHER_SECRET_HERE, Address, Search
 from dispy.net.credentials import current
 from dispy.net.discovery import Ears
 from dispy.protocol.discovery import Gone, Here
@@ -172,7 +172,7 @@ class Discovery:
         if refused_by and len(self._doubted) < NAMED_LIMIT:
             self._doubted.add(packet.identity)
             # A node that listens everywhere answers from its loopback address too.
-            why = INSECURE if proven else OTHER_SECRET
+            why = INSECURE if proven else OTHER_SECRET_HERE
             gevent.spawn_later(NETWORKS_AFTER * 2, self._refuse, refused_by, packet, address, why)
 
     def _hear(self, search: Search, here: Here, address: str, proven: bool) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dispy.client.nodes import NodeAllocate
-from dispy.model.credentials import Secret
+from dispy.model.credentials import OTHER_SECRET, Secret
 from dispy.model.ports import NODE_PORT
 from dispy.system.network import Network, is_loopback
 
@@ -24,10 +24,8 @@ INSECURE = (
     "network may, say JobCluster(..., insecure=True) or set DISPY_INSECURE=1"
 )
 
-OTHER_SECRET = (
-    "it has not the secret of this program. `dispy secret --check` on both machines shows whether "
-    "they have the same"
-)
+COMPARE = "`dispy secret --check` on both machines shows whether they have the same"
+OTHER_SECRET_HERE = f"it has not the secret of this program. {COMPARE}"
 
 Address = tuple[str, int]  # host, port
 
@@ -206,7 +204,7 @@ class Search:
             said.append("other machines were not asked: DISPY_BROADCAST says so")
         if self.deaf:
             said.append(f"nodes that start later are found by the next search only: {self.deaf}")
-        return [*said, *self._advice(dialled)]
+        return [*said, *self._advice(dialled, unreachable)]
 
     def _dialled(self, host: str, port: int, reason: str | None) -> str:
         if not self.wanted.trusts(host):
@@ -218,8 +216,12 @@ class Search:
             aside = " (a node answers pings there; does a firewall stop TCP?)"
         return f"asked {host} port {port}: {reason or 'no answer yet'}{aside}"
 
-    def _advice(self, dialled: Sequence[Address]) -> list[str]:
-        hosts = list(dict.fromkeys(host for host, _ in dialled if self.wanted.trusts(host)))
+    def _advice(self, dialled: Sequence[Address], unreachable: Mapping[Address, str]) -> list[str]:
+        dialled = [address for address in dialled if self.wanted.trusts(address[0])]
+        others = [each for each in dialled if unreachable.get(each, "") != OTHER_SECRET]
+        if dialled and not others:
+            return [COMPARE]
+        hosts = list(dict.fromkeys(host for host, _ in others))
         if hosts:
             some = " ".join(hosts[:5])
             return [f"is `dispy node` running there? `dispy doctor {some}` checks the way to it"]

@@ -1,13 +1,12 @@
 """A node's decisions: which owner gets which processor, which worker runs what.
 
 A deterministic state machine. Each method is one event: it changes the state and returns what
-the node carries out, in order. Nothing here waits, sends, or reads a clock; `now` is in
-seconds of any clock that never goes back. No event costs more than O(log computations) beyond
-the jobs that it names. Not thread-safe: one greenlet owns it.
+the node carries out, in order. Nothing here waits, sends, or reads a clock; `now` is in seconds of
+any clock that never goes back. No event costs more than O(log computations) beyond the jobs that it
+names. Not thread-safe: one greenlet owns it.
 
 Wide jobs do not starve: when the one whose turn it is needs more slots than are free, the node is
-reserved for its computation, and no other job begins before it fits. That takes at most as many
-ends of jobs as there are slots.
+reserved for its computation, until it fits: at most as many ends of jobs as there are slots.
 
 Invariant: a job that this node holds is blocked, waiting, or with exactly one worker.
 """
@@ -96,8 +95,7 @@ class Execution:
 
     def computation_closed(self, key: Key) -> list[Action]:
         """Forget a computation; its workers are stopped and nobody wants their results."""
-        computation = self.computations.pop(key, None)
-        if computation is None:
+        if (computation := self.computations.pop(key, None)) is None:
             return []  # its owner closed it and then went away
         owner = computation.owner
         computation.ready = False
@@ -185,8 +183,8 @@ class Execution:
     ) -> tuple[list[tuple[Key, JobNumber]], list[Action]]:
         """Forget jobs that run elsewhere now, or are final; return those that are gone.
 
-        They are not reported: the owner may send one of them here anew, and would take such a
-        report for the end of that. What a worker has among others goes on, its result is ignored.
+        No report: the owner may send one of them here anew, and would take it for the end of that.
+        What a worker has among others goes on, its result is ignored.
         """
         owner = self.owners.get(owner_id)
         gone: list[tuple[Key, JobNumber]] = []
@@ -302,16 +300,18 @@ class Execution:
         return self._fill()
 
     def slot_lost(self, worker_id: WorkerId) -> list[Action]:
-        """Take out a worker that could not be started; its jobs wait again. A slot stays empty
-        until `slots_back`, and workers without jobs are ended to make room."""
+        """Take out a worker that could not be started; its slot stays empty until `slots_back`."""
         if worker_id not in self.workers:
             return []  # its computation was closed
         self.lost += 1
+        return self.make_room() + self.worker_retired(worker_id)
+
+    def make_room(self) -> list[Action]:
+        """End workers without jobs, as something else needs what they hold of the system."""
         idle = holding.idle_workers(self.computations.values())
         for worker in idle:
             self._leave(worker, was_busy=False)
-        stops: list[Action] = [Stop(worker.worker_id, cancelled=False) for worker in idle]
-        return stops + self.worker_retired(worker_id)
+        return [Stop(worker.worker_id, cancelled=False) for worker in idle]
 
     def slots_back(self) -> list[Action]:
         """Try again to start workers."""

@@ -14,6 +14,8 @@ SECRET_LIMIT = 1024  # letters: longer than any that people make, and not a file
 SECRETS_LIMIT = 8  # valid at once: an old one, a new one, and some for those who share nodes
 WEAK = 12  # letters; a shorter one that a person made up can be guessed by who has heard a proof
 
+OTHER_SECRET = "it has not the secret that this side has"  # why a peer is refused
+
 _STRONG = re.compile(re.escape(GENERATED) + r"[A-Za-z0-9_-]{43}")
 # RFC 7914; 60 ms and 16 MB once in a process, and for each guess of somebody who guesses.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}

@@ -9,7 +9,7 @@ import contextlib
 import gevent
 from gevent.socket import SHUT_WR, socket, wait_read, wait_write
 
-from dispy.model.credentials import Credentials
+from dispy.model.credentials import OTHER_SECRET, Credentials
 from dispy.net.secure import NotProven
 from dispy.net.tls import (
     TlsError,
@@ -32,7 +32,6 @@ from dispy.protocol.proof import (
 
 FAREWELL_SECONDS = 1.0  # that somebody who is refused has to read why
 FAREWELL_BYTES = 4096  # read at once meanwhile, and thrown away
-OTHER_SECRET = "it has not the secret that this side has"
 
 
 def prove(sock: socket, credentials: Credentials, host: str | None) -> TlsSocket:

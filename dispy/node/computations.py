@@ -36,7 +36,6 @@ logger = logging.getLogger("dispy.node")
 
 RETRY_SECONDS = 0.5  # before the next attempt to start a nursery
 PATIENCE_SECONDS = 30.0  # with a first nursery, before its client is told that there will be none
-SPARE_SECONDS = 0.05  # after a computation's start before the next nursery is made ready
 
 
 class Computations:
@@ -226,6 +225,7 @@ class Computations:
         if now - processes.short_since > PATIENCE_SECONDS and not processes.was_ready:
             self._fail(owner, key, f"a process cannot be started: {why}")
             return
+        self._running.perform(self._core.make_room())
         gevent.spawn_later(RETRY_SECONDS, self._load, owner, key, processes)
 
     def _fail(self, owner: Owner, key: Key, why: str) -> None:
@@ -240,7 +240,6 @@ class Computations:
         if processes is None:
             return  # closed while it was loading
         processes.short_since = None
-        gevent.spawn_later(SPARE_SECONDS, self._nurseries.prepare)
         if processes.was_ready:  # a nursery was replaced; the owner need not know
             if error is None:
                 self._running.perform(self._core.computation_ready(key))

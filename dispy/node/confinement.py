@@ -31,6 +31,10 @@ class Confinement:
         """Return the command of a nursery that finds its node at an open descriptor."""
         return own_command("worker", str(descriptor), *self._words())
 
+    def server(self, descriptor: int) -> list[str]:
+        """Return the command of what forks nurseries, for a node at an open descriptor."""
+        return own_command("worker", "--forkserver", str(descriptor), *self._words())
+
     def inside(self, command: Sequence[str], directory: str, opened: int) -> list[str]:
         """Return a command of ours for the sandbox of a computation that works in a directory.
 

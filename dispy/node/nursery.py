@@ -13,6 +13,7 @@ from gevent import socket, subprocess
 from dispy.model.errors import DispyError
 from dispy.net.link import Link
 from dispy.node.confinement import Confinement
+from dispy.node.forkserver import AdoptedProcess, ForkServer, NoForkServer
 from dispy.node.joblog import JobLog
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
@@ -29,9 +30,9 @@ BUSY_END_SECONDS = 2.0  # the same for one whose code is interrupted
 
 
 class NurseryProcess:
-    """A nursery that was started before anybody needed it, and then got one computation.
+    """A nursery for one computation.
 
-    One in a sandbox is started for its computation, of which it sees nothing but `directory`.
+    One in a sandbox sees nothing of the computation's but `directory`.
     """
 
     def __init__(
@@ -39,9 +40,14 @@ class NurseryProcess:
         confinement: Confinement,
         log: JobLog | None = None,
         directory: Path | None = None,
+        server: ForkServer | None = None,
     ) -> None:
-        """log: where what it says goes; None: to where this process's does. Raises OSError."""
+        """log: where what it says goes; None: to where this process's does. Raises OSError.
+
+        server: forks it; None: it is a Python of its own.
+        """
         self._confinement, self._log, self._directory = confinement, log, directory
+        self._server = server
         ours, theirs = socket.socketpair()
         try:
             keep_descriptors(theirs.fileno())
@@ -52,24 +58,40 @@ class NurseryProcess:
         for sock in (ours, theirs):
             widen(sock)
         self.link = Link(ours, shares_memory=True)
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen | AdoptedProcess | None = None
         self.shortage: str | None = None  # why it could not be started, though it may be later
         self.busy = False  # it runs code of the user's itself, and hears nothing
         # Starting a process waits a little, which a handler of frames must not.
         self._starting = gevent.spawn(self._start, theirs)
 
     def _start(self, theirs: socket.socket) -> None:
-        sandbox, command, passed = self._confinement.sandbox, [], [theirs.fileno()]
+        with theirs:  # without a process our reader finds the end of the stream
+            try:
+                self._process = self._forked(theirs) or self._run(theirs)
+            except (OSError, DispyError) as error:
+                if isinstance(error, OSError) and is_shortage(error):
+                    self.shortage = tell_shortage(error)
+                told = getattr(error, "strerror", None) or error
+                logger.error("cannot start a process: %s", told)
+
+    def _forked(self, theirs: socket.socket) -> AdoptedProcess | None:
+        """Return it, forked; None: there is nothing that could."""
+        if self._server is None:
+            return None
         try:
-            if sandbox is None:
-                command = self._confinement.command(*passed)
-            else:
+            return self._server.fork(theirs.fileno())
+        except NoForkServer:
+            return None
+
+    def _run(self, theirs: socket.socket) -> subprocess.Popen:
+        sandbox, passed = self._confinement.sandbox, [theirs.fileno()]
+        command = self._confinement.command(*passed)
+        try:
+            if sandbox is not None:
                 assert self._directory is not None, "a sandbox is made for a computation"
                 passed.append(sandbox.open(self._directory))
-                command = self._confinement.inside(
-                    self._confinement.command(passed[0]), str(self._directory), passed[1]
-                )
-            self._process = subprocess.Popen(
+                command = self._confinement.inside(command, str(self._directory), passed[1])
+            return subprocess.Popen(
                 command,
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
@@ -78,14 +100,9 @@ class NurseryProcess:
                 start_new_session=True,  # a terminal's Ctrl-C is for the node alone
                 **self._confinement.start,
             )
-        except (OSError, DispyError) as error:
-            if isinstance(error, OSError) and is_shortage(error):
-                self.shortage = tell_shortage(error)
-            logger.error("cannot start a process: %s", getattr(error, "strerror", None) or error)
         finally:
             for descriptor in passed[1:]:
                 os.close(descriptor)
-            theirs.close()  # without a process our reader finds the end of the stream
 
     def load(self, name: str, settings: dict[str, Any], content: Buffer) -> None:
         """Give it its computation; LOADED comes back on the link."""
@@ -147,11 +164,6 @@ class NurseryProcess:
             return told_exit(self._process.wait(timeout=ENDED_SECONDS))
         except subprocess.TimeoutExpired:
             return None
-
-    @property
-    def ended(self) -> bool:
-        """Whether somebody else has ended it."""
-        return self._process is not None and self._process.poll() is not None
 
     def clean(self) -> None:
         """Have it run the computation's cleanup; CLEANED comes back on the link."""

@@ -90,9 +90,12 @@ def be_killed_before_others(steps: int) -> None:
             file.write(str(min(1000, max(own, steps))))
 
 
+ADOPTS_ORPHANS = sys.platform == "linux"
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parents end, so that `children` finds them."""
-    if sys.platform == "linux":
+    if ADOPTS_ORPHANS:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

@@ -1,5 +1,7 @@
 """`dispy worker FD`: how a node starts a nursery; not for people.
 
+`dispy worker --forkserver FD` forks nurseries for its node, see `dispy.worker.forkserver`.
+
 `dispy worker --script PATH ARGUMENTS...` runs a Python script, where there is no Python but
 this executable. `dispy worker --try DIRECTORY` ends at once, with status 0 if a nursery could
 work there.
@@ -33,7 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         try_directory(arguments[2])
         return 0
     keep_freed_memory()
-    return Nursery(socket.socket(fileno=int(arguments[1]))).run()
+    if arguments[1] != "--forkserver":
+        return Nursery(socket.socket(fileno=int(arguments[1]))).run()
+    from dispy.worker.forkserver import ForkServer
+
+    nursery = ForkServer(socket.socket(fileno=int(arguments[2]))).serve()
+    return 0 if nursery is None else Nursery(socket.socket(fileno=nursery)).run()
 
 
 def _give_up_rights(said: Sequence[str]) -> None:

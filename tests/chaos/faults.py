@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+from chaos.forks import Fork
 from chaos.schedule import Fault
 from chaos.town import PORT, Node, Town
 
@@ -20,7 +21,7 @@ def nothing() -> None:
     """Undo what needs no undoing."""
 
 
-def inflict(fault: Fault, town: Town, client: psutil.Process) -> Undo:
+def inflict(fault: Fault, town: Town, client: Fork) -> Undo:
     """Do it; return what undoes it. What is not there any more cannot be hurt."""
     if fault.node is None:
         return signal_to([client], *SIGNALS[fault.kind.split()[0]])
@@ -38,22 +39,21 @@ SIGNALS = {"kill": (signal.SIGKILL, None), "stop": (signal.SIGSTOP, signal.SIGCO
 
 
 def signal_to(
-    processes: list[psutil.Process], first: signal.Signals, then: signal.Signals | None
+    processes: Sequence[psutil.Process | Fork], first: signal.Signals, then: signal.Signals | None
 ) -> Undo:
     """Send a signal; undoing it sends another to the same processes, if they are there."""
 
     def send(number: signal.Signals) -> None:
         for process in processes:
             with contextlib.suppress(psutil.Error):
-                process.send_signal(number)  # psutil sees to it that it is still the same one
+                process.send_signal(number)  # both see to it that it is still the same one
 
     send(first)
     return nothing if then is None else lambda: send(then)
 
 
 def _victims(node: Node, victim: str, pick: float) -> list[psutil.Process]:
-    depth = {"node": 0, "nursery": 1, "worker": 2}[victim]
-    found = sorted(node.children(depth), key=lambda process: process.pid)
+    found = sorted(node.processes(victim), key=lambda process: process.pid)
     return [found[int(pick * len(found)) % len(found)]] if found else []
 
 

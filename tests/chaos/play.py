@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import subprocess
 import threading
 import time
 import traceback
@@ -10,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from chaos import checks, story
 from chaos.chaos_jobs import append
 from chaos.faults import Undo, inflict
+from chaos.forks import Fork
 from chaos.schedule import TOWN_SEEDS, Schedule, as_table, schedule_of, town_of
-from chaos.town import Town
+from chaos.town import Sources, Town
 
 import dispy
 
@@ -42,15 +43,10 @@ def play(seed: int, town: Town) -> Outcome:
     (place / "schedule.json").write_text(json.dumps(as_table(schedule), indent=1))
     town.start_nodes()
     logs = {node: node.log.stat().st_size for node in town.nodes}
-    client = town.run_client(as_table(schedule), place)
-    watch = threading.Timer(CLIENT_SECONDS, _kill, [client])
-    watch.start()
+    client = town.run_client(place)
     _inflict_all(schedule, town, client, place / "faults.log")
     (place / "calm").touch()
-    status: int | None = town.client_status()
-    if not watch.is_alive():
-        status = None
-    watch.cancel()
+    status = _ended(client, CLIENT_SECONDS)
     town.start_nodes()  # those that have been killed
     recovered = None
     if schedule.kills_client and not hasattr(dispy, "recover_jobs"):
@@ -83,21 +79,24 @@ def _recover(schedule: Schedule, town: Town, place: Path) -> int:
     It may be killed once, and is then begun anew.
     """
     seconds = schedule.recovery_ends_after
-    for lasts in (CLIENT_SECONDS,) if seconds is None else (seconds, CLIENT_SECONDS):
-        client = town.run_client(as_table(schedule), place, recovers=True)
-        watch = threading.Timer(lasts, _kill, [client])
-        watch.start()
-        status = town.client_status()
-        watch.cancel()
-    return status
+    if seconds is not None:
+        _ended(town.run_client(place, recovers=True), seconds)
+    client = town.run_client(place, recovers=True)
+    _ended(client, CLIENT_SECONDS)
+    return client.wait()
 
 
-def _kill(client: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
+def _ended(client: Fork, within: float) -> int | None:
+    """Return its exit status; None: it had to be killed after so many seconds."""
+    try:
+        return client.wait(within)
+    except subprocess.TimeoutExpired:
         client.kill()
+        client.wait()
+        return None
 
 
-def _inflict_all(schedule: Schedule, town: Town, client: psutil.Process, log: Path) -> None:
+def _inflict_all(schedule: Schedule, town: Town, client: Fork, log: Path) -> None:
     """Do and undo each fault in its time; returns when all are over."""
     begun = time.monotonic()
     to_do: list[tuple[float, int, str, Callable[[], Undo | None]]] = []
@@ -146,18 +145,24 @@ def play_blocks(
                 block = next(waiting, None)
             if block is None:
                 return
-            if not _play_block(block, place, tell, go_on):
+            if not _play_block(block, place, sources, tell, go_on):
                 go_on.clear()
 
+    sources = Sources()
     threads = [threading.Thread(target=work) for _ in range(towns)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    sources.end()
 
 
 def _play_block(
-    block: list[int], place: Path, tell: Callable[[Outcome], bool], go_on: threading.Event
+    block: list[int],
+    place: Path,
+    sources: Sources,
+    tell: Callable[[Outcome], bool],
+    go_on: threading.Event,
 ) -> bool:
     """Run the seeds of a town; False: no more."""
     where = place / f"town-{block[0]}"
@@ -169,7 +174,7 @@ def _play_block(
         return tell(outcome)
 
     try:
-        return _play_on(Town(town_of(block[0]), where), block, note, go_on)
+        return _play_on(Town(town_of(block[0]), where, sources), block, note, go_on)
     except Exception:
         failure = f"the harness has failed: {traceback.format_exc()}"
         return all(

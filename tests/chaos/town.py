@@ -5,18 +5,18 @@ Machine 1 is the client's. Everything of a town ends with it, or with this proce
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 from chaos import schedule
+from chaos.forks import Fork, Source
 from netns.machines import Machine, connect
 
 from dispy.system.interpreter import own_command
@@ -26,7 +26,9 @@ DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with so
 ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
 STAYS = ("store", "clients", "owed.sqlite")  # in a node's directory (docs/node.rst, Files)
+PACKETS = f"{socket.SOCK_SEQPACKET:04}"  # as /proc/net/unix says it
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+ENVIRONMENT = {"DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"}
 SECRET = "not the least of the things that a stranger would have to guess"
 
 
@@ -57,7 +59,8 @@ class Node:
             f"--dest_path_prefix={self.directory}", "--clean",
             f"--zombie_interval={ZOMBIE_SECONDS / 60}", *town.security,
         ]  # fmt: skip
-        self._environment = {"DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"}
+        self._sources = town.sources
+        self._environment = dict(ENVIRONMENT)
         if town.plan.disk == number:
             size = f"size={DISK_BYTES}"
             machine.run("mount", "-t", "tmpfs", "-o", size, "none", str(self.directory))
@@ -65,10 +68,11 @@ class Node:
             self.clock.write_text("+0")
             self._environment |= {
                 "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
+                "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_DISABLE_SHM": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }  # fmt: skip
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Fork | None = None
         self.has_line = False  # through which its packets may be led (`faults`)
         self.complaints: list[str] = []  # of what went wrong, apart from any one run
 
@@ -83,8 +87,12 @@ class Node:
             return
         with self.log.open("a") as output:
             self._began = output.tell()
-            command = own_command("node", *self._options)
-            self.process = self.machine.start(*command, output=output, **self._environment)
+            if "LD_PRELOAD" in self._environment:  # which is heeded at a start alone
+                command = own_command("node", *self._options)
+                self.process = self.machine.start(*command, output=output, **self._environment)
+            else:
+                order = {"space": self.machine.holder.pid, "arguments": ["node", *self._options]}
+                self.process = self._sources.node.fork(order, self.log)
 
     def wait_ready(self) -> None:
         """Return when it serves."""
@@ -133,18 +141,20 @@ class Node:
         """Its directory, as its machine sees it."""
         return Path(f"/proc/{self.machine.holder.pid}/root{self.directory}")
 
-    def children(self, depth: int) -> list[psutil.Process]:
-        """Return its nurseries (depth 1) or workers (2)."""
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Return its processes of a kind: node, fork server, nursery, worker."""
         if not self.is_running:
             return []
-        found = [psutil.Process(self.process.pid)]
-        for _ in range(depth):
-            below = []
-            for process in found:
-                with contextlib.suppress(psutil.Error):
-                    below += process.children()
-            found = below
-        return found
+        node = psutil.Process(self.process.pid)
+        if kind == "node":
+            return [node]
+        servers, nurseries = list[psutil.Process](), list[psutil.Process]()
+        for child in _children(node):
+            with contextlib.suppress(psutil.Error, OSError):
+                (servers if _forks_nurseries(child) else nurseries).append(child)
+        if kind == "worker":
+            return [worker for nursery in nurseries for worker in _children(nursery)]
+        return servers if kind == "fork server" else nurseries
 
     def when_quiet(self, look: Any) -> list[str]:
         """Return what `look` still finds after a time in which it may become nothing."""
@@ -160,8 +170,9 @@ class Node:
         if not self.is_running:
             return ["it does not run"]
         others = set(self.machine.others()) - {self.process.pid}
-        spare = [child.pid for child in self.children(1)][:1]
-        left = [_command(pid) for pid in others if others - set(spare)]
+        if others:
+            others -= {server.pid for server in self.processes("fork server")}
+        left = [_command(pid) for pid in others]
         return left + self._files() + self._connections()
 
     def _left_by_dead(self) -> list[str]:
@@ -183,6 +194,32 @@ class Node:
         ]
 
 
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        children: list[psutil.Process] = process.children()
+    except psutil.Error:
+        return []
+    return children
+
+
+def _forks_nurseries(process: psutil.Process) -> bool:
+    """Say whether it has the end of a socket of packets that its command line names; a nursery,
+    which has been forked from it, has the same command line."""
+    words = process.cmdline()
+    if "--forkserver" not in words:
+        return False
+    place = Path(f"/proc/{process.pid}")
+    try:
+        opened = os.readlink(place / "fd" / words[words.index("--forkserver") + 1])
+    except FileNotFoundError:
+        return False
+    sockets = (place / "net" / "unix").read_text().splitlines()[1:]
+    return any(
+        kind == PACKETS and opened == f"socket:[{inode}]"
+        for _, _, _, _, kind, _, inode, *_ in map(str.split, sockets)
+    )
+
+
 def _command(pid: int) -> str:
     try:
         process = psutil.Process(pid)
@@ -191,16 +228,29 @@ def _command(pid: int) -> str:
         return f"process {pid}, which has ended since"
 
 
+class Sources:
+    """What nodes and clients are forked from, of all towns."""
+
+    def __init__(self) -> None:
+        here = Path(__file__).parent
+        self.node = Source(here / "warm_node.py", ENVIRONMENT)
+        self.client = Source(here / "program.py", ENVIRONMENT)
+
+    def end(self) -> None:
+        """End them, not those that they have forked."""
+        self.node.end()
+        self.client.end()
+
+
 class Town:
     """`place`: a directory for the logs and the nodes' files."""
 
-    def __init__(self, plan: schedule.Town, place: Path) -> None:
-        self.plan, self.place = plan, place
+    def __init__(self, plan: schedule.Town, place: Path, sources: Sources) -> None:
+        self.plan, self.place, self.sources = plan, place, sources
         place.mkdir(parents=True, exist_ok=True)
         self._made: list[Machine] = []
         self.security, self._client_options = self._agree()
         self.nodes: list[Node] = []
-        self._warm: subprocess.Popen[str] | None = None
         try:
             self.client, *machines = connect(1 + len(plan.cpus), self._made)
             self.switch = self._made[0]
@@ -208,7 +258,6 @@ class Town:
                 self.nodes.append(Node(self, number, machine))
             for node in self.nodes:
                 node.start()
-            self._start_client()
             self.start_nodes()
         except BaseException:
             self.end()
@@ -222,45 +271,18 @@ class Town:
         path.chmod(0o600)
         return [f"--secret-file={path}"], {"secret": SECRET}
 
-    def _start_client(self) -> None:
-        """Start the process that forks clients."""
-        enter = ["nsenter", "--target", str(self.client.holder.pid), "--net", "--mount", "--"]
-        program = Path(__file__).with_name("program.py")
-        self._warm = subprocess.Popen(
-            [*enter, sys.executable, str(program)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"},
-        )  # fmt: skip
-        self._read()  # ready
-
-    def _read(self) -> list[str]:
-        assert self._warm is not None
-        assert self._warm.stdout is not None
-        line = self._warm.stdout.readline()
-        if not line:
-            raise RuntimeError("the process that forks clients has ended")
-        return line.split()
-
-    def run_client(
-        self, table: dict[str, Any], place: Path, recovers: bool = False
-    ) -> psutil.Process:
-        """Fork a client that plays `table`, or gets what one was owed; it logs to `place`."""
-        assert self._warm is not None
-        assert self._warm.stdin is not None
+    def run_client(self, place: Path, recovers: bool = False) -> Fork:
+        """Fork a client that plays the schedule in `place`, or gets what one was owed; it logs
+        to there."""
         orders = {
-            "schedule": table, "calm": str(place / "calm"), "recovers": recovers,
-            "options": self._client_options, "place": str(place),
+            "space": self.client.holder.pid,
+            "schedule": str(place / "schedule.json"), "calm": str(place / "calm"),
+            "recovers": recovers, "options": self._client_options, "place": str(place),
             "nodes": [(node.machine.address, PORT) for node in self.nodes],
             "log": str(place / "executions.log"), "journal": str(place / "client.log"),
-            "output": str(place / "client.out"), "recover_file": str(place / "recover"),
+            "recover_file": str(place / "recover"),
         }  # fmt: skip
-        self._warm.stdin.write(json.dumps(orders) + "\n")
-        self._warm.stdin.flush()
-        return psutil.Process(int(self._read()[0]))
-
-    def client_status(self) -> int:
-        """Return the exit status of the client, once it has ended; minus a signal's number."""
-        return int(self._read()[2])
+        return self.sources.client.fork(orders, place / "client.out")
 
     def start_nodes(self) -> None:
         """See that every node runs and serves."""
@@ -272,9 +294,6 @@ class Town:
     def end(self) -> list[str]:
         """End all; return what went wrong."""
         complaints = []
-        if self._warm is not None:
-            self._warm.kill()
-            self._warm.communicate()
         for node in self.nodes:
             node.end()
             complaints += node.complaints

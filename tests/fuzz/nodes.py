@@ -20,6 +20,7 @@ from gevent import socket
 
 from dispy.net.link import Link
 from dispy.node import nurseries, possession
+from dispy.node.confinement import Confinement
 from dispy.node.nursery import NurseryProcess
 from dispy.node.service import Node
 from dispy.protocol.frames import FrameRefused
@@ -79,6 +80,7 @@ class Play:
         self.choices, PlayedNursery.made = choices, []
         self.node = Node("n", 2, directory, max_file_size=100_000, store_size=20_000)
         self.clients: list[Wire] = []
+        self._nobodys = PlayedNursery(Confinement())  # so that there is always one to mean
         self._jobs = 1  # the next one's number
         self.greenlets: list[Any] = []
 
@@ -103,7 +105,7 @@ class Play:
     def step(self) -> None:
         choices = self.choices
         client = choices.of(self.clients)
-        nursery = choices.of(PlayedNursery.made)
+        nursery = choices.of([*PlayedNursery.made, self._nobodys])
         match choices.below(20):
             case 0:
                 self._open_well(client)
@@ -215,6 +217,7 @@ class Play:
     def play(self, failures: Failures) -> None:
         self.connect(messages.IDENTITIES[0])
         turn()
+        PlayedNursery.made.remove(self._nobodys)
         for _ in range(STEPS):
             if not self.choices.left:
                 break
@@ -229,6 +232,7 @@ class Play:
             wire.close()
         for nursery in PlayedNursery.made:
             nursery.close()
+        self._nobodys.end()
         turn(6)
         self.node.stop("enough")
         gevent.killall(self.greenlets)
@@ -239,7 +243,7 @@ def play_node(choices: Choices) -> None:
     directory = Path(tempfile.mkdtemp(prefix="dispy-fuzz-", dir=MEMORY))
     own = directory / "a/b/node"
     own.mkdir(parents=True)
-    played = mock.patch.object(nurseries, "NurseryProcess", PlayedNursery)
+    played = mock.patch.multiple(nurseries, NurseryProcess=PlayedNursery, ADOPTS_ORPHANS=False)
     try:
         challenges = mock.patch.object(possession, "CHALLENGE_SIZE", 1000)
         with alone(played, challenges), Failures() as failures:

@@ -79,7 +79,9 @@ class CountedNode:
         self._wait_until("the node says what it keeps", self._figures.exists)
         figures = {f"node: {name}": n for name, n in json.loads(self._figures.read_text()).items()}
         figures["processes of the node"] = len(self.processes())
-        figures["files of the node"] = sum(1 for _ in self.directory.rglob("*"))
+        # os.walk, other than rglob, goes on where a directory is removed meanwhile.
+        found = os.walk(self.directory)
+        figures["files of the node"] = sum(len(names) + len(files) for _, names, files in found)
         return figures
 
     def processes(self) -> list[psutil.Process]:

@@ -51,7 +51,7 @@ def ours() -> set[int]:
 def left_since(before: set[int]) -> set[int]:
     """Return our processes that have come since, except those of processes from before.
 
-    A node that outlives the test may start its spare nursery in the midst of it.
+    A node that outlives the test may start what forks its nurseries in the midst of it.
     """
     left = set()
     for pid in ours() - before:

@@ -3,8 +3,8 @@
     kinds_of_code.py HOST...
 
 Runs every kind on each node and in this very process, compares, and prints a line for each
-node: its Python, and what was wrong there. With COMPUTATIONS in the environment it opens clusters of
-other things than a plain function instead.
+node: its Python, and what was wrong there. With COMPUTATIONS in the environment it opens clusters
+of other things than a plain function instead.
 """
 
 import abc

@@ -49,7 +49,7 @@ def test_a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too(
     node = start_node()
     assert open_cluster(double, nodes=[node.host]).submit(1)() == 2
     used = session._session
-    (known,) = (known for known in used.scheduler.nodes.values() if known.ip_addr == node.host)
+    known = next(known for known in used.scheduler.nodes.values() if known.settled)
     node.process.send_signal(signal.SIGSTOP)  # it says no hello for as long
     used.hub.call(known.link.close)
     deadline = time.monotonic() + DEADLINE

@@ -85,6 +85,8 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                     take(core.time_passed(now))
                     if chance.random() < 0.5:
                         take(core.slots_back())
+                    elif chance.random() < 0.1:
+                        take(core.make_room())
                     if core.reserved is not None and not core.held_back:
                         width, free = core.reserved.head_width, core.slots - core.busy - core.lost
                         assert min(width, core.slots) > free, "a wide job that fits waits"

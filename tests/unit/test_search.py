@@ -4,6 +4,7 @@ import pytest
 
 from dispy.client.nodes import parse_nodes
 from dispy.client.search import NAMED_LIMIT, Search, Wanted
+from dispy.model.credentials import OTHER_SECRET
 from dispy.protocol.discovery import Here
 from dispy.system.network import LOOPBACK, Network
 
@@ -95,6 +96,17 @@ def test_a_listed_host_that_is_down_is_named_with_its_error_and_the_check() -> N
     assert search.lines(12.1, trouble, [("10.0.0.8", 51348)]) == [
         "asked 10.0.0.9 port 51348: no answer: No route to host",
         "is `dispy node` running there? `dispy doctor 10.0.0.9` checks the way to it",
+    ]
+
+
+def test_hosts_that_refuse_the_secret_are_not_asked_whether_they_run() -> None:
+    search = Search(wanted(["10.0.0.9", "10.0.0.8"], insecure=True))
+    compare = "`dispy secret --check` on both machines shows whether they have the same"
+    refused = {("10.0.0.9", 51348): OTHER_SECRET, ("10.0.0.8", 51348): OTHER_SECRET}
+    assert search.lines(12.1, refused, [])[2:] == [compare]
+    del refused["10.0.0.8", 51348]
+    assert search.lines(12.1, refused, [])[2:] == [
+        "is `dispy node` running there? `dispy doctor 10.0.0.8` checks the way to it"
     ]
 
 
