@@ -9,6 +9,7 @@ outlives this server, and the node learns how it ends. No code of a user's ever 
 import errno
 import gc
 import os
+import select
 import socket
 import struct
 import time
@@ -32,8 +33,13 @@ class ForkServer:
     def serve(self) -> int | None:
         """Return None when the node has gone; and in each nursery its end of the socket pair."""
         die_with_parent(self._node)
-        gc.freeze()  # or each nursery would write to, and so copy, all of this memory
+        has_all = False
         while True:
+            if not has_all and not select.select([self._sock], [], [], 0)[0]:
+                import cloudpickle  # noqa: F401  # 20 ms, while nobody waits for a nursery
+
+                gc.freeze()  # or each nursery would write to, and so copy, all of this memory
+                has_all = True
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._sock, len(FORK), 1)
             except ConnectionResetError:  # it was killed before it had read a reply
