@@ -15,7 +15,7 @@ def main() -> None:
     if arguments[:1] == ["worker"]:
         from dispy.worker.main import main as run  # no docopt: it starts in milliseconds
     else:
-        if arguments[:1] in (["node"], ["run"]):
+        if arguments[:1] in (["node"], ["run"], ["scheduler"]):
             from dispy.system.arguments import hide_secrets, secret_places
 
             if secret_places(arguments):

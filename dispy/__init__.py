@@ -6,6 +6,7 @@ __version__ = "5.0.0"
 
 _HOMES = {
     "JobCluster": "dispy.client.cluster",
+    "SharedJobCluster": "dispy.client.shared",
     "ClusterStatus": "dispy.client.cluster",
     "as_completed": "dispy.client.cluster",
     "DispyJob": "dispy.client.job",

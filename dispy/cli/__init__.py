@@ -12,6 +12,7 @@ Commands:
   node    offer this machine's processors to dispy clients
   recover  bring back what a program had at nodes when it died
   run     run a program on the nodes, once for each set of arguments
+  scheduler  share nodes among many programs (SharedJobCluster)
   secret  make the secret that your machines share, change it, compare it
   doctor  check this machine, its networks, and the way to other hosts
 
@@ -33,7 +34,7 @@ from dispy import __version__
 from dispy.model.errors import DispyError
 from dispy.system.arguments import secret_places
 
-COMMANDS = ("bench", "cert", "demo", "doctor", "node", "recover", "run", "secret")
+COMMANDS = ("bench", "cert", "demo", "doctor", "node", "recover", "run", "scheduler", "secret")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -70,7 +70,6 @@ once.
 
 import contextlib
 import fcntl
-import ipaddress
 import logging
 import os
 import shutil
@@ -86,9 +85,9 @@ from docopt import docopt
 from gevent import socket
 from gevent.event import Event
 
+from dispy.cli.addresses import check_address
 from dispy.cli.options import read_options, warn_of_secret
 from dispy.client.local_node import PATH_VARIABLE
-from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.setting import Value
 from dispy.model.settings import processors_to_offer
@@ -167,7 +166,7 @@ def _serve_all(settings: dict[str, Value], cpus: int, clean: bool) -> int:
         warn_of_secret()
     for concern in concerns(credentials):
         logger.warning("%s", concern)
-    _check_address(settings["host"], credentials)
+    check_address(settings["host"], credentials, "node")
     if credentials.protected:
         hide_memory()  # from jobs: they may be of the same user
     elif not CAN_TELL:
@@ -241,30 +240,6 @@ def _private_files(settings: dict[str, Value]) -> list[str]:
     named = [settings[name].value for name in ("secret_file", "certfile", "keyfile")]
     files = [path for path in named if path and path.lower() != "none"]  # which means no secret
     return [secret_path(os.environ), *map(os.path.expanduser, files)]
-
-
-def _check_address(wanted: Value, credentials: Credentials) -> None:
-    """Refuse to listen where others could come in without a key."""
-    host = wanted.value
-    try:
-        address = socket.gethostbyname(host) if ":" not in host else host
-        loopback = ipaddress.ip_address(address).is_loopback
-    except (OSError, ValueError) as error:
-        raise DispyError(
-            f"{wanted.source}: {host!r} is not an address of this machine: {error}"
-        ) from None
-    if loopback or credentials.protected:
-        return
-    if not credentials.insecure:
-        raise DispyError(
-            f"a node at {host} would let everybody who reaches it run programs here. Give it a "
-            f"secret that its clients have too (`dispy secret` makes one, --secret-file=<file> "
-            f"names one), or type --insecure if everybody in that network may"
-        )
-    logger.warning(
-        "--insecure: everybody who reaches %s may run programs here, and nothing is encrypted; "
-        "`dispy secret` ends that", host,
-    )  # fmt: skip
 
 
 def _try_out(confinement: Confinement, root: Path) -> None:

@@ -23,7 +23,8 @@ from dispy.client.patience import why
 from dispy.client.putting import PutObject
 from dispy.client.report import print_table
 from dispy.client.reporting import JobCallback, StatusCallback
-from dispy.client.session import get_session
+from dispy.client.search import Search
+from dispy.client.session import Session, get_session
 from dispy.client.settings import client_credentials, client_settings
 from dispy.client.speaking import set_level
 from dispy.client.steering import Steering
@@ -175,7 +176,7 @@ class JobCluster(Steering):
             insecure=insecure,
         )  # fmt: skip
         set_level(chosen["loglevel"], given=loglevel is not None)
-        session = get_session()
+        session = self._find_session()
         super().__init__(session, next(session.cluster_numbers))
         self.allocations = parse_nodes(nodes)
         elements = check_files(depends)
@@ -197,7 +198,7 @@ class JobCluster(Steering):
         self.reentrant = arguments.check_flag(reentrant, "reentrant")
         self.retries: int | None = chosen["retries"]
         with session.finding:
-            self._search = look_for_nodes(
+            self._search = self._look_for_nodes(
                 session, self.allocations, chosen["node_port"],
                 credentials.protected or credentials.insecure,
                 chosen["local_node"], chosen["broadcast"], credentials.secrets,
@@ -231,6 +232,12 @@ class JobCluster(Steering):
         )
         # Last: once nodes know of it, callbacks come, which may use what the caller makes of us.
         session.hub.call(session.open, self, opening.settings, opening.content)
+
+    def _find_session(self) -> Session:
+        return get_session()
+
+    def _look_for_nodes(self, *arguments: Any) -> Search:
+        return look_for_nodes(*arguments)
 
     # -- submitting
 
@@ -361,7 +368,14 @@ class JobCluster(Steering):
         if not isinstance(job, DispyJob) or job._cluster is not self or job.status in FINAL:
             return -1
         self._session.check_process()
-        answer: int = self._session.hub.call(self._cancel, job._number)
+        answer: int = self._session.hub.call(self._cancel_now, job._number)
+        return answer
+
+    def _cancel_now(self, number: int) -> int:
+        """In a greenlet of the hub: cancel a job, and wait until one that waits is Cancelled."""
+        answer = self._cancel(number)
+        if not answer:
+            self._session.settle()
         return answer
 
     def _cancel(self, number: int) -> int:

@@ -90,11 +90,14 @@ class Session:
     def scheduler(self) -> "Scheduler":
         """The scheduler; only for calls on the hub."""
         if self._scheduler is None:
-            from dispy.scheduler.service import Scheduler
-
             name = f"{socket.gethostname()}, process {os.getpid()}"
-            self._scheduler = Scheduler(self, os.urandom(16).hex(), name, self.proof.credentials)
+            self._scheduler = self._make_scheduler(os.urandom(16).hex(), name)
         return self._scheduler
+
+    def _make_scheduler(self, identity: str, name: str) -> "Scheduler":
+        from dispy.scheduler.service import Scheduler
+
+        return Scheduler(self, identity, name, self.proof.credentials)
 
     @property
     def has_scheduler(self) -> bool:
@@ -113,10 +116,13 @@ class Session:
     def discovery(self) -> "Discovery":
         """The search for nodes; only for calls on the hub."""
         if self._discovery is None:
-            from dispy.client.discovery import Discovery
-
-            self._discovery = Discovery(self)
+            self._discovery = self._make_discovery()
         return self._discovery
+
+    def _make_discovery(self) -> "Discovery":
+        from dispy.client.discovery import Discovery
+
+        return Discovery(self)
 
     def open_terminal(self) -> "Terminal":
         """Return what shows the output of jobs while they run."""
@@ -164,6 +170,9 @@ class Session:
         return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
 
     # -- what the scheduler tells; on the hub
+
+    def settle(self) -> None:
+        """Return, in a greenlet of the hub, when what the scheduler was told is in effect."""
 
     def payloads(self, jobs: Sequence[int]) -> list[Payload]:
         """Return the packed calls of jobs."""
@@ -420,8 +429,12 @@ def _forget_after_fork() -> None:
     global _session, _making
     _making = make_lock()
     before, _session = _session, None
-    if before is None:
-        return
+    if before is not None:
+        forget_after_fork(before)
+
+
+def forget_after_fork(before: Session) -> None:
+    """Close a forked child's copy of a session."""
     atexit.unregister(before._at_exit)
     before.forked = True
     for cluster in before.clusters.values():

@@ -12,6 +12,7 @@ from typing import Any
 
 from dispy.model.errors import DispyError
 from dispy.model.limits import GRACE_SECONDS, NICE_MOST
+from dispy.model.scheduler_settings import TABLE as SCHEDULER
 from dispy.model.setting import Setting, Value
 
 
@@ -212,6 +213,10 @@ _TABLE = (
         help="ask other machines of the network for nodes, where they are not named one by one",
     ),
     Setting(
+        room="client", name="scheduler", kind=str, default="127.0.0.1", variable="DISPY_SCHEDULER",
+        help="host of the shared scheduler of a SharedJobCluster that names none",
+    ),
+    Setting(
         room="client", name="local_node", kind=bool, default=True,
         argument=True, variable="DISPY_LOCAL_NODE",
         help="start a node of our own where none is found",
@@ -318,12 +323,13 @@ _TABLE = (
         help="memory by which a worker process may have grown between two jobs before it is "
         "replaced, such as 512 MiB; 0: any",
     ),
+    *SCHEDULER,
 )  # fmt: skip
 SETTINGS = {setting.key: setting for setting in _TABLE}
 
 
 def settings_of(room: str) -> list[Setting]:
-    """Return the settings of "node" or "client", in the order of the table."""
+    """Return the settings of "node", "client" or "scheduler", in the order of the table."""
     return [setting for setting in _TABLE if setting.room == room]
 
 

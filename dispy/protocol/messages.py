@@ -77,10 +77,34 @@ class Kind(IntEnum):
     RETIRE = 64
     FILE = 65
     TAKEN = 66
+    # client and shared scheduler, either way: what is numbered, and how far it was taken
+    SAID = 70
+    HEARD = 71
+    # client to shared scheduler, in SAID; CANCEL and CLOSE too
+    CLUSTER = 72
+    SUBMIT = 73
+    ALLOT = 74
+    WITHDRAW = 75
+    DEPART = 76
+    ASK = 77
+    # shared scheduler to client, in SAID
+    NODE = 80
+    LOST = 81
+    STARTED = 82
+    ENDED = 83
+    GIVEN_UP = 84
+    REQUEUED = 85
+    VALUE = 86
+    WROTE = 87
+    CHANGED = 88
+    FREE = 89
+    CLEANED_UP = 90
+    ANSWER = 91
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
 _OPTIONAL_TEXT = (str, type(None))
+_LIST = (list,)
 _OPAQUE = (bytes, int)
 _BYTES = (bytes,)
 _NUMBERS, _TIMES, _PAYLOADS, _LISTS = [int], [float, int], [bytes, int], [list]
@@ -147,6 +171,31 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # job, {"name": ...}; the open file comes along, and a socket for signs of progress and TAKEN
     Kind.FILE: (_WHOLE, _TABLE),
     Kind.TAKEN: (_OPTIONAL_TEXT,),  # why the owner has not got it
+    Kind.SAID: (_WHOLE, _WHOLE, _LIST),  # number, kind, body of what is said; its buffers
+    Kind.HEARD: (_WHOLE,),  # what was said up to this number is taken for good
+    Kind.CLUSTER: (_WHOLE, _TEXT, _TABLE),  # cluster, name, table; the code as a buffer
+    # cluster, node or None: any, jobs, payloads, [[at, options]]
+    Kind.SUBMIT: (_WHOLE, _OPTIONAL_TEXT, _NUMBERS, _PAYLOADS, _LISTS),
+    # cluster, node, slots, {"own": settings for it alone, "forgive"}
+    Kind.ALLOT: (_WHOLE, _TEXT, _WHOLE, _TABLE),
+    Kind.WITHDRAW: (_WHOLE, _TEXT),  # cluster, node: it gets no more jobs
+    Kind.DEPART: (_WHOLE, _TEXT, _TABLE),  # cluster, node, {"again", "terminate"}
+    Kind.ASK: (_WHOLE, _TABLE),  # token, what is to be known
+    Kind.NODE: (_TEXT, _TABLE),  # node, all that is known of it
+    Kind.LOST: (_TEXT,),  # node
+    Kind.STARTED: (_WHOLE, _TEXT, _NUMBERS),  # cluster, node, jobs
+    # cluster, node, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
+    Kind.ENDED: (_WHOLE, _TEXT, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),
+    # cluster, node that had them or None, jobs, status, why
+    Kind.GIVEN_UP: (_WHOLE, _OPTIONAL_TEXT, _NUMBERS, _WHOLE, _TEXT),
+    Kind.REQUEUED: (_WHOLE, _TEXT, _NUMBERS, _TEXT),  # cluster, node that had them, jobs, why
+    Kind.VALUE: (_WHOLE, _TEXT, _WHOLE, _OPAQUE),  # cluster, node, job, provisional value
+    # cluster, node, job, descriptor (1 or 2), where in its output (bytes), text
+    Kind.WROTE: (_WHOLE, _TEXT, _WHOLE, _WHOLE, _WHOLE, _BYTES),
+    Kind.CHANGED: (_WHOLE, _TEXT, _WHOLE, _OPTIONAL_TEXT),  # cluster, node, status, error
+    Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
+    Kind.CLEANED_UP: (_WHOLE,),  # cluster
+    Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers
@@ -155,14 +204,17 @@ _COLUMNS: dict[int, tuple[int, int, int]] = {
     Kind.RESULTS: (2, 6, 5),
     Kind.JOBS: (0, 2, 1),
     Kind.DONE: (0, 4, 3),
+    Kind.SUBMIT: (2, 4, 3),
+    Kind.ENDED: (2, 6, 5),
 }
-_EXTRAS: dict[int, int] = {Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4}
-_SAID = frozenset(
-    {int(Kind.REFUSE), int(Kind.GOODBYE), int(Kind.DIED), int(Kind.NOT_FORKED)}
-)  # whose texts are reasons
-_ENDS = frozenset({int(Kind.RESULTS), int(Kind.DONE)})  # whose extras tell how jobs ended
-_BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1}
-_LAST_IS_OPAQUE = frozenset({int(Kind.PROVISIONAL), int(Kind.INTERIM)})
+_EXTRAS: dict[int, int] = {
+    Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4, Kind.SUBMIT: 4, Kind.ENDED: 6
+}  # fmt: skip
+# Whose texts are reasons; whose extras tell how jobs ended.
+_REASONS = frozenset(map(int, (Kind.REFUSE, Kind.GOODBYE, Kind.DIED, Kind.NOT_FORKED)))
+_ENDS = frozenset(map(int, (Kind.RESULTS, Kind.DONE, Kind.ENDED)))
+_BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1, Kind.CLUSTER: 1}
+_LAST_IS_OPAQUE = frozenset(map(int, (Kind.PROVISIONAL, Kind.INTERIM, Kind.VALUE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +248,7 @@ def _rule(kind: int, shape: tuple[Any, ...]) -> _Rule:
         reasons=tuple(
             at
             for at, part in enumerate(shape)
-            if part == _OPTIONAL_TEXT or (part == _TEXT and kind in _SAID)
+            if part == _OPTIONAL_TEXT or (part == _TEXT and kind in _REASONS)
         ),
         times=tuple(at for at, part in enumerate(shape) if part == _TIMES),
         ends=kind in _ENDS,
@@ -212,6 +264,9 @@ def check(frame: Frame) -> Frame:
     Reasons in it are made legible.
     """
     body = frame.body
+    if frame.kind == Kind.SAID and type(body) is list and len(body) == 3:
+        unwrap(frame)
+        return frame
     rule = _RULES.get(frame.kind)
     if rule is None:
         raise FrameRefused(f"a message of kind {frame.kind}, which this version does not know")
@@ -248,6 +303,17 @@ def check(frame: Frame) -> Frame:
     if counts or frame.buffers:
         _check_buffers(frame, counts)
     return frame
+
+
+def unwrap(frame: Frame) -> Frame:
+    """Return what a SAID says, as a frame that has been checked; raises FrameRefused."""
+    number, kind, body = frame.body
+    if type(number) is not int or type(kind) is not int or kind not in IN_SAID:
+        raise FrameRefused("SAID says something that is never said so")
+    return check(Frame(kind, body, frame.buffers))
+
+
+IN_SAID = frozenset({int(Kind.CANCEL), int(Kind.CLOSE), *range(Kind.CLUSTER, Kind.ANSWER + 1)})
 
 
 def _check_buffers(frame: Frame, counts: list[int]) -> None:

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dispy.system.interpreter import is_frozen
 
 _START, _END = 48 - 3, 49 - 3  # arg_start and arg_end in stat(5), after the name in brackets
-_LONG = "--secret"
+# Options that take a secret, and how many letters of them are enough to be meant.
+_LONG = {"--secret": 3, "--cluster_secret": 11, "--node_secret": 8}
 _FLAGS = "cdhq"  # of one letter, that may stand before -s in one word and take no value
 
 
 def secret_places(arguments: Sequence[str | bytes]) -> list[tuple[int, int]]:
     """Return (number of the argument, first letter) of each secret of a command line.
 
-    Both spellings of the option, `-s` and `--secret`, as docopt understands them.
+    All spellings of the options, `-s` too, as docopt understands them.
     """
     found = []
     follows = False
@@ -29,7 +30,7 @@ def secret_places(arguments: Sequence[str | bytes]) -> list[tuple[int, int]]:
             follows = False
             continue
         name, equals, _ = word.partition("=")
-        if len(name) > 2 and _LONG.startswith(name):
+        if any(len(name) >= least and long.startswith(name) for long, least in _LONG.items()):
             if equals:
                 found.append((number, len(name) + 1))
             follows = not equals

@@ -62,9 +62,27 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.CLEANED: {"shutdown": [True]},
     Kind.LOAD: {},
     Kind.FILE: {"name": [b"file"]},
+    Kind.CLUSTER: {
+        "settings": [OPEN, {}, 1], "reentrant": [True], "retries": [0, 2], "pulse": [0.5, -1]
+    },
+    Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
+    Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"]},
+    Kind.NODE: {
+        "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
+        "available": [[1.0, 2, 3, 4.0], "why"],
+    },
+    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]]},
 }  # fmt: skip
-_EXTRAS = {Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA}
-_COLUMNS = {Kind.RUN: (1, 3), Kind.RESULTS: (2, 6), Kind.JOBS: (0, 2), Kind.DONE: (0, 4)}
+_EXTRAS = {
+    Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA, Kind.SUBMIT: RUN,
+    Kind.ENDED: EXTRA,
+}  # fmt: skip
+_COLUMNS = {
+    Kind.RUN: (1, 3), Kind.RESULTS: (2, 6), Kind.JOBS: (0, 2), Kind.DONE: (0, 4),
+    Kind.SUBMIT: (2, 4), Kind.ENDED: (2, 6),
+}  # fmt: skip
+WITH_PAYLOADS = (*_COLUMNS, Kind.PROVISIONAL, Kind.INTERIM, Kind.VALUE)
 
 
 def encode(kind: int, made: Any, buffers: Sequence[bytes] = ()) -> bytes:
@@ -172,10 +190,10 @@ def body(choices: Choices, kind: int) -> list[Any]:
 
 def buffers_for(choices: Choices, kind: int, made: list[Any]) -> list[bytes]:
     """Return as many buffers as the body says that there are."""
-    count = 1 if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE) else 0
+    count = 1 if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE, Kind.CLUSTER) else 0
     for part in made:
         entries = part if isinstance(part, list) else [part]
-        if kind in (Kind.RUN, Kind.RESULTS, Kind.JOBS, Kind.DONE, Kind.PROVISIONAL, Kind.INTERIM):
+        if kind in WITH_PAYLOADS:
             count = sum(entry for entry in entries if type(entry) is int and 0 < entry < 4)
     return [choices.of([b"bulk", b"", b"x" * 70_000]) for _ in range(count)]
 
@@ -183,6 +201,18 @@ def buffers_for(choices: Choices, kind: int, made: list[Any]) -> list[bytes]:
 def frame(choices: Choices, kinds: list[Kind]) -> bytes:
     """Return the bytes of a frame of one of these kinds, in most cases a valid one."""
     kind = choices.of(kinds)
+    made, buffers = _body_and_buffers(choices, kind)
+    return encode(kind, made, buffers)
+
+
+def said(choices: Choices, number: int, kinds: list[Kind]) -> bytes:
+    """Return the bytes of a SAID that says one of these kinds."""
+    kind = choices.of(kinds)
+    made, buffers = _body_and_buffers(choices, kind)
+    return encode(Kind.SAID, [number, int(kind), made], buffers)
+
+
+def _body_and_buffers(choices: Choices, kind: int) -> tuple[list[Any], list[bytes]]:
     made = body(choices, kind)
     if choices.seldom():
         spoilt = choices.below(len(made) + 1)
@@ -190,7 +220,7 @@ def frame(choices: Choices, kinds: list[Kind]) -> bytes:
     buffers = buffers_for(choices, kind, made)
     if choices.seldom():
         buffers.append(b"too many")
-    return encode(kind, made, buffers)
+    return made, buffers
 
 
 def hello(choices: Choices, role: str, identity: str) -> bytes:

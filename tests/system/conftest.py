@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import cloudpickle
 import psutil
@@ -236,6 +237,26 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
             node.process.kill()
             node.said += node.process.communicate()[1]
         print(f"node at {node.host} said:\n{node.said}")  # shown where the test has failed
+
+
+@pytest.fixture
+def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
+    """Start schedulers, each at its own address of the loopback network."""
+    from system.schedulers import RunningScheduler
+
+    started: list[Any] = []
+
+    def start(*nodes: RunningNode, host: str = "", **environment: str) -> Any:
+        host = host or f"127.2.{os.getpid() % 250}.{len(started) + 2}"
+        started.append(RunningScheduler(host, *(node.host for node in nodes), **environment))
+        return started[-1]
+
+    yield start
+    for scheduler in started:
+        if scheduler.process.poll() is None:
+            scheduler.process.kill()
+            scheduler.said += scheduler.process.communicate()[1]
+        print(f"scheduler at {scheduler.host} said:\n{scheduler.said}")
 
 
 @pytest.fixture(scope="module")

@@ -78,9 +78,14 @@ def test_every_page_says_something_that_docutils_understands() -> None:
 
 @pytest.mark.parametrize("page", runnable_pages(), ids=lambda page: page.name)
 def test_the_programs_on_a_page_run_and_print_what_it_says(
-    run_program: Callable[..., Any], page: Path
+    run_program: Callable[..., Any],
+    start_node: Callable[..., Any],
+    start_scheduler: Callable[..., Any],
+    page: Path,
 ) -> None:
     source = as_program(page).replace(CANONICAL_SLEEP, "time.sleep(n / 100)")
+    if "SharedJobCluster" in source:
+        start_scheduler(start_node(host="127.0.0.1"), host="127.0.0.1")
     program = run_program(source)
     assert program.end() == 0, f"{page.name}, with its line numbers:\n{program.output}"
     assert "failed" not in program.output, program.output

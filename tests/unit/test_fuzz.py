@@ -57,8 +57,9 @@ STRANGER_BYTES = 1024 * 1024  # that a peer may cost which has said nothing true
 # Columns of equal length, and where a list of [position, table] stands.
 COLUMNS = {
     Kind.RUN: (1, 2), Kind.RESULTS: (2, 3, 4, 5), Kind.JOBS: (0, 1), Kind.DONE: (0, 1, 2, 3),
+    Kind.SUBMIT: (2, 3), Kind.ENDED: (2, 3, 4, 5),
 }  # fmt: skip
-EXTRAS = {Kind.RESULTS: 6, Kind.DONE: 4}
+EXTRAS = {Kind.RESULTS: 6, Kind.DONE: 4, Kind.SUBMIT: 4, Kind.ENDED: 6}
 
 VALUES: dict[type, Callable[[random.Random], Any]] = {
     str: lambda r: r.choice(["", "compute", "x" * 300, "é"]),
@@ -82,7 +83,7 @@ def some_frame(rng: random.Random, kind: int) -> list[bytes | memoryview]:
             body.append(VALUES[rng.choice(part)](rng))
     if rng.random() < 0.3:
         buffers = [rng.choice([b"", b"bulk", b"x" * 5000]) for _ in range(rng.choice([1, 2]))]
-    if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE):
+    if kind in (Kind.OPEN, Kind.LOAD, Kind.PIECE, Kind.CLUSTER):
         buffers = [b"code"]
     return encode_frame(kind, body, buffers)
 

@@ -14,7 +14,8 @@ from dispy.model.setting import Setting, Value
 from dispy.model.settings import SETTINGS, processors_to_offer, resolve, settings_of
 from dispy.system.directories import configuration_files
 
-COMMANDS = {"node": "dispy.cli.node"}  # whose options are settings of that room
+# Whose options are settings of that room.
+COMMANDS = {"node": "dispy.cli.node", "scheduler": "dispy.cli.scheduler"}
 FLAGS = {"--clean", "--debug", "--help", "--serve-descriptor"}  # no settings: said each time
 
 

@@ -1,0 +1,448 @@
+"""A scheduler in another process, as a session sees it: the methods of the embedded one.
+
+What they do there is said in a conversation (`dispy.protocol.conversation`), and what comes back
+is told to the session as its own scheduler would. Nodes are mirrored: the same records, without
+links. On the session's hub; nothing waits but the greenlet that keeps the link.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from random import Random
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from dispy.client.mirrors import NoClosings, NoKeepers, node_of
+from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.statuses import Status
+from dispy.model.texts import one_line
+from dispy.net.dialing import connect
+from dispy.net.link import Link, LinkEnd
+from dispy.net.pulses import Pulses
+from dispy.net.secure import NotProven, dial
+from dispy.protocol.conversation import Conversation
+from dispy.protocol.frames import Buffer, Frame, FrameRefused
+from dispy.protocol.handshake import Hello
+from dispy.protocol.messages import Kind, Payload, join_payloads, split_payloads
+from dispy.scheduler.columns import select
+from dispy.scheduler.keeping import Pauses
+from dispy.scheduler.nodes import Nodes, RemoteNode
+
+if TYPE_CHECKING:
+    from dispy.client.session import Session
+
+logger = logging.getLogger("dispy.client")
+
+CONNECT_SECONDS = 5.0
+RETRY_SECONDS = 3.0  # between attempts, at most
+ANSWER_SECONDS = 5.0  # that the scheduler may take to say why a job waits
+SETTLE_SECONDS = 5.0  # that it may take to do what it is told
+PART_SECONDS = 5.0  # that it may take, at the program's end, to hear which clusters are closed
+PART_LOOK_SECONDS = 0.01
+STOP_SECONDS = 2.0  # that our greenlet may take to end
+LOST_NODES = 1000  # that may still be named
+BATCH_JOBS = 4096  # in one message
+BATCH_BYTES = 1024 * 1024  # of payloads, unless one job has more
+
+
+class RemoteScheduler:
+    """Of one session; `address`: host and port of the scheduler."""
+
+    def __init__(
+        self,
+        session: "Session",
+        address: tuple[str, int],
+        identity: str,
+        name: str,
+        credentials: Credentials = NOTHING,
+    ) -> None:
+        self._session, self.address = session, address
+        self.identity, self.name, self.credentials = identity, name, credentials
+        self.nodes = Nodes()
+        self._gone: dict[str, RemoteNode] = {}
+        self.closing, self.keepers, self.questions = NoClosings(), NoKeepers(), self
+        self._conversation, self._token = Conversation(), ""
+        self._link: Link | None = None
+        self._met = False
+        self.trouble = ""  # why there is no link
+        self._stopped = False
+        self._clusters: dict[int, tuple[str, dict[str, Any], bytes]] = {}  # as they were opened
+        self._running: dict[int, int] = {}  # of each cluster, jobs that are on nodes
+        self._settling: deque[tuple[int, Event]] = deque()  # who waits until what was heard
+        self._tokens = count(1)
+        self._answers: dict[int, Callable[[dict[str, Any]], object]] = {}
+        self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
+            Kind.NODE: self._node,
+            Kind.LOST: self._lost,
+            Kind.STARTED: self._started,
+            Kind.ENDED: self._ended,
+            Kind.GIVEN_UP: self._given_up,
+            Kind.REQUEUED: self._requeued,
+            Kind.VALUE: self._value,
+            Kind.WROTE: self._wrote,
+            Kind.CHANGED: self._changed,
+            Kind.FREE: self._free,
+            Kind.CLEANED_UP: self._cleaned_up,
+            Kind.ANSWER: self._answered,
+        }
+        self._keeper = gevent.spawn(self._keep)
+        self._pulses = Pulses(lambda: [self._link] if self._link is not None else [])
+
+    # -- the link
+
+    def _keep(self) -> None:
+        """Dial the scheduler for as long as this session lives."""
+        pauses = Pauses(Random())
+        while not self._stopped:
+            began = monotonic()
+            end = self._serve()
+            if self._stopped:
+                return
+            self.trouble = end.reason
+            if end.refused:
+                logger.error("scheduler at %s, port %d: %s", *self.address, end.reason)
+            if monotonic() - began > RETRY_SECONDS:
+                pauses.begin()
+            gevent.sleep(pauses.next(RETRY_SECONDS))
+
+    def _serve(self) -> LinkEnd:
+        try:
+            sock = connect(*self.address, CONNECT_SECONDS)
+            link = Link(dial(sock, self.credentials, self.address[0]))
+        except NotProven as error:
+            return LinkEnd(str(error), refused=True)
+        except OSError as error:
+            return LinkEnd(f"no answer: {error.strerror or error}")
+        try:
+            details = {"heard": self._conversation.arrived, "conversation": self._token}
+            hello = link.exchange_hello(
+                Hello("client", self.identity, self.name, details=details), "scheduler"
+            )
+            self._take_token(str(hello.details.get("conversation")))
+            heard = hello.details.get("heard")
+            again = self._conversation.again(heard if type(heard) is int else 0)
+        except (FrameRefused, OSError) as error:
+            link.close()
+            return LinkEnd(str(error), isinstance(error, FrameRefused))
+        self._link, self.trouble = link, ""
+        if not self._met:
+            logger.info("scheduler %s (%s) found", hello.name, self.address[0])
+        self._met = True
+        for said in again:
+            link.send(Kind.SAID, [said.number, said.kind, said.body], said.buffers)
+        end = link.read(self._read, self._turn_over)
+        self._link = None
+        return end
+
+    def _take_token(self, token: str) -> None:
+        """Begin anew with a scheduler that does not know us any more; what it had is lost."""
+        before, self._token = self._token, token
+        if before in ("", token):
+            return
+        why = f"the scheduler at {self.address[0]} has forgotten this program: it was restarted"
+        for node in list(self.nodes.values()):
+            for cluster_id in list(node.ready):
+                self._session.node_changed(cluster_id, node, Status.Closed)
+            self._lost([node.node_id], ())
+        self._conversation = Conversation()
+        self._running.clear()
+        for cluster_id, (name, table, content) in self._clusters.items():
+            self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
+            jobs = [job._number for job in self._session.clusters[cluster_id]._unfinished()]
+            if jobs:
+                logger.error("%s; %d jobs of %s are lost", why, len(jobs), name)
+                self._session.given_up(cluster_id, None, jobs, Status.Abandoned, why)
+
+    def _say(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
+        said = self._conversation.say(kind, body, buffers)
+        if self._link is not None:
+            self._link.send(Kind.SAID, [said.number, kind, body], buffers)
+
+    def _read(self, frame: Frame) -> None:
+        if frame.kind == Kind.HEARD:
+            self._conversation.taken(frame.body[0])
+            while self._settling and self._settling[0][0] <= frame.body[0]:
+                self._settling.popleft()[1].set()
+            return
+        if frame.kind != Kind.SAID:
+            raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
+        number, kind, body = frame.body
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise FrameRefused(f"{Kind(kind).name} is not for a client to receive")
+        if self._conversation.is_new(number):
+            handler(body, frame.buffers)
+
+    def _turn_over(self) -> None:
+        conversation = self._conversation
+        if conversation.confirm(conversation.arrived) and self._link is not None:
+            self._link.send(Kind.HEARD, [conversation.arrived])
+
+    # -- what a session asks for
+
+    def open_cluster(
+        self,
+        cluster_id: int,
+        name: str,
+        settings: dict[str, Any],
+        content: bytes,
+        reentrant: bool,
+        pulse: float | None,
+        retries: int | None = None,
+    ) -> None:
+        """As `Scheduler.open_cluster`."""
+        table = {
+            "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries
+        }  # fmt: skip
+        self._clusters[cluster_id] = name, table, content
+        self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
+
+    def allocate(
+        self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
+    ) -> None:
+        """As `Scheduler.allocate`."""
+        if node_id in self.nodes and cluster_id in self._clusters:
+            forgiven = (cluster_id, node_id) in self.closing.forgiven
+            self.closing.forgiven.discard((cluster_id, node_id))
+            table = {"own": own, "forgive": forgiven}
+            self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
+
+    def deallocate(self, cluster_id: int, node_id: str) -> None:
+        """As `Scheduler.deallocate`."""
+        self._say(Kind.WITHDRAW, [cluster_id, node_id])
+
+    def submit(self, cluster_id: int, jobs: Sequence[int], node_id: str | None = None) -> None:
+        """As `Scheduler.submit`: in messages of many jobs."""
+        if cluster_id not in self._clusters:
+            return
+        payloads, options = self._session.payloads(jobs), self._session.options
+        first = size = 0
+        for at, payload in enumerate(payloads):
+            if at > first and (at - first >= BATCH_JOBS or size + len(payload) > BATCH_BYTES):
+                self._submit(cluster_id, node_id, jobs[first:at], payloads[first:at], options)
+                first, size = at, 0
+            size += len(payload)
+        self._submit(cluster_id, node_id, jobs[first:], payloads[first:], options)
+
+    def _submit(
+        self,
+        cluster_id: int,
+        node_id: str | None,
+        jobs: Sequence[int],
+        payloads: Sequence[Payload],
+        options: Mapping[int, dict[str, Any]],
+    ) -> None:
+        column, buffers = split_payloads(payloads)
+        extras = [[at, options[job]] for at, job in enumerate(jobs) if job in options]
+        self._say(Kind.SUBMIT, [cluster_id, node_id, list(jobs), column, extras], buffers)
+
+    def cancel(self, cluster_id: int, job: int) -> None:
+        """As `Scheduler.cancel`."""
+        self._say(Kind.CANCEL, [cluster_id, [job]])
+
+    def settle(self) -> None:
+        """Wait until the scheduler has heard all that was said, for seconds at most."""
+        if self._conversation.kept and self._link is not None:
+            heard = Event()
+            self._settling.append((self._conversation.last, heard))
+            heard.wait(SETTLE_SECONDS)
+
+    def leave(self, cluster_id: int, node_id: str, again: bool, terminate: bool) -> None:
+        """As `Scheduler.leave`."""
+        table = {"again": again, "terminate": terminate}
+        self._say(Kind.DEPART, [cluster_id, node_id, table])
+
+    def close_cluster(self, cluster_id: int) -> None:
+        """As `Scheduler.close_cluster`."""
+        if self._clusters.pop(cluster_id, None) is not None:
+            self._running.pop(cluster_id, None)
+            self._say(Kind.CLOSE, [cluster_id])
+
+    def is_stuck(self, cluster_id: int) -> bool:
+        """Whether a cluster has jobs and none of them runs, or is about to."""
+        unfinished = self._session.clusters[cluster_id]._pending
+        return bool(unfinished) and not self._running.get(cluster_id)
+
+    def explain_waiting(self, cluster_id: int) -> list[str]:
+        """Say why jobs wait, as far as it is known here."""
+        return self._trouble()
+
+    def explain(self, cluster_id: int, job: int) -> list[str]:
+        """As `Scheduler.explain`; waits for the answer."""
+        if self._link is None:
+            return self._trouble()
+        answer: AsyncResult[dict[str, Any]] = AsyncResult()
+        token = self._ask({"cluster": cluster_id, "job": job}, answer.set)
+        try:
+            lines = answer.get(timeout=ANSWER_SECONDS).get("lines")
+        except gevent.Timeout:
+            return [f"the scheduler at {self.address[0]} did not say within {ANSWER_SECONDS:g} s"]
+        finally:
+            self._answers.pop(token, None)
+        return [one_line(str(line)) for line in lines] if isinstance(lines, list) else []
+
+    def ask(
+        self,
+        node: RemoteNode | None,
+        cluster_id: int,
+        answered: Callable[[list[int] | None], None],
+    ) -> None:
+        """Ask a node which of a cluster's jobs it runs, as `Questions.ask`."""
+
+        def answer(table: dict[str, Any]) -> None:
+            jobs = table.get("jobs")
+            answered([job for job in jobs if type(job) is int] if isinstance(jobs, list) else None)
+
+        if node is None:
+            answered(None)
+        else:
+            self._ask({"cluster": cluster_id, "node": node.node_id}, answer)
+
+    def _ask(self, table: dict[str, Any], answer: Callable[[dict[str, Any]], object]) -> int:
+        token = next(self._tokens)
+        self._answers[token] = answer
+        self._say(Kind.ASK, [token, table])
+        return token
+
+    def has_ready_node(self, cluster_id: int) -> bool:
+        """Whether some node has this cluster's computation ready to run."""
+        return any(cluster_id in node.ready for node in self.nodes.values())
+
+    def _trouble(self) -> list[str]:
+        host, port = self.address
+        if self._link is not None:
+            return [f"the scheduler at {host}, port {port} has no node for it yet"]
+        return [
+            f"the scheduler at {host}, port {port}: {self.trouble or 'no answer yet'}",
+            f"is `dispy scheduler` running there? `dispy doctor {host}` checks the way to it",
+        ]
+
+    # -- what the scheduler tells
+
+    def _node(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        node_id, table = body
+        known = self.nodes.get(node_id)
+        if known is not None:
+            if known.take_available(table.get("available")):
+                self._session.node_available(known)
+            return
+        node = node_of(node_id, table)
+        node.settled = True
+        self.nodes.take_in(node)
+        self._session.node_found(node)
+
+    def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        node = self.nodes.get(body[0])
+        if node is None:
+            return
+        self.nodes.take_out(node)
+        self._gone[node.node_id] = node
+        if len(self._gone) > LOST_NODES:
+            del self._gone[next(iter(self._gone))]
+        self._session.node_lost(node)
+
+    def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
+        """Return the cluster and the node that a message begins with; None: they are no more."""
+        node = self.nodes.get(body[1]) or self._gone.get(body[1])
+        return None if node is None or body[0] not in self._clusters else (body[0], node)
+
+    def _own(self, jobs: Sequence[int]) -> list[int]:
+        return [job for job in jobs if job in self._session.jobs]
+
+    def _started(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None and (jobs := self._own(body[2])):
+            self._running[of[0]] = self._running.get(of[0], 0) + len(jobs)
+            self._session.started(*of, jobs)
+
+    def _ended(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        of, (jobs, starts, ends, column, extras) = self._of(body), body[2:]
+        if of is None:
+            return
+        results = join_payloads(column, buffers)
+        own = self._own(jobs)
+        if len(own) < len(jobs):
+            columns, extras = select(set(own), (jobs, starts, ends, results), extras)
+            jobs, starts, ends, results = columns
+        if jobs:
+            self._stop_running(of[0], len(jobs))
+            self._session.finished(*of, jobs, starts, ends, results, dict(extras))
+
+    def _given_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        cluster_id, node_id, jobs, status, reason = body
+        if cluster_id not in self._clusters or not (jobs := self._own(jobs)):
+            return
+        if status not in (Status.Abandoned, Status.Cancelled, Status.Terminated):
+            raise FrameRefused("GIVEN_UP names no final status")
+        of = None if node_id is None else self._of([cluster_id, node_id])
+        if of is not None:
+            self._stop_running(cluster_id, len(jobs))
+        node = None if of is None else of[1]
+        self._session.given_up(cluster_id, node, jobs, Status(status), reason)
+
+    def _requeued(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None and (jobs := self._own(body[2])):
+            self._stop_running(of[0], len(jobs))
+            self._session.requeued(*of, jobs, body[3])
+
+    def _stop_running(self, cluster_id: int, jobs: int) -> None:
+        self._running[cluster_id] = max(0, self._running.get(cluster_id, 0) - jobs)
+
+    def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            (value,) = join_payloads([body[3]], buffers)
+            self._session.provisional(*of, body[2], value)
+
+    def _wrote(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            self._session.output(*of, *body[2:])
+
+    def _changed(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is None:
+            return
+        (cluster_id, node), (status, error) = of, body[2:]
+        if status == Status.Initialized:
+            node.opened.add(cluster_id)
+            node.ready.add(cluster_id)
+        elif status == Status.Closed:
+            node.opened.discard(cluster_id)
+            node.ready.discard(cluster_id)
+        else:
+            raise FrameRefused("CHANGED names no status of a node")
+        self._session.node_changed(cluster_id, node, Status(status), error)
+
+    def _free(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            self._session.node_free(*of)
+
+    def _cleaned_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        self._session.cleaned_up(body[0])
+
+    def _answered(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        answer = self._answers.pop(body[0], None)
+        if answer is not None:
+            answer(body[1])
+
+    # -- the end
+
+    def part(self) -> None:
+        """Wait until the scheduler knows which clusters are closed, for seconds at most."""
+        deadline = monotonic() + PART_SECONDS
+        while self._conversation.kept and monotonic() < deadline and self._met:
+            gevent.sleep(PART_LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """End the link; the scheduler keeps what it was given."""
+        self._stopped = True
+        self._pulses.stop()
+        if self._link is not None:
+            self._link.close()
+        self._keeper.kill(timeout=STOP_SECONDS)
+
+    def disown(self) -> None:
+        """In a forked child: give up the link without a word."""
+        if self._link is not None:
+            self._link.forget()

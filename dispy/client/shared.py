@@ -1,0 +1,144 @@
+"""`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from dispy.client import arguments
+from dispy.client.cluster import JobCluster
+from dispy.client.nodes import NodeAllocate, addresses_in
+from dispy.client.reporting import JobCallback, StatusCallback
+from dispy.client.search import Search, Wanted
+from dispy.client.session import Session, forget_after_fork
+from dispy.client.settings import resolve_here
+from dispy.client.waiting import make_lock
+from dispy.model import overrides
+from dispy.model.errors import DispyError
+
+if TYPE_CHECKING:
+    from dispy.client.discovery import Discovery
+    from dispy.client.remote import RemoteScheduler
+    from dispy.scheduler.service import Scheduler
+
+
+class SharedJobCluster(JobCluster):
+    """As `JobCluster`, with the nodes of a `dispy scheduler`, which it shares with others."""
+
+    def __init__(
+        self,
+        computation: Callable[..., Any] | str,
+        nodes: Any = None,
+        depends: Sequence[Any] = (),
+        callback: JobCallback | None = None,
+        cluster_status: StatusCallback | None = None,
+        *,
+        scheduler_node: str | None = None,
+        scheduler_host: str | None = None,
+        scheduler_port: int | None = None,
+        client_port: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Open the cluster at a scheduler; the other arguments are those of `JobCluster`.
+
+        scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
+        scheduler_port: its port (51349). client_port: without effect, as this program dials it.
+        Raises DispyError.
+        """
+        host = (
+            arguments.newer("scheduler_host", scheduler_host, "scheduler_node", scheduler_node)
+            or resolve_here("client", {})["scheduler"].value
+        )
+        port = int(overrides.SharedSchedulerPort) if scheduler_port is None else scheduler_port
+        self.scheduler_ip_addr, self.scheduler_port = _address_of(host), port
+        arguments.pass_over(client_port=client_port)
+        super().__init__(
+            computation, nodes, depends, callback, cluster_status,
+            **{"recover_file": False, **options},
+        )  # fmt: skip
+
+    def _find_session(self) -> Session:
+        return get_shared_session((self.scheduler_ip_addr, self.scheduler_port))
+
+    def _look_for_nodes(
+        self,
+        session: Session,
+        allocations: Sequence[NodeAllocate],
+        node_port: int | None,
+        *_: Any,
+    ) -> Search:
+        """Return the record of no search: the scheduler has the nodes, and trusts them."""
+        return Search(Wanted(allocations, node_port, True, False, False, ()))
+
+
+def _address_of(host: str) -> str:
+    try:
+        return addresses_in(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))[0]
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DispyError(f"scheduler_host: {host!r} has no address: {why}") from None
+
+
+class SharedSession(Session):
+    """The session of a process at one shared scheduler."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        super().__init__()
+
+    def _make_scheduler(self, identity: str, name: str) -> "Scheduler":
+        from dispy.client.remote import RemoteScheduler
+
+        made = RemoteScheduler(self, self._address, identity, name, self.proof.credentials)
+        return cast("Scheduler", made)  # it has what a session asks of one
+
+    def settle(self) -> None:
+        """Wait until the scheduler has done what it was told."""
+        cast("RemoteScheduler", self.scheduler).settle()
+
+    def _make_discovery(self) -> "Discovery":
+        return cast("Discovery", NoDiscovery())
+
+
+_sessions: dict[tuple[str, int], SharedSession] = {}
+_making = make_lock()
+
+
+def get_shared_session(address: tuple[str, int]) -> SharedSession:
+    """Return this process's session for a shared scheduler, made when first asked for."""
+    with _making:  # nothing waits in here
+        if address not in _sessions:
+            _sessions[address] = SharedSession(address)
+        return _sessions[address]
+
+
+def _forget_all_after_fork() -> None:
+    global _making
+    _making = make_lock()
+    before = list(_sessions.values())
+    _sessions.clear()
+    for session in before:
+        forget_after_fork(session)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_after_fork)
+
+
+class NoDiscovery:
+    """The scheduler searches for nodes, not its clients."""
+
+    def begin(self, number: int, search: Search, interval: float | None) -> None:
+        """Search for nothing."""
+
+    def widen(self, number: int, allocations: Sequence[NodeAllocate]) -> None:
+        """Search for nothing."""
+
+    def ask_now(self, number: int, allocations: Sequence[NodeAllocate]) -> None:
+        """Search for nothing."""
+
+    def end(self, number: int) -> None:
+        """Nothing has begun."""
+
+    def close(self) -> None:
+        """Nothing has begun."""

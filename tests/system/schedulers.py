@@ -1,0 +1,41 @@
+"""Shared schedulers as processes of their own."""
+
+import os
+import subprocess
+
+from system.conftest import DEADLINE
+
+from dispy.system.interpreter import own_command
+
+
+class RunningScheduler:
+    """A `dispy scheduler` process for nodes at these addresses."""
+
+    def __init__(self, host: str, *nodes: str, **environment: str) -> None:
+        self.host = host
+        self._command = own_command("scheduler", f"--host={host}", f"--nodes={','.join(nodes)}")
+        self._environment = {**os.environ, **environment}
+        self.said = ""
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self.process = subprocess.Popen(
+            self._command, stderr=subprocess.PIPE, text=True, env=self._environment
+        )
+        self.wait_for("serves")
+
+    def wait_for(self, words: str) -> None:
+        """Read what it says until there is a line with these words."""
+        assert self.process.stderr is not None
+        line = ""
+        while words not in line:
+            line = self.process.stderr.readline()
+            assert line, f"the scheduler ended: {self.said}"
+            self.said += line
+
+    def end(self) -> int:
+        """End it as an operator would; return its exit status."""
+        self.process.terminate()
+        self.said += self.process.communicate(timeout=DEADLINE)[1]
+        return self.process.returncode
