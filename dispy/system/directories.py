@@ -80,3 +80,14 @@ def write_private(path: str, text: str, replace: bool = False) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
+
+
+def sync_directory(path: str) -> None:
+    """Return when the disk has the names in a directory; raises OSError."""
+    if os.name != "posix":  # where a directory cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
