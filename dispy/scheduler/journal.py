@@ -49,7 +49,8 @@ class Journal(Protocol):
     def payloads(self, batches: Sequence[int]) -> dict[int, Payloads]:
         """Return what submissions carry, by batch; waits.
 
-        What is not in it cannot be read any more: its jobs are to be given up.
+        What is not in it cannot be read any more: its jobs are to be given up. Raises DispyError
+        where it may be read later.
         """
 
     def finals(self, slot: int, numbers: Sequence[int]) -> dict[int, Payloads]:
@@ -264,11 +265,16 @@ class SqliteJournal:
         for key in wanted:
             if (number := rows.get(key)) is not None:
                 if (row := self._unwritten(number)) is not None:
-                    found[key] = restore(row.rest, b"".join(row.beside))
+                    found[key] = restore(b"".join(row.rest), row.check())
                 else:
                     stored[number] = key
         if stored:
-            read = self._do(self._file.read, list(stored))
+            try:
+                read = self._do(self._file.read, list(stored))
+            except Exception as error:
+                raise DispyError(
+                    f"the journal {self._file.path} cannot be read now: {_tell(error)}"
+                ) from error
             found |= {stored[number]: payloads for number, payloads in read.items()}
         return found
 

@@ -1,4 +1,4 @@
-"""A journal's rows on disk: an SQLite database, and a file for each row with long buffers.
+"""A journal's rows on disk: an SQLite database, and a file for each row that carries much.
 
 All of it waits for the disk, in a thread, one call at a time. A row's own file is there before the
 row is, and goes after it; what a kill leaves between is removed by the next `load`.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from dispy.model.errors import DispyError
 from dispy.scheduler.journal_entries import Payloads
-from dispy.scheduler.journal_form import Stored, restore, unpack
+from dispy.scheduler.journal_form import Stored, restore, restore_head
 from dispy.scheduler.journal_rows import Found
 from dispy.system import database
-from dispy.system.directories import sync_directory
+from dispy.system.directories import open_private, sync_directory
 from dispy.system.locking import try_lock
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ FORMAT = 1  # of the rows; a newer dispy knows all older ones
 # What makes each format of the one before it. An older dispy refuses what it does not know.
 _STEPS = (
     "CREATE TABLE entry (number INTEGER PRIMARY KEY, kind INTEGER NOT NULL, "
-    "beside INTEGER NOT NULL, head BLOB NOT NULL, rest BLOB NOT NULL)",
+    "head BLOB NOT NULL, size INTEGER NOT NULL, checksum INTEGER NOT NULL, rest BLOB)",
 )
-_INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?)"
-PAGE_BYTES = 16 * 1024
-LOG_BYTES = 32 * 1024 * 1024  # of its log, after which it is carried over into the database
+_INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)"
+PAGE_BYTES = 32 * 1024
+LOG_BYTES = 64 * 1024 * 1024  # of its log, after which it is carried over into the database
 CACHE_BYTES = 16 * 1024 * 1024
 SLACK_BYTES = 16 * 1024 * 1024  # of free pages that are kept for what comes, and a quarter of all
 TRIM_PAGES = 256  # that are given back at once
@@ -76,7 +76,7 @@ class JournalFile:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             os.chmod(directory, 0o700)
         path = os.path.join(self._directory, "lock")
-        self._lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._lock = open_private(path)
         if not try_lock(self._lock):
             raise DispyError(
                 f"another scheduler keeps its journal in {self._directory}: end it, or give this "
@@ -113,14 +113,14 @@ class JournalFile:
         if said != "ok":
             raise ValueError(str(said))
         rows = self._database.execute(
-            "SELECT number, kind, beside, head, length(rest) FROM entry ORDER BY number"
+            "SELECT number, kind, head, size, rest IS NULL FROM entry ORDER BY number"
         )
         with contextlib.closing(rows):
-            for number, kind, beside, head, length in rows:
-                if beside:
+            for number, kind, head, size, has_file in rows:
+                if has_file:
                     self._with_files.add(number)
                 read = partial(self._read, number)
-                yield Found(number, kind, unpack(head), length + beside, read)
+                yield Found(number, kind, restore_head(head), size, read)
 
     def remove_left_over(self) -> None:
         """Remove the files of rows that are not there."""
@@ -133,10 +133,10 @@ class JournalFile:
         path."""
         self._close_database()
         aside = database.put_aside(self.path)
-        if self._with_files:
+        if os.listdir(self._beside):
             os.rename(self._beside, f"{aside}-beside")
             os.mkdir(self._beside, 0o700)
-            self._with_files.clear()
+        self._with_files.clear()
         self.open()
         return aside
 
@@ -151,7 +151,7 @@ class JournalFile:
                     row = self._database.execute(
                         "SELECT * FROM entry WHERE number = ?", (number,)
                     ).fetchone()
-                    unpack(row[3])
+                    restore_head(row[2])
                 except Exception:  # whatever is not as it was
                     lost += 1
                 else:
@@ -167,13 +167,15 @@ class JournalFile:
         written: list[int] = []
         try:
             for row in rows:
-                if row.beside:
+                if row.has_file:
                     written.append(row.number)
                     self._write_beside(row)
+            if written and self._outlive_power:
+                sync_directory(self._beside)
             with database.change(self._database) as changed:
                 changed.executemany(
                     _INSERT,
-                    ((row.number, row.kind, row.beside_bytes, row.head, row.rest) for row in rows),
+                    map(_values, rows),
                 )
                 changed.executemany(
                     "DELETE FROM entry WHERE number BETWEEN ? AND ?", _ranges(sorted(dead))
@@ -188,54 +190,49 @@ class JournalFile:
             self._with_files -= gone
 
     def _write_beside(self, row: Stored) -> None:
-        path = self._path_of(row.number)
-        draft = f"{path}.draft"
-        descriptor = os.open(
-            draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = open_private(self._path_of(row.number), empty=True)
         with open(descriptor, "wb", buffering=0) as file:
-            for piece in row.beside:
+            for piece in row.rest:
                 view = memoryview(piece).cast("B")
                 while view:
                     view = view[file.write(view) :]
             if self._outlive_power:
                 os.fsync(descriptor)
-        os.replace(draft, path)
-        if self._outlive_power:
-            sync_directory(self._beside)
 
     def _path_of(self, number: int) -> str:
         return os.path.join(self._beside, str(number))
 
     def _unlink(self, numbers: Iterable[int]) -> None:
         for number in numbers:
-            for path in (self._path_of(number), f"{self._path_of(number)}.draft"):
-                with contextlib.suppress(OSError):  # the next `load` tries again
-                    os.unlink(path)
+            with contextlib.suppress(OSError):  # the next `load` tries again
+                os.unlink(self._path_of(number))
 
     def read(self, numbers: Sequence[int]) -> dict[int, Payloads]:
-        """Return what these rows carry; those that cannot be read are told in the log, and left
-        out."""
+        """Return what these rows carry; left out are those that are not there any more, and those
+        that can never be read, which is told in the log."""
         found: dict[int, Payloads] = {}
         for number in numbers:
             try:
                 found[number] = self._read(number)
-            except (OSError, ValueError) as error:
+            except KeyError:
+                pass  # nobody needs it since a moment ago
+            except Exception as error:
+                if not is_damage(error) and not isinstance(error, ValueError | FileNotFoundError):
+                    raise
                 logger.error("row %s of %s cannot be read: %s", number, self.path, error)
         return found
 
     def _read(self, number: int) -> Payloads:
         row = self._database.execute(
-            "SELECT rest, beside FROM entry WHERE number = ?", (number,)
+            "SELECT rest, checksum FROM entry WHERE number = ?", (number,)
         ).fetchone()
         if row is None:
-            raise ValueError("it is not there")
-        rest, size = row
-        beside = b""
-        if size:
+            raise KeyError(number)
+        rest, check = row
+        if rest is None:
             with open(self._path_of(number), "rb") as file:
-                beside = file.read()
-        return restore(rest, beside)
+                rest = file.read()
+        return restore(rest, check)
 
     def trim(self) -> bool:
         """Give some free pages back, if there are many; return whether there are more of them."""
@@ -262,6 +259,11 @@ class JournalFile:
         if self._open is not None:
             opened, self._open = self._open, None
             opened.close()
+
+
+def _values(row: Stored) -> tuple[int, int, bytes, int, int, bytes | None]:
+    rest = None if row.has_file else b"".join(row.rest)
+    return row.number, row.kind, row.head, row.rest_bytes, row.check(), rest
 
 
 def is_damage(error: BaseException) -> bool:

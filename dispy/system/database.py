@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from dispy.system.directories import open_private
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -23,7 +25,7 @@ def open_database(path: str, settings: Sequence[str]) -> "sqlite3.Connection":
     """
     import sqlite3
 
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    os.close(open_private(path))
     made = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         for setting in settings:

@@ -19,6 +19,7 @@ from gevent.lock import BoundedSemaphore
 from unit.journal_model import Model
 
 from dispy.scheduler import journal_entries as entries
+from dispy.scheduler import journal_form
 from dispy.scheduler.journal import SqliteJournal
 
 ON_THE_WAY = 5  # units at most whose commit is waited for
@@ -66,6 +67,7 @@ def main(directory: str, seed: int) -> None:
     def failed(why: str) -> None:
         print("failed:", why, flush=True)
 
+    journal_form.BESIDE_BYTES = 20_000
     journal = SqliteJournal(directory, failed)
     known = journal.load()
     done = known.heard.get(1, 0)

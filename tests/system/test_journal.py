@@ -13,15 +13,16 @@ from system.trouble import fill
 
 from dispy.model.errors import DispyError
 from dispy.scheduler import journal as journal_module
-from dispy.scheduler import journal_file
+from dispy.scheduler import journal_file, journal_form
 from dispy.scheduler.journal import SqliteJournal
 from dispy.scheduler.journal_entries import Finals, Given, Heard, Submitted, Taken
 from dispy.scheduler.journal_file import NewerJournal
 
 DEADLINE = 30.0  # seconds
 PAYLOAD = bytes(1000)
+FILES = pytest.mark.usefixtures("files_for_little")
 LEAF = 13  # with which pages begin that have rows, and not what is too long for these
-LONG = bytes(range(250)) * 400  # it gets a file of its own
+LONG = bytes(range(250)) * 400
 
 
 @pytest.fixture
@@ -35,6 +36,11 @@ def open_journal(tmp_path: Path) -> Iterator[Callable[..., SqliteJournal]]:
     yield make
     for each in opened:
         each.close()
+
+
+@pytest.fixture
+def files_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_form, "BESIDE_BYTES", 50_000)
 
 
 def submitted(batch: int, count: int = 1, buffers: tuple[bytes, ...] = ()) -> Submitted:
@@ -58,6 +64,7 @@ def execute(journal: SqliteJournal, statement: str) -> Any:
     return journal._do(lambda: journal._file._database.execute(statement).fetchall())
 
 
+@FILES
 def test_nobody_else_can_look_into_it(
     open_journal: Callable[..., SqliteJournal], tmp_path: Path
 ) -> None:
@@ -160,6 +167,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(directory)], check=True)
 
 
+@FILES
 def test_a_full_disk_is_told_and_loses_nothing(
     small_disk: Path,
     open_journal: Callable[..., SqliteJournal],
@@ -211,9 +219,10 @@ def test_a_damaged_journal_is_put_aside_and_said(
 ) -> None:
     journal = open_journal()
     journal.load()
+    record(journal, submitted(11, 1, (LONG * 6,)))
     record(journal, *(submitted(number, 100, (LONG,)) for number in range(1, 11)))
     if damage == "row":
-        execute(journal, "UPDATE entry SET head = x'c1' WHERE number = 5")
+        execute(journal, "UPDATE entry SET head = x'c1c1c1c1c1' WHERE number = 5")
     journal.close()
     path = tmp_path / "journal/journal.sqlite"
     if damage == "pages":
@@ -229,6 +238,8 @@ def test_a_damaged_journal_is_put_aside_and_said(
     (aside,) = (tmp_path / "journal").glob("journal.sqlite.damaged-*[0-9]")
     assert str(aside) in known.lost
     assert "cannot be read" in known.lost
+    assert len(list(Path(f"{aside}-beside").iterdir())) == 1
+    assert list((tmp_path / "journal/beside").iterdir()) == []
     record(journal, submitted(1, 3, (LONG,)))
     journal.close()
     journal = open_journal()
@@ -272,6 +283,7 @@ def test_damage_that_is_found_later_costs_what_cannot_be_read_alone(
     assert list((tmp_path / "journal").glob("journal.sqlite.damaged-*"))
 
 
+@FILES
 def test_a_submission_whose_file_is_gone_is_left_out_of_the_answer(
     open_journal: Callable[..., SqliteJournal], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -280,9 +292,30 @@ def test_a_submission_whose_file_is_gone_is_left_out_of_the_answer(
     record(journal, *(submitted(number, 1, (LONG,)) for number in (1, 2, 3)))
     paths = sorted((tmp_path / "journal/beside").iterdir(), key=lambda path: int(path.name))
     paths[0].unlink()
-    paths[1].write_bytes(LONG[:-1])
+    paths[1].write_bytes(paths[1].read_bytes().replace(LONG[:9], LONG[1:10]))
     assert list(journal.payloads([1, 2, 3])) == [3]
-    assert "cannot be read" in caplog.text
+    assert "No such file" in caplog.text
+    assert "not what was written" in caplog.text
+    record(journal, *(Finals(1, at, 1, [at * 1000], [], ()) for at in (1, 2, 3)), Taken(1, 3))
+    assert list((tmp_path / "journal/beside").iterdir()) == []
+
+
+@FILES
+def test_files_that_a_kill_left_are_removed_and_others_stay(
+    open_journal: Callable[..., SqliteJournal], tmp_path: Path
+) -> None:
+    journal = open_journal()
+    journal.load()
+    record(journal, submitted(1, 1, (LONG,)))
+    journal.close()
+    beside = tmp_path / "journal/beside"
+    kept = list(beside.iterdir())
+    for name in ("77", "78.draft"):
+        (beside / name).write_bytes(b"half of it")
+    journal = open_journal()
+    journal.load()
+    assert list(beside.iterdir()) == kept
+    assert journal.payloads([1])[1].buffers == [LONG]
 
 
 def test_a_journal_of_a_newer_dispy_is_refused_and_left_alone(
