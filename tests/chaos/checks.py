@@ -53,6 +53,7 @@ def ends_allowed(fate: Fate, story: Story, recovered: bool = False) -> set[str]:
         allowed = {"Terminated"}
     if job.cancel_at is not None or fate.cluster.terminate is not None:
         allowed |= {"Cancelled", "Terminated", "Finished"}
+        allowed |= {"Abandoned"} if loses_nodes else set()  # it is not run again
     if most is not None and loses_nodes:
         allowed.add("Abandoned")
     if job.node is not None and loses_nodes:

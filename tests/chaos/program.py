@@ -30,7 +30,7 @@ USED = [  # by a client, in the end
     "dispy.client.session", "dispy.client.cluster", "dispy.client.discovery",
     "dispy.client.opening",
     "dispy.client.computation", "dispy.client.modules", "dispy.client.isolation",
-    "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
+    "dispy.net.proving", "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
     "dispy.shipping.files", "dispy.shipping.source", "cloudpickle", "concurrent.futures.thread",
     "encodings.idna", "gevent.pool", "gevent.queue", "gevent.resolver.thread", "gevent.threadpool",
     "gevent.util", "uuid",

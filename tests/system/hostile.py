@@ -64,7 +64,7 @@ if __name__ == "__main__":
         jobs = [cluster.submit(n) for n in range(100)]
         assert [job() for job in jobs] == [n * n for n in range(100)]
         done += len(jobs)
-        ended.wait(0.02)
+        ended.wait(0.1)  # all the while, and not much of a processor
     print("all of", done, flush=True)
     cluster.close()
 """
