@@ -1,10 +1,12 @@
-"""Writes a journal without end, and says what is committed: `journal_writer.py DIRECTORY SEED`.
+"""Writes a journal without end, and says what is committed: `DIRECTORY SEED INSTRUCTIONS`.
 
 What it records follows from the seed alone: unit after unit, each with its number as what slot 1
-was heard to say. It goes on where the journal ends.
+was heard to say. It goes on where the journal ends, and kills itself after so many instructions
+of the database's machine, if that is not 0.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -61,7 +63,7 @@ def units(seed: int) -> Iterator[list[Any]]:
         yield unit
 
 
-def main(directory: str, seed: int) -> None:
+def main(directory: str, seed: int, instructions: int) -> None:
     """Write until somebody kills this process."""
 
     def failed(why: str) -> None:
@@ -70,6 +72,15 @@ def main(directory: str, seed: int) -> None:
     journal_form.BESIDE_BYTES = 20_000
     journal = SqliteJournal(directory, failed)
     known = journal.load()
+    left = iter(range(instructions))
+
+    def step() -> int:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    if instructions:
+        journal._do(lambda: journal._file._database.set_progress_handler(step, 1))
     done = known.heard.get(1, 0)
     room = BoundedSemaphore(ON_THE_WAY)
 
@@ -86,4 +97,4 @@ def main(directory: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 from gevent.event import Event
 from system.trouble import fill
@@ -21,7 +20,7 @@ from dispy.scheduler.journal_file import NewerJournal
 DEADLINE = 30.0  # seconds
 PAYLOAD = bytes(1000)
 FILES = pytest.mark.usefixtures("files_for_little")
-LEAF = 13  # with which pages begin that have rows, and not what is too long for these
+LEAF, OVERFLOW = 13, 0  # with which pages begin that have rows, and what is too long for these
 LONG = bytes(range(250)) * 400
 
 
@@ -134,13 +133,15 @@ def test_what_was_not_committed_as_a_whole_is_not_written(
 ) -> None:
     journal = open_journal()
     journal.load()
-    record(journal, submitted(1))
-    journal.record(submitted(2))
-    record_later = Event()
-    gevent.spawn(record_later.set)
-    record_later.wait()
+    done = Event()
+    for number, then in enumerate([lambda: None, lambda: None, done.set], 1):
+        journal.record(submitted(number))
+        journal.commit(then)
+    journal.record(submitted(4))  # while others wait for the thread
+    assert done.wait(DEADLINE)
+    journal.record(submitted(5))
     journal.close()
-    assert open_journal().load().waiting == [1000]
+    assert open_journal().load().waiting == [1000, 2000, 3000]
 
 
 def test_a_fault_of_who_is_called_stops_nobody_else(
@@ -206,14 +207,14 @@ def test_a_full_disk_is_told_and_loses_nothing(
     journal.close()
 
 
-def scribble(path: Path, first: int = 16, pages: int = 8) -> None:
-    """Write nonsense over some pages of a database."""
+def scribble(path: Path, page: int) -> None:
+    """Write nonsense over a page of a database."""
     with path.open("r+b") as file:
-        file.seek(first * journal_file.PAGE_BYTES)
-        file.write(b"nonsense" * (journal_file.PAGE_BYTES // 8 * pages))
+        file.seek(page * journal_file.PAGE_BYTES)
+        file.write(b"nonsense" * (journal_file.PAGE_BYTES // 8))
 
 
-@pytest.mark.parametrize("damage", ["pages", "header", "no database", "row"])
+@pytest.mark.parametrize("damage", ["pages", "map", "header", "no database", "row"])
 def test_a_damaged_journal_is_put_aside_and_said(
     open_journal: Callable[..., SqliteJournal], tmp_path: Path, damage: str
 ) -> None:
@@ -222,13 +223,17 @@ def test_a_damaged_journal_is_put_aside_and_said(
     record(journal, submitted(11, 1, (LONG * 6,)))
     record(journal, *(submitted(number, 100, (LONG,)) for number in range(1, 11)))
     if damage == "row":
-        execute(journal, "UPDATE entry SET head = x'c1c1c1c1c1' WHERE number = 5")
+        change = "substr(head, 1, length(head) - 5) || x'07' || substr(head, -4)"
+        execute(journal, f"UPDATE entry SET head = CAST({change} AS BLOB) WHERE number = 5")
     journal.close()
     path = tmp_path / "journal/journal.sqlite"
     if damage == "pages":
-        scribble(path)
+        starts = path.read_bytes()[:: journal_file.PAGE_BYTES]
+        scribble(path, [at for at, start in enumerate(starts) if start == OVERFLOW][-5])
+    elif damage == "map":
+        scribble(path, 1)  # of who needs which page, which no load looks at
     elif damage == "header":
-        scribble(path, 0, 1)
+        scribble(path, 0)
     elif damage == "no database":
         path.write_text("something else\n" * 1000)
     journal = open_journal()
@@ -262,7 +267,7 @@ def test_damage_that_is_found_later_costs_what_cannot_be_read_alone(
     starts = path.read_bytes()[:: journal_file.PAGE_BYTES]
     leaves = [at for at, start in enumerate(starts) if start == LEAF]
     assert len(leaves) > 2
-    scribble(path, leaves[1], 1)
+    scribble(path, leaves[1])
     for number in range(1, 21):
         jobs = [number * 1000 + at for at in range(100)]
         if number % 2:

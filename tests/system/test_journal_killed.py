@@ -4,6 +4,7 @@ For longer: `DISPY_KILLS=500 pytest --timeout=0 tests/system/test_journal_killed
 """
 
 import os
+import signal
 import subprocess
 import sys
 from itertools import islice
@@ -15,7 +16,7 @@ from unit.journal_model import Model, view_of
 
 from dispy.scheduler.journal import SqliteJournal
 
-KILLS = int(os.environ.get("DISPY_KILLS", "6"))
+KILLS = int(os.environ.get("DISPY_KILLS", "8"))
 WRITER = Path(__file__).with_name("journal_writer.py")
 
 
@@ -25,10 +26,14 @@ def test_what_is_committed_outlives_a_kill_at_any_instant(tmp_path: Path) -> Non
     model, taken, all_units = Model(), 0, units(seed)
     with_files = False
     for _ in range(KILLS):
-        reported = written_until_killed(directory, seed, random.randrange(1, 60))
+        if random.random() < 0.5:
+            said = written(directory, seed, reports=random.randrange(1, 60))
+        else:
+            said = written(directory, seed, instructions=random.randrange(1, 6000))
+        reported = int(said[-1]) if said else taken
         journal = SqliteJournal(directory, failed=lambda why: None)
         known = journal.load()
-        recorded = known.heard[1]
+        recorded = known.heard.get(1, 0)
         assert taken <= reported <= recorded <= reported + ON_THE_WAY, f"seed {seed}"
         for unit in islice(all_units, recorded - taken):
             for entry in unit:
@@ -42,15 +47,17 @@ def test_what_is_committed_outlives_a_kill_at_any_instant(tmp_path: Path) -> Non
     assert with_files
 
 
-def written_until_killed(directory: str, seed: int, reports: int) -> int:
-    """Kill a writer after so many reports; return the last number that it has reported."""
-    command = [sys.executable, str(WRITER), directory, str(seed)]
+def written(directory: str, seed: int, reports: int = 0, instructions: int = 0) -> list[str]:
+    """Kill a writer after so many reports, or have it kill itself in the middle of a write; return
+    what it has reported."""
+    command = [sys.executable, str(WRITER), directory, str(seed), str(instructions)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         try:
-            said = list(islice(writer.stdout, reports))
+            said = list(islice(writer.stdout, reports or None))
         finally:
             writer.kill()
         said += writer.stdout.readlines()  # whole lines: each was one write
     assert len(said) >= reports, f"the writer ended by itself: {said}"
-    return int(said[-1])
+    assert writer.returncode == -signal.SIGKILL
+    return said
