@@ -7,9 +7,8 @@ file goes.
 
 import contextlib
 import logging
-import os
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ from gevent.pool import Pool
 from dispy.net.threads import in_thread
 from dispy.node.directories import OWED
 from dispy.protocol.frames import Shared
+from dispy.system.database import change, open_database, put_aside, remove
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dispy.node")
 
-BESIDE = ("", "-wal", "-shm", "-journal")
 PIECE_BYTES = 32 * 1024 * 1024  # of one value in the database, whose limit is 1 GB
 FINISH_SECONDS = 5.0
 LOG_BYTES = 16 * 1024 * 1024  # of its log that are kept for the next time
+# A commit outlives the node's death; that of the machine may cost the last ones.
+SETTINGS = ("journal_mode=WAL", "synchronous=NORMAL", f"journal_size_limit={LOG_BYTES}")
 _TABLES = """
 CREATE TABLE IF NOT EXISTS owner (
     id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, name TEXT NOT NULL, gone REAL NOT NULL);
@@ -103,17 +104,8 @@ class Spilled:
 
     def _database(self) -> "sqlite3.Connection":
         if self._open is None:
-            import sqlite3  # 10 ms that a node need not wait for
-
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-            made = sqlite3.connect(
-                self._path, timeout=5.0, isolation_level=None, check_same_thread=False
-            )
+            made = open_database(str(self._path), SETTINGS)
             try:
-                made.execute("PRAGMA journal_mode=WAL")
-                # A commit outlives the node's death; that of the machine may cost the last ones.
-                made.execute("PRAGMA synchronous=NORMAL")
-                made.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
                 made.executescript(_TABLES)
             except BaseException:
                 made.close()
@@ -121,17 +113,8 @@ class Spilled:
             self._open = made
         return self._open
 
-    @contextlib.contextmanager
-    def _change(self) -> "Iterator[sqlite3.Connection]":
-        database = self._database()
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            yield database
-            database.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(Exception):  # it has ended itself: a full disk
-                database.execute("ROLLBACK")
-            raise
+    def _change(self) -> "AbstractContextManager[sqlite3.Connection]":
+        return change(self._database())
 
     # -- all of these in a thread
 
@@ -164,10 +147,7 @@ class Spilled:
 
     def _put_aside(self, error: Exception) -> None:
         self.close()
-        aside = f"{self._path}.damaged-{int(time.time())}"
-        for beside in BESIDE:
-            with contextlib.suppress(OSError):
-                os.replace(f"{self._path}{beside}", f"{aside}{beside}")
+        aside = put_aside(str(self._path))
         logger.warning(
             "results that an earlier node kept for its clients cannot be read (%s); the file is "
             "now %s", error, aside,
@@ -253,9 +233,7 @@ class Spilled:
             empty = database.execute("SELECT 1 FROM owner LIMIT 1").fetchone() is None
         if empty:
             self.close()
-            for beside in BESIDE:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self._path}{beside}")
+            remove(str(self._path))
         return int(weight)
 
     def _delete(self, database: "sqlite3.Connection", where: str, values: tuple[int, int]) -> None:

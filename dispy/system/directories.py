@@ -80,3 +80,23 @@ def write_private(path: str, text: str, replace: bool = False) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
+
+
+def open_private(path: str, empty: bool = False) -> int:
+    """Open a file to read and write, or make it, for this user alone; return its descriptor.
+
+    empty: whatever is in it goes. Raises OSError, also where it is a symbolic link.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags | os.O_TRUNC if empty else flags, 0o600)
+
+
+def sync_directory(path: str) -> None:
+    """Return when the disk has the names in a directory; raises OSError."""
+    if os.name != "posix":  # where a directory cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
