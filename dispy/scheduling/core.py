@@ -12,17 +12,18 @@ Invariant: a job is queued, on exactly one node, or final (forgotten here); neve
 from collections.abc import Iterable, Mapping, Sequence
 
 from dispy.model.statuses import Status
-from dispy.scheduling.actions import Action, CancelOnNode, Drop, Leave, Recall, RunBatch
+from dispy.scheduling.actions import Action, Drop, Leave, Recall, RunBatch
 from dispy.scheduling.departures import Departures
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
 from dispy.scheduling.failing import Failing
 from dispy.scheduling.invariants import check_invariants
 from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
 from dispy.scheduling.placement import Placement
+from dispy.scheduling.policies import Policy
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
 from dispy.scheduling.stories import forget, has_notes
-from dispy.scheduling.withdrawing import CANCELLED_BEFORE, Withdrawing, cancel_again, give_up
+from dispy.scheduling.withdrawing import Withdrawing, cancel_again, give_up
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 
@@ -30,21 +31,26 @@ SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 class Scheduling:
     """Clusters, nodes, and the jobs between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
+        """policy: by which clusters share the nodes; None: by load."""
+        self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
-        self._placement = Placement(self._recalls)
+        self._placement = Placement(self._recalls, self.policy)
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
-        self._joined = 0
+        self._joined = self._opened = 0
 
     # -- events of clusters and their jobs
 
     def cluster_opened(self, cluster: Cluster) -> None:
         """Take in a new cluster; nodes are offered to it by `cluster_allocated`."""
+        self._opened += 1
+        cluster.opened, cluster.strict = self._opened, self.policy.strict
         self.clusters[cluster.cluster_id] = cluster
+        self.policy.opened(cluster)
 
     def cluster_closed(self, cluster_id: ClusterId) -> list[Action]:
         """Forget a cluster with all its jobs; what is on nodes is to be dropped there."""
@@ -60,6 +66,7 @@ class Scheduling:
             self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
+        self.policy.closed(cluster)
         self._recalls.forget_cluster(cluster_id)
         return actions
 
@@ -79,6 +86,7 @@ class Scheduling:
         cluster.own_retries.update(retries)
         if widths and note_widths(cluster, widths):
             self._placement.lane_added(cluster)
+        self.policy.submitted(cluster, jobs)
         enqueue(cluster, jobs)
         self._placement.queue_grew(cluster)
 
@@ -100,6 +108,7 @@ class Scheduling:
         why = why_never_pinned(allocation, widest)
         if allocation is None or why:
             return [give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
+        self.policy.submitted(cluster, jobs)
         allocation.pinned.extend(jobs)
         allocation.pinned_waiting += len(jobs)
         cluster.pinned.update(dict.fromkeys(jobs, allocation))
@@ -134,6 +143,7 @@ class Scheduling:
         counted = [job for job in jobs if there.pop(job, None) is not None]
         if not counted:
             return counted
+        slots = cluster.slots_out
         for job in counted:
             del placed[job]
         if cluster.widths:
@@ -141,6 +151,8 @@ class Scheduling:
         if has_notes(cluster):
             forget(cluster, counted)
         if seconds is not None:
+            self.policy.now = now
+            self.policy.ended(cluster, slots - cluster.slots_out, seconds)
             before = cluster.duration or seconds
             cluster.duration = before + SMOOTHING * (seconds - before)
         allocation.progress, allocation.stalled = now, False
@@ -193,24 +205,7 @@ class Scheduling:
         its node gives back, or never got, is final then; a broken link only delays the order.
         """
         cluster = self.clusters.get(cluster_id)
-        if cluster is None:
-            return []
-        allocation = cluster.placed.get(job)
-        if allocation is not None:
-            cluster.cancelling.add(job)
-            return [CancelOnNode(allocation.node.node_id, cluster_id, job)]
-        lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
-        if job in lane.queued:
-            lane.queued.discard(job)  # its place in the queue is passed over later
-            self._placement.reservations.release_surplus(lane)
-        elif pinned_to is not None:
-            pinned_to.pinned_waiting -= 1
-        else:
-            return []
-        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
-        if pinned_to is not None:
-            self._placement.reservations.check(pinned_to)
-        return [given_up]
+        return [] if cluster is None else self._withdrawing.cancel(cluster, job)
 
     # -- events of nodes
 
@@ -412,6 +407,7 @@ class Scheduling:
 
     def place(self, now: float) -> list[RunBatch | Leave]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
+        self.policy.now = now
         return [*self._departures.due(), *self._placement.place(now)]
 
     @property
@@ -421,7 +417,7 @@ class Scheduling:
 
     def time_passed(self, now: float) -> list[Recall]:
         """Call back jobs from nodes that fall behind, where others idle; call after `place`."""
-        return self._recalls.time_passed(now, self._placement.has_idle)
+        return self._recalls.time_passed(now, self._placement.is_wanted)
 
     def is_stuck(self, cluster_id: ClusterId) -> bool:
         """Whether a cluster has jobs, and none of them runs or is on its way to a worker."""

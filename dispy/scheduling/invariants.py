@@ -52,6 +52,8 @@ def _check_cluster(cluster: Cluster) -> None:
             _check_idle(cluster, allocation)
     assert len(cluster.placed) == sum(len(a.jobs) for a in cluster.allocations.values())
     assert cluster.cancelling <= cluster.placed.keys(), "what is cancelled is on no node"
+    filled = sum(a.fills for a in cluster.allocations.values()) if cluster.strict else 0
+    assert cluster.filled == filled, "filled slots are miscounted"
     assert cluster.slots_out == sum(map(cluster.width_of, cluster.placed)), "slots are miscounted"
     assert all(job in cluster.placed or job in a.pinned for job, a in cluster.pinned.items())
 
@@ -72,7 +74,11 @@ def _check_idle(cluster: Cluster, allocation: Allocation) -> None:
 def _check_node(node: Node) -> None:
     allocations = node.allocations.values()
     assert node.count == sum(a.demand for a in allocations), "jobs there are miscounted"
-    assert node.busy == sum(min(a.demand, a.cap) for a in allocations), "busy is miscounted"
+    assert node.busy == sum(a.fills for a in allocations), "busy is miscounted"
+    for allocation in allocations:
+        most = min(allocation.demand, allocation.cap)
+        assert allocation.fills <= most, "more is filled than there is"
+        assert allocation.fills == most or allocation.cluster.strict, "busy is miscounted"
     if node.reserved is None:
         assert not node.pinning, "pinned jobs were not looked at"
         assert not (node.watching and node.busy < node.slots), "a line was not served"

@@ -1,10 +1,12 @@
-"""Jobs come into their cluster's lanes, by width, and leave the nodes that had them."""
+"""Jobs come into their cluster's lanes, by width, and leave them, and the nodes that had them."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane
 
 NONE_DIFFERS: Mapping[JobNumber, int] = {}
+NOBODY = sys.maxsize  # younger than every job
 
 
 def note_widths(cluster: Cluster, widths: Mapping[JobNumber, int]) -> bool:
@@ -28,6 +30,40 @@ def enqueue_first(cluster: Cluster, jobs: Sequence[JobNumber]) -> None:
     for lane, mine in _by_lane(cluster, jobs):
         lane.queue.extendleft(reversed(mine))
         lane.queued.update(mine)
+
+
+def first_of(lanes: Sequence[Lane]) -> JobNumber:
+    """Return the first job of these lanes, which the first of them has."""
+    return lanes[0].head if lanes else NOBODY
+
+
+def take(lane: Lane, count: int, until: JobNumber | None = None) -> list[JobNumber]:
+    """Take the first `count` jobs of a lane, those before `until`, passing over cancelled ones."""
+    queue, queued = lane.queue, lane.queued
+    if len(queue) == len(queued) and until in (None, NOBODY):  # no cancelled ones
+        jobs = [queue.popleft() for _ in range(min(count, len(queue)))]
+        queued.difference_update(jobs)
+        return jobs
+    jobs = []
+    while len(jobs) < count and queued:
+        job = lane.head
+        if until is not None and job >= until:
+            break
+        queue.popleft()
+        queued.discard(job)
+        jobs.append(job)
+    return jobs
+
+
+def take_pinned(allocation: Allocation, count: int) -> list[JobNumber]:
+    """Take the first `count` jobs that are pinned there, passing over cancelled ones."""
+    jobs: list[JobNumber] = []
+    while len(jobs) < count and allocation.pinned_waiting:
+        job = allocation.pinned.popleft()
+        if allocation.cluster.pinned.get(job) is allocation:
+            allocation.pinned_waiting -= 1
+            jobs.append(job)
+    return jobs
 
 
 def take_from_node(allocation: Allocation, jobs: Iterable[JobNumber]) -> None:

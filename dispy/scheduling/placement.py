@@ -10,14 +10,18 @@ A cluster whose jobs differ in width has a lane, with a heap of its own, for eac
 with the oldest head goes first. A job that needs more slots than are idle where its turn has come
 has the node reserved: nobody else gets free slots there until the job fits (`dispy.scheduling.
 reserving`).
+
+All this is for the policy by load. Where turns are strict (`dispy.scheduling.turns`) the line is
+served in turn, its first says whether jobs may be sent to wait, and clusters that are looked at
+together get parts in turn.
 """
 
 import heapq
-import sys
-from collections.abc import Sequence
 from itertools import islice
 
 from dispy.scheduling.actions import RunBatch
+from dispy.scheduling.lanes import NOBODY, first_of, take, take_pinned
+from dispy.scheduling.policies import Policy
 from dispy.scheduling.recalls import Recalls
 from dispy.scheduling.records import (
     Allocation,
@@ -28,17 +32,19 @@ from dispy.scheduling.records import (
     Reservation,
 )
 from dispy.scheduling.reserving import Reservations, lane_load, pinned_width
+from dispy.scheduling.turns import Turns
 
 FAIR_LOOK = 8  # clusters in line that are compared for a free slot: bounds the cost of a look
 STALE_ENTRIES = 64  # of a heap that are tolerated beyond those that count
-_NOBODY = sys.maxsize  # younger than every job
 
 
 class Placement:
     """Knows what is dirty, and turns it into batches."""
 
-    def __init__(self, recalls: Recalls) -> None:
+    def __init__(self, recalls: Recalls, policy: Policy) -> None:
         self._recalls = recalls
+        self.policy = policy
+        self.turns = Turns(policy) if policy.strict else None
         self._clusters: dict[int, Cluster] = {}
         self._nodes: dict[str, Node] = {}
         self.reservations = Reservations(self)
@@ -53,12 +59,19 @@ class Placement:
     def queue_grew(self, cluster: Cluster) -> None:
         """Have a cluster looked at that has jobs to place."""
         self._clusters[cluster.cluster_id] = cluster
+        if self.turns is not None:
+            self.turns.changed(cluster)
 
-    def changed(self, allocation: Allocation) -> None:
-        """Take note of an allocation whose jobs, limit or state is another now."""
+    def changed(self, allocation: Allocation, given: int = 0) -> None:
+        """Take note of an allocation whose jobs, limit or state is another now.
+
+        given: idle slots that new jobs have been given.
+        """
         node = allocation.node
         was_ahead = node.count > node.busy
-        idle, load = allocation.recount()
+        idle, load = allocation.recount(given)
+        if self.turns is not None:
+            self.turns.changed(allocation.cluster)
         if not allocation.listed or load < allocation.listed_load or allocation.pinned_waiting:
             self._offer(allocation, idle, load)
         if (
@@ -70,6 +83,7 @@ class Placement:
 
     def reshaped(self, allocation: Allocation) -> None:
         """Take note that how many slots there are, or for whom, is another number now."""
+        allocation.recount(given=allocation.node.slots)
         self.offer(allocation)
         self.changed(allocation)
 
@@ -90,20 +104,24 @@ class Placement:
             self.reservations.check(allocation)
         if not allocation.is_usable:
             return
-        if allocation.pinned_waiting and (idle or allocation.ahead_room):
+        ahead = not idle and allocation.ahead_room > 0 and self._may_send_ahead(allocation)
+        if allocation.pinned_waiting and (ahead or (idle and self.turns is None)):
             node.pinning[cluster_id] = allocation
             self._nodes[node.node_id] = node
-        elif idle and not node.watching:
+        elif idle and not node.watching and not allocation.pinned_waiting:
             self._list(allocation, idle, load)
             return
-        if (
-            allocation.counted < allocation.cap
-        ):  # a full one is offered again when a job of its own ends
+        if allocation.fills < allocation.cap:
+            # (A full one is offered again when a job of its own ends.)
             node.watching[cluster_id] = allocation
             if idle:
                 self._nodes[node.node_id] = node
-        if not idle and allocation.ahead_room:
+        if ahead:
             self._list(allocation, idle, load)
+
+    def _may_send_ahead(self, allocation: Allocation) -> bool:
+        """Whether jobs may be sent to wait there, as far as others are concerned."""
+        return self.turns is None or self.turns.is_turn_of(allocation)
 
     def _list(self, allocation: Allocation, idle: int, load: float) -> None:
         """Enter it into its cluster's heaps of allocations with room."""
@@ -166,6 +184,8 @@ class Placement:
     def forget_cluster(self, cluster: Cluster) -> None:
         """Place nothing more of this cluster."""
         self._clusters.pop(cluster.cluster_id, None)
+        if self.turns is not None:
+            self.turns.forget(cluster)
 
     def forget_node(self, node: Node) -> None:
         """Place nothing more on this node."""
@@ -182,10 +202,25 @@ class Placement:
             if len(self._clusters) == 1:  # nearly always; and jobs of one are not sorted
                 self._fill(self._clusters.popitem()[1], now, batches)
                 continue
+            if self.turns is not None:
+                self._fill_in_turn(self.turns, now, batches)
+                continue
             for cluster in sorted(self._clusters.values(), key=_fewest_out):
                 self._clusters.pop(cluster.cluster_id, None)
                 self._fill(cluster, now, batches)
         return batches
+
+    def _fill_in_turn(self, turns: Turns, now: float, batches: list[RunBatch]) -> None:
+        """Give jobs of several clusters to their nodes: a batch of the first, and so on."""
+        waiting = [(turns.turn_of(c), c) for c in self._clusters.values()]
+        heapq.heapify(waiting)
+        while waiting:
+            while self._nodes:
+                self._serve(self._nodes.popitem()[1], now, batches)
+            cluster = heapq.heappop(waiting)[1]
+            most = None if self.policy.takes_all else 1 + len(waiting)
+            if self._fill(cluster, now, batches, most):
+                heapq.heappush(waiting, (turns.turn_of(cluster), cluster))
 
     def _serve(self, node: Node, now: float, batches: list[RunBatch]) -> None:
         """Give a node's room to pinned jobs, then its idle slots to those in line."""
@@ -195,7 +230,10 @@ class Placement:
             self._send_pinned(node.pinning.popitem()[1], now, batches)
         line = node.watching
         while node.busy < node.slots and line and node.reserved is None:
-            chosen = min(islice(line.values(), FAIR_LOOK), key=_next_in_line)
+            if self.turns is None:
+                chosen = min(islice(line.values(), FAIR_LOOK), key=_next_in_line)
+            else:
+                chosen = self.turns.choose(node)
             del line[chosen.cluster.cluster_id]
             if chosen.pinned_waiting and chosen.room:
                 self._send_pinned(chosen, now, batches)
@@ -204,7 +242,7 @@ class Placement:
         if node.narrow and node.busy < node.slots:
             for allocation in list(node.narrow.values()):
                 self.offer(allocation)  # there may be slots enough now
-        if node.ahead and line:  # jobs wait there, so those in line may send some to wait too
+        if self.turns is None and node.ahead and line:  # so those in line may have some wait too
             for allocation in list(line.values()):
                 if allocation.pinned_waiting:
                     self._send_pinned(allocation, now, batches)
@@ -218,12 +256,15 @@ class Placement:
         for at, lane in enumerate(lanes):
             if not chosen.may_run(lane.width):
                 continue
-            line = islice(node.watching.values(), FAIR_LOOK)
-            part = -(-chosen.room // (1 + sum(a.cluster.has_queued for a in line)))
+            part = chosen.room
+            if part > 1 and not (self.policy.strict and self.policy.takes_all):
+                line = islice(node.watching.values(), FAIR_LOOK)
+                part = -(-part // (1 + sum(a.cluster.has_queued for a in line)))
             width = min(lane.width, node.slots)
-            until = _first_of(lanes[at + 1 :])
+            until = first_of(lanes[at + 1 :])
             if fit := part // width or min(1, chosen.jobs_that_fit(width, chosen.idle_room)):
-                self._send(chosen, lane, _take(lane, fit, until), now, batches)
+                jobs = take(lane, chosen.turn(fit) if width == 1 else fit, until)
+                self._send(chosen, lane, jobs, now, batches, fit * width)
                 return True
             if chosen.idle_room and self.reservations.are_wanted(lane, until):
                 self.reservations.make(chosen, lane)
@@ -242,14 +283,16 @@ class Placement:
         if lane is None:
             self._send_pinned(allocation, now, batches)
         else:
-            self._send(allocation, lane, _take(lane, 1), now, batches)
+            width = min(lane.width, allocation.node.slots)
+            self._send(allocation, lane, take(lane, 1), now, batches, width)
         return True
 
     def _send_pinned(self, allocation: Allocation, now: float, batches: list[RunBatch]) -> None:
         cluster = allocation.cluster
         while allocation.pinned_waiting and (room := allocation.room):
             if cluster.plain:
-                self._send(allocation, None, _take_pinned(allocation, room), now, batches)
+                idle = allocation.idle_room
+                self._send(allocation, None, take_pinned(allocation, room), now, batches, idle)
                 continue
             width = pinned_width(allocation)
             if room < width and allocation.idle_room:
@@ -257,52 +300,84 @@ class Placement:
                 return
             if room < width:
                 return  # it is offered again when there is more
-            self._send(allocation, None, _take_pinned(allocation, 1), now, batches)
+            given = width if allocation.idle_room else 0
+            self._send(allocation, None, take_pinned(allocation, 1), now, batches, given)
 
-    def _fill(self, cluster: Cluster, now: float, batches: list[RunBatch]) -> None:
-        """Give a cluster's jobs to its least loaded nodes; O(log nodes) for each batch."""
+    def _fill(
+        self,
+        cluster: Cluster,
+        now: float,
+        batches: list[RunBatch],
+        parts: int | None = None,
+    ) -> bool:
+        """Give a cluster's jobs to its least loaded nodes; O(log nodes) for each batch.
+
+        parts: send one batch, of that part of a node's idle slots; True: there may be more to send.
+        """
         lanes = several = cluster.in_turn()
         while lanes:
             lane, *others = lanes
-            self._fill_lane(cluster, lane, _first_of(others), now, batches)
+            if self._fill_lane(cluster, lane, first_of(others), now, batches, parts):
+                return True
             if not others:
                 break
-            if lane.queued and lane.head < _first_of(others):
+            if lane.queued and lane.head < first_of(others):
                 lanes = others  # it is stuck; younger jobs of another width may fit somewhere
             else:
                 lanes = sorted((lane for lane in lanes if lane.queued), key=lambda lane: lane.head)
         if len(several) > 1:  # what no older job has taken is there for all
             for lane in cluster.in_turn():
-                self._fill_lane(cluster, lane, _NOBODY, now, batches)
+                if self._fill_lane(cluster, lane, NOBODY, now, batches, parts):
+                    return True
         self._clusters.pop(cluster.cluster_id, None)
+        return False
 
     def _fill_lane(
-        self, cluster: Cluster, lane: Lane, until: JobNumber, now: float, batches: list[RunBatch]
-    ) -> None:
-        """Give jobs of one width to nodes, those older than the job `until`."""
+        self,
+        cluster: Cluster,
+        lane: Lane,
+        until: JobNumber,
+        now: float,
+        batches: list[RunBatch],
+        parts: int | None,
+    ) -> bool:
+        """Give jobs of one width to nodes, those older than the job `until`.
+
+        parts: True after one batch of that part of a node's idle slots.
+        """
         heap, width = lane.candidates, lane.width
-        while lane.queued and heap and (until is _NOBODY or lane.head < until):
+        while lane.queued and heap and (until is NOBODY or lane.head < until):
             listed_load, _, version, allocation = heap[0]
             if allocation.version != version:
                 heapq.heappop(heap)
                 continue
             idle, load = allocation.recount()
+            ahead = 0 if idle or not self._may_send_ahead(allocation) else allocation.ahead_room
             if width == 1:
-                room, true_load = idle or allocation.ahead_room, load
+                room, true_load = idle or ahead, load
             else:
-                room = allocation.jobs_that_fit(width, idle)
+                narrow = min(width, allocation.node.slots)
+                room = idle // narrow or ahead // narrow
                 true_load = lane_load(allocation, lane, idle, load)
             if true_load > listed_load or not (room or idle) or not allocation.is_usable:
                 heapq.heappop(heap)
                 self._offer(allocation, idle, load)
             elif room:
                 even_part = -(-len(lane.queued) // lane.listed)
-                jobs = _take(lane, min(room, even_part), until)
-                self._send(allocation, lane, jobs, now, batches)
+                if idle and parts is not None:
+                    room = -(-room // parts)
+                slots = min(room * width, idle)
+                if idle and width == 1:
+                    room = allocation.turn(room)
+                jobs = take(lane, min(room, even_part), until)
+                self._send(allocation, lane, jobs, now, batches, slots)
+                if parts is not None:
+                    return True
             elif self.reservations.are_wanted(lane, until):
                 self.reservations.make(allocation, lane)
             else:
-                return  # it fits nowhere now, and enough room is being made
+                return False  # it fits nowhere now, and enough room is being made
+        return False
 
     def _send(
         self,
@@ -311,8 +386,12 @@ class Placement:
         jobs: list[JobNumber],
         now: float,
         batches: list[RunBatch],
+        given: int = 0,
     ) -> None:
-        """Send jobs that were taken from their lane, or (None) from those pinned there."""
+        """Send jobs that were taken from their lane, or (None) from those pinned there.
+
+        given: idle slots for them, at most; 0: they are to wait there.
+        """
         cluster, there = allocation.cluster, allocation.jobs
         if not there:
             allocation.progress = now
@@ -321,7 +400,8 @@ class Placement:
         cluster.placed.update(dict.fromkeys(jobs, allocation))
         if cluster.widths:
             allocation.note_widths(jobs, 1)
-        self.changed(allocation)
+        self.policy.served(cluster)
+        self.changed(allocation, given)
         if lane is not None and lane.reservations:
             self.reservations.release_surplus(lane)
         waits = allocation.fills - fills < allocation.counted - counted
@@ -330,7 +410,13 @@ class Placement:
             self._recalls.watch(allocation, now)
         batches.append(RunBatch(allocation.node.node_id, cluster.cluster_id, tuple(jobs)))
 
-    def has_idle(self, cluster: Cluster, width: int) -> bool:
+    def is_wanted(self, allocation: Allocation, width: int) -> bool:
+        """Whether what waits there would begin elsewhere at once, or is in the way of others."""
+        if self.turns is not None and self.turns.is_contended(allocation):
+            return True
+        return self._has_idle(allocation.cluster, width)
+
+    def _has_idle(self, cluster: Cluster, width: int) -> bool:
         """Whether a job of this cluster and width, if it had one waiting, would begin at once."""
         heap = cluster.lanes[width].candidates
         while heap and heap[0][0] < 1:
@@ -350,11 +436,6 @@ def _counts(entry: tuple[float, int, int, Allocation]) -> bool:
     return entry[3].version == entry[2]
 
 
-def _first_of(lanes: Sequence[Lane]) -> JobNumber:
-    """Return the first job of these lanes, which the first of them has."""
-    return lanes[0].head if lanes else _NOBODY
-
-
 def _fewest_out(cluster: Cluster) -> tuple[int, int]:
     return cluster.slots_out, cluster.cluster_id
 
@@ -363,32 +444,3 @@ def _next_in_line(allocation: Allocation) -> tuple[bool, int]:
     """Order for a free slot: pinned jobs, who only stands in the way, then by slots out."""
     wants = allocation.cluster.has_queued and not allocation.pinned_waiting
     return wants, allocation.cluster.slots_out
-
-
-def _take(lane: Lane, count: int, until: JobNumber | None = None) -> list[JobNumber]:
-    """Take the first `count` jobs of a lane, those before `until`, passing over cancelled ones."""
-    queue, queued = lane.queue, lane.queued
-    if len(queue) == len(queued) and until in (None, _NOBODY):  # no cancelled ones
-        jobs = [queue.popleft() for _ in range(min(count, len(queue)))]
-        queued.difference_update(jobs)
-        return jobs
-    jobs = []
-    while len(jobs) < count and queued:
-        job = lane.head
-        if until is not None and job >= until:
-            break
-        queue.popleft()
-        queued.discard(job)
-        jobs.append(job)
-    return jobs
-
-
-def _take_pinned(allocation: Allocation, count: int) -> list[JobNumber]:
-    """Take the first `count` jobs that are pinned there, passing over cancelled ones."""
-    jobs: list[JobNumber] = []
-    while len(jobs) < count and allocation.pinned_waiting:
-        job = allocation.pinned.popleft()
-        if allocation.cluster.pinned.get(job) is allocation:
-            allocation.pinned_waiting -= 1
-            jobs.append(job)
-    return jobs

@@ -64,6 +64,13 @@ class Cluster:
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
     deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
     cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
+    priority: int = 0  # of all its jobs, before those of clusters with less (but by load)
+    weight: float = 1.0  # its part of the slots, beside those of others that want some (fair)
+    owner: str = ""  # whose limit its jobs count for
+    exclusive: bool = False  # runs while no other cluster does
+    strict: bool = False  # whose turn it is decides also on jobs that wait on nodes
+    opened: int = 0  # the how manieth cluster of the core it is
+    filled: int = 0  # slots that its jobs fill: the sum of `Allocation.fills`
 
     def __post_init__(self) -> None:
         lane = Lane(self.width)
@@ -76,7 +83,14 @@ class Cluster:
     @property
     def has_queued(self) -> bool:
         """Whether jobs wait for any of its nodes."""
+        if self.plain:
+            return bool(self.plain[0].queued)
         return any(lane.queued for lane in self.lanes.values())
+
+    @property
+    def wants(self) -> bool:
+        """Whether jobs wait; and while some that are for one node have not ended."""
+        return self.has_queued or bool(self.pinned)
 
     @property
     def slots_out(self) -> int:
@@ -198,6 +212,11 @@ class Allocation:
     # -- the predicates
 
     @property
+    def wants(self) -> bool:
+        """Whether jobs wait that may run there."""
+        return self.pinned_waiting > 0 or self.cluster.has_queued
+
+    @property
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
         return self.node.settled and self.ready and self.refusal is None and not self.full
@@ -220,7 +239,8 @@ class Allocation:
     @property
     def free_room(self) -> int:
         """Idle slots, also those that are kept for somebody."""
-        return max(0, min(self.node.slots - self.node.busy, self.cap - self.demand))
+        taken = min(self.demand, self.fills) if self.cluster.strict else self.demand
+        return max(0, min(self.node.slots - self.node.busy, self.cap - taken))
 
     @property
     def ahead_room(self) -> int:
@@ -233,8 +253,9 @@ class Allocation:
         window = self.cluster.window
         if self.stalled or self.recalling or not self.cap or self.node.reserved is not None:
             return 0
-        if self.node.ahead or (window and self.jobs):
-            cap = self.cap
+        strict = self.cluster.strict
+        if (window and self.jobs) or (self.node.ahead and not strict):
+            cap = self.fills if strict else self.cap
             room = cap * (1 + window)
             room -= len(self.jobs) if self.cluster.plain else self.demand
             return room if room > 0 and room >= cap * window // 2 else 0
@@ -267,11 +288,24 @@ class Allocation:
                 if not others[width]:
                     del others[width]
 
-    def recount(self) -> tuple[int, float]:
+    def turn(self, slots: int) -> int:
+        """Return how many jobs go at most with `slots` idle slots that are its turn's.
+
+        Where turns are strict, short jobs go with as many more as may wait there: an idle slot is
+        the only chance to send some, while others want it too.
+        """
+        if not self.cluster.strict or not self.cluster.plain or self.recalling or self.stalled:
+            return slots
+        most = (self.fills + slots) * (1 + self.cluster.window)
+        return max(slots, most - len(self.jobs))
+
+    def recount(self, given: int = 0) -> tuple[int, float]:
         """Bring the node's counts up to date; return `idle_room` and the load.
 
         Load is below 1 with idle room, the part of the node's slots that is filled; else 1 and
         what its jobs need of its slots. (Written out: a job costs two calls.)
+        given: idle slots for what was sent; where turns are strict its jobs fill no more than
+        they were given, however many wait there.
         """
         node, count = self.node, len(self.jobs)
         if not self.cluster.plain:
@@ -279,11 +313,14 @@ class Allocation:
         slots = node.slots
         cap = self.limit if self.limit < slots else slots
         fills = count if count < cap else cap
+        if self.cluster.strict:
+            fills = min(fills, self.fills + given)
+            self.cluster.filled += fills - self.fills
         busy = node.busy = node.busy + fills - self.fills
         node.count += count - self.counted
         self.fills, self.counted = fills, count
-        if busy < slots and count < cap and node.reserved is None:
-            return min(slots - busy, cap - count), busy / slots
+        if busy < slots and fills < cap and node.reserved is None:
+            return min(slots - busy, cap - fills), busy / slots
         return 0, 1 + count / cap if cap else 2.0
 
 

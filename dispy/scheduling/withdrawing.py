@@ -23,6 +23,25 @@ class Withdrawing:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
 
+    def cancel(self, cluster: Cluster, job: JobNumber) -> list[Action]:
+        """Cancel a job, as `Scheduling.cancel` has it."""
+        allocation = cluster.placed.get(job)
+        if allocation is not None:
+            cluster.cancelling.add(job)
+            return [CancelOnNode(allocation.node.node_id, cluster.cluster_id, job)]
+        lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
+        if job in lane.queued:
+            lane.queued.discard(job)  # its place in the queue is passed over later
+            self._placement.reservations.release_surplus(lane)
+        elif pinned_to is not None:
+            pinned_to.pinned_waiting -= 1
+        else:
+            return []
+        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
+        if pinned_to is not None:
+            self._placement.reservations.check(pinned_to)
+        return [given_up]
+
     def requeue(
         self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
     ) -> list[Action]:

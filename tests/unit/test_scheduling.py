@@ -11,6 +11,8 @@ from scheduling_world import World
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import CancelOnNode, GiveUp, Recall, Requeued, RunBatch
 from dispy.scheduling.core import Scheduling
+from dispy.scheduling.fair import FairShare
+from dispy.scheduling.policies import EarlyCluster, FirstCome, LongestUnserved, Policy
 from dispy.scheduling.recalls import STALL_SECONDS
 from dispy.scheduling.records import Cluster, Node
 
@@ -43,6 +45,21 @@ def test_any_order_of_events_keeps_the_promises_of_wide_jobs() -> None:
         reservations, starts = reservations + world.reservations, starts + world.starts_of_wide
     assert reservations > 100, "nothing had to be collected: the world has lost its meaning"
     assert starts > 100
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("policy", [EarlyCluster, FirstCome, LongestUnserved, FairShare])
+def test_any_order_of_events_keeps_the_promises_of_each_policy(
+    policy: type[Policy], wide: bool
+) -> None:
+    for seed in range(SEED, SEED + 10):
+        world = World(seed, nodes=4, wide=wide, policy=policy())
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
 
 
 @pytest.mark.parametrize("part", range(5))
