@@ -192,6 +192,7 @@ class _Recovering:
         self._session: Session = get_session()
         self._content, self._credentials = content, credentials
         self._final: dict[int, DispyJob] = {}
+        self._died: set[int] = set()  # those of them whose process died
         self._interim: dict[int, DispyJob] = {}
         self._cluster_of: dict[int, str] = {}  # name, by the number of a job
         # What `Receiving` needs of whoever has the jobs.
@@ -252,6 +253,10 @@ class _Recovering:
         """Whether this job's end was taken already."""
         return job in self._final
 
+    def has_died(self, job: int) -> bool:
+        """Whether that was the death of its process, after which it may have been run again."""
+        return job in self._died
+
     def finished(
         self,
         cluster_id: int,
@@ -274,6 +279,8 @@ class _Recovering:
                 take_extra(job, extras[at], node.name, self._session.memory)
             else:
                 job.status = Status.Finished
+            died = at in extras and extras[at].get("died") is True
+            (self._died.add if died else self._died.discard)(number)
             self._final[number] = job
             self._interim.pop(number, None)
         self.receiving.forget(list(jobs))

@@ -62,6 +62,17 @@ class RecoveryFile:
         return made
 
     @classmethod
+    def try_out(cls, path: str) -> None:
+        """See that one can be made; raises OSError.
+
+        Nothing has this name meanwhile: who is killed then would leave what is no recovery file,
+        and stands in the way of the next one.
+        """
+        trial = cls(path)
+        trial._write_draft(b"")
+        trial._drop_draft()
+
+    @classmethod
     def open(cls, path: str) -> "RecoveryFile":
         """Open one that is there, and lock it; raises NoRecoveryFile and InUse."""
         path = os.path.realpath(path)
@@ -172,7 +183,7 @@ def make_room(path: str) -> None:
         finally:
             before.close(remove=False)
     try:
-        RecoveryFile.create(path, b"").close(remove=True)
+        RecoveryFile.try_out(path)
     except OSError as error:
         raise DispyError(f"recover_file: cannot create {path}: {error.strerror}") from None
 

@@ -7,9 +7,7 @@ chunks, and URGENT frames go between these.
 
 `read` runs in the greenlet of whoever owns the link and returns how the link ended; frames are
 handled in the loop itself, so `handle` must not wait. (Switching to a greenlet for each frame
-cost 20 us of 60.) A bug in `handle` is raised from `read`.
-
-Used in one thread, that of its hub. In an embedding program that is not the main thread.
+cost 20 us of 60.) A bug in `handle` is raised from `read`. All is used in one thread, its hub's.
 """
 
 import contextlib
@@ -265,9 +263,9 @@ class Link:
         self._decoder = hello_decoder(blank)
         with gevent.Timeout(HELLO_SECONDS, TimeoutError("it did not say who it is")):
             while (frame := self._decoder.next_frame()) is None:
-                if self.peer_key is None or not self._sock.pending():
+                if not self.closed and (self.peer_key is None or not self._sock.pending()):
                     get_hub().wait(self._readable)
-                if self._receive() is False:
+                if self.closed or self._receive() is False:
                     raise NoHello("it closed the connection before saying who it is")
         theirs = accept_hello(frame, role)
         if self.peer_roles and theirs.role not in self.peer_roles:
@@ -291,6 +289,8 @@ class Link:
 
         `turn_over` is called after the frames of each read, to do once what they all ask for.
         """
+        if self.closed:  # before this was called
+            return LinkEnd("closed here")
         self._handle, self._turn_over = handle, turn_over
         self._ended = AsyncResult()
         try:

@@ -33,6 +33,9 @@ class Taker(Protocol):
     def is_final(self, job: int) -> bool:
         """Whether this job's end was taken already."""
 
+    def has_died(self, job: int) -> bool:
+        """Whether that was the death of its process, after which it may have been run again."""
+
     def finished(
         self,
         cluster_id: int,
@@ -197,7 +200,8 @@ class RecoveredNode:
         self.held.difference_update(jobs)
         if cluster_id in self.taker.clusters:
             results = join_payloads(column, frame.buffers)
-            wanted = {job for job in jobs if not self.taker.is_final(job)}
+            taker = self.taker
+            wanted = {job for job in jobs if not taker.is_final(job) or taker.has_died(job)}
             columns, extras = select(wanted, (jobs, starts, ends, results), extras)
             if wanted:
                 jobs, starts, ends, results = columns

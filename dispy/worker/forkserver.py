@@ -34,7 +34,10 @@ class ForkServer:
         die_with_parent(self._node)
         gc.freeze()  # or each nursery would write to, and so copy, all of this memory
         while True:
-            said, descriptors, _, _ = socket.recv_fds(self._sock, len(FORK), 1)
+            try:
+                said, descriptors, _, _ = socket.recv_fds(self._sock, len(FORK), 1)
+            except ConnectionResetError:  # it was killed before it had read a reply
+                return None
             if not said:
                 return None
             if not descriptors:

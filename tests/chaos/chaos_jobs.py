@@ -31,6 +31,11 @@ def result_of(token, argument, size, attempt):
     return token, attempt, digest, hashlib.shake_128(token[::-1].encode()).digest(size)
 
 
+def released(log):
+    """Return the file that lets lingering jobs end."""
+    return log + ".released"
+
+
 def work(log, token, seconds, argument, size, interim, deed):
     attempt = int(os.environ["DISPY_ATTEMPT"])
     append(log, f"begin {token} {attempt} {dispy_node_name} {os.getpid()}")  # noqa: F821
@@ -39,6 +44,8 @@ def work(log, token, seconds, argument, size, interim, deed):
         time.sleep(seconds / interim)
     if not interim:
         time.sleep(seconds)
+    while deed == "linger" and not os.path.exists(released(log)):
+        time.sleep(0.05)
     if deed == "crash" or (deed == "crash once" and attempt == 1):
         os.kill(os.getpid(), signal.SIGSEGV if len(token) % 2 else signal.SIGKILL)
     if deed == "raise":

@@ -53,8 +53,7 @@ def signal_to(
 
 
 def _victims(node: Node, victim: str, pick: float) -> list[psutil.Process]:
-    depth = {"node": 0, "nursery": 1, "worker": 2}[victim]
-    found = sorted(node.children(depth), key=lambda process: process.pid)
+    found = sorted(node.processes(victim), key=lambda process: process.pid)
     return [found[int(pick * len(found)) % len(found)]] if found else []
 
 

@@ -5,6 +5,7 @@ of such a process, and a `Fork` our end of one that it has forked; `serve` is wh
 """
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -107,6 +108,7 @@ def serve(descriptor: int, become: Callable[[Order], int]) -> None:
     Whoever has patched this process with gevent has done so after importing this module, and
     without using the hub: what is used here is as it was before.
     """
+    gc.freeze()  # or each fork would write to, and so copy, all of this memory
     orders = _SOCKET(fileno=descriptor)
     ends = _POLL()
     ends.register(orders, select.POLLIN)

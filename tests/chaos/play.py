@@ -167,14 +167,17 @@ def _play_block(
     """Run the seeds of a town; False: no more."""
     where = place / f"town-{block[0]}"
     shutil.rmtree(where, ignore_errors=True)
-    told = set[int]()
+    told: dict[int, bool] = {}  # seed -> whether it failed
 
     def note(outcome: Outcome) -> bool:
-        told.add(outcome.seed)
+        told[outcome.seed] = bool(outcome.complaints)
         return tell(outcome)
 
     try:
-        return _play_on(Town(town_of(block[0]), where, sources), block, note, go_on)
+        going = _play_on(Town(town_of(block[0]), where, sources), block, note, go_on)
+        if not any(told.values()):
+            shutil.rmtree(where)
+        return going
     except Exception:
         failure = f"the harness has failed: {traceback.format_exc()}"
         return all(

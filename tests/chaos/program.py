@@ -3,6 +3,7 @@
 As a program, it imports what clients use, without using it, and forks clients (`forks`).
 """
 
+import functools
 import importlib
 import itertools
 import json
@@ -21,13 +22,15 @@ from chaos.schedule import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
 
 import dispy
 from dispy.model.statuses import Status
+from dispy.shipping.modules import own_modules
 
+READY_SECONDS = 0.3  # in which a node may become ready for a job that is for it alone
 PATIENCE = 60.0  # seconds for jobs to end, all faults being over; far more than it should need
 USED = [  # by a client, in the end
     "dispy.client.session", "dispy.client.cluster", "dispy.client.discovery",
     "dispy.client.opening",
     "dispy.client.computation", "dispy.client.modules", "dispy.client.isolation",
-    "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
+    "dispy.net.proving", "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
     "dispy.shipping.files", "dispy.shipping.source", "cloudpickle", "concurrent.futures.thread",
     "encodings.idna", "gevent.pool", "gevent.queue", "gevent.resolver.thread", "gevent.threadpool",
     "gevent.util", "uuid",
@@ -98,6 +101,7 @@ class Use:
         self.client, self.plan, self.journal = client, plan, client.journal
         self.planned: dict[str, Job] = {job.token: job for job in plan.jobs}
         self.jobs: dict[str, dispy.DispyJob] = {}
+        self.numbers = itertools.count()  # of probes
 
     def run(self) -> None:
         """Submit each job at its time, cancel some, wait for all, close."""
@@ -151,35 +155,55 @@ class Use:
         """
         while not os.path.exists(self.client.calm):
             time.sleep(0.05)
-        deadline, numbers = time.monotonic() + PATIENCE, itertools.count()
+        lingering = [
+            job for token, job in self.jobs.items() if self.planned[token].deed == "linger"
+        ]
+        if lingering and all(job.done for job in lingering):
+            # Their nodes were lost, and have stopped them before they run anything more.
+            self._reach_all(cluster, PATIENCE / 6)
+        if lingering:
+            Path(chaos_jobs.released(self.client.log)).touch()
+        if missing := self._reach_all(cluster, PATIENCE):
+            self.journal.write("missing", *sorted(missing))
+
+    def _reach_all(self, cluster: Any, within: float) -> set[str]:
+        """Have every node run a job; return those that have not, after so many seconds."""
+        deadline = time.monotonic() + within
         missing = {host for host, _ in self.client.nodes}
         while missing and time.monotonic() < deadline:
             nodes = cluster.status().nodes
             missing -= {node.ip_addr for node in nodes if node.error}
             there = {node.ip_addr for node in nodes if node.cpus} & missing
-            probes = {host: self._probe(cluster, host, next(numbers)) for host in there}
+            probes = {host: self._probe(cluster, host) for host in there}
             for host, job in probes.items():
-                if job is not None and job.wait(PATIENCE) and job.status == Status.Finished:
+                if job is not None and job.wait(within) and job.status == Status.Finished:
                     missing.discard(host)
             time.sleep(0.1 if missing else 0.0)
-        if missing:
-            self.journal.write("missing", *sorted(missing))
+        return missing
 
-    def _probe(self, cluster: Any, host: str, number: int) -> Any:
+    def _probe(self, cluster: Any, host: str) -> Any:
         """Submit a job for one node; None while the cluster does not have that."""
-        token = f"{PROBE}-{self.plan.name}-{number}"
+        token = f"{PROBE}-{self.plan.name}-{next(self.numbers)}"
         return cluster.submit_job_id_node(token, host, self.client.log, token, 0.0, b"", 0, 0, "")
 
     def _submit(self, cluster: Any, token: str) -> None:
         plan = self.planned[token]
         argument = chaos_jobs.argument_of(token, plan.argument)
         options = {} if plan.retries is None else {"dispy_job_retries": plan.retries}
+        submit = cluster.submit_job_id
+        if plan.node is not None:
+            host, _ = self.client.nodes[plan.node]
+            submit = functools.partial(_submit_to, cluster, host)
         self.journal.write("submit", token)
-        self.jobs[token] = cluster.submit_job_id(
+        job = submit(
             token, self.client.log, token, plan.seconds, argument, plan.result, plan.interim,
             plan.deed, **options,
         )  # fmt: skip
-        self.journal.write("number", token, self.jobs[token]._number)
+        if job is None:
+            self.journal.write("refused", token)  # its node is not there
+            return
+        self.jobs[token] = job
+        self.journal.write("number", token, job._number)
 
     def _cancel(self, cluster: Any, token: str) -> None:
         self.journal.write("cancel", token, cluster.cancel(self.jobs[token]))
@@ -202,6 +226,16 @@ class Use:
 
     def _judged(self, job: Any) -> str:
         return judge(job, self.planned[job.id]) if job.status == Status.Finished else ""
+
+
+def _submit_to(cluster: Any, host: str, token: str, *arguments: Any, **options: Any) -> Any:
+    """Submit a job for one node; None where that is not there in time."""
+    deadline = time.monotonic() + READY_SECONDS
+    while (job := cluster.submit_job_id_node(token, host, *arguments, **options)) is None:
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+    return job
 
 
 class Recovery:
@@ -251,4 +285,5 @@ def become(orders: dict[str, Any]) -> int:
 if __name__ == "__main__":
     for name in USED:
         importlib.import_module(name)
+    own_modules(["chaos"])  # it keeps which files they import
     forks.serve(int(sys.argv[1]), become)

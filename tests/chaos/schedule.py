@@ -6,7 +6,7 @@ are seconds since the client's start. Nothing here acts: `town` makes it, `progr
 client, `faults` the rest, and `checks` compares what came of it with this plan.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
@@ -37,9 +37,10 @@ class Job:
     argument: int = 0  # bytes
     result: int = 0  # bytes
     interim: int = 0  # provisional values
-    deed: str = ""  # raise, crash (its process, always), crash once
+    deed: str = ""  # raise, crash (its process, always), crash once, linger (until released)
     retries: int | None = None  # that its own submit says
     cancel_at: float | None = None
+    node: int | None = None  # None: any
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,21 @@ class Schedule:
 # Kinds of faults with how often they come.
 DEATHS = {"kill worker": 4, "kill nursery": 2}
 NODE_FAULTS = {
-    "kill node": 3, "restart node": 1, "stop node": 3, "stop nursery": 1, "stop worker": 2, **DEATHS
+    "kill node": 3, "restart node": 1, "stop node": 3, "stop nursery": 1, "stop worker": 2,
+    "kill fork server": 1, "stop fork server": 1, **DEATHS
 }  # fmt: skip
 NET_FAULTS = {"cut": 3, "no way in": 2, "no way out": 2, "loss": 2, "delay": 3, "reset": 5}
 CLIENT_FAULTS = {"stop client": 1, "kill client": 2}
-AT_ONCE = ("kill worker", "kill nursery", "kill client", "restart node", "reset", "jump")
+AT_ONCE = (
+    "kill worker", "kill nursery", "kill fork server", "kill client", "restart node", "reset",
+    "jump",
+)  # fmt: skip
 SHORT, LONG = (0.2, 1.4), (3.2, 4.0)  # seconds that the others last: less or more than it takes
-LONG_ONES = 0.25  # of all; they make a run long
+LONG_ONES = 0.2  # of all; they make a run long
+SURE_LOSSES = ("stop node", "cut", "no way in", "no way out")  # of its node, when they are long
+OPENING_SECONDS = 0.6  # in which clusters are opened; the only time at which a fork server works
+LINGERS_BEFORE = 0.4  # seconds, in which a job begins that is to meet such a fault
+IDLE_SECONDS = 1.6  # after which a client has acknowledged all that it has
 # Faults after which a node may have been given up by its client, with what ran there.
 LOSES_NODES = (
     "kill node", "restart node", "stop node", "cut", "no way in", "no way out", "loss", "delay",
@@ -121,10 +130,12 @@ def schedule_of(seed: int) -> Schedule:
     """Return what happens in the run of a seed."""
     random = Random(seed)
     town = town_of(seed)
-    clusters = tuple(_clusters(random, seed))
-    faults = tuple(_faults(random, town))
+    clusters = _clusters(random, seed)
+    faults = _faults(random, town)
+    if not any(fault.node is None for fault in faults):
+        clusters[0] = _with_lingering(clusters[0], faults)
     ends_after = random.uniform(0.0, 0.5) if random.random() < 0.5 else None
-    return Schedule(seed, town, clusters, faults, ends_after)
+    return Schedule(seed, town, tuple(clusters), tuple(faults), ends_after)
 
 
 def as_table(schedule: Schedule) -> dict[str, Any]:
@@ -188,14 +199,40 @@ def _job(random: Random, token: str, at: float, longest: float, cancels: bool) -
     return Job(token, at, seconds, cancel_at=cancel_at)
 
 
+def _with_lingering(cluster: Cluster, faults: list[Fault]) -> Cluster:
+    """Add a job to a node that will be lost, which would still run when that comes back."""
+    if cluster.terminate is not None:
+        return cluster
+    hurt = set[int | None]()
+    for fault in faults:
+        lasts = fault.kind in SURE_LOSSES and fault.seconds >= LONG[0]
+        if lasts and fault.node not in hurt and fault.at > OPENING_SECONDS:
+            at = fault.at - LINGERS_BEFORE
+            job = Job(f"{cluster.name}L", at, deed="linger", node=fault.node)
+            jobs = sorted([*cluster.jobs, job], key=lambda job: job.at)
+            return replace(cluster, jobs=tuple(jobs))
+        hurt.add(fault.node)
+    return cluster
+
+
 def _faults(random: Random, town: Town) -> list[Fault]:
-    """Draw one to four faults. Deaths of workers are few enough for every retry to suffice."""
+    """Draw a few faults. Deaths of workers are few enough for every retry to suffice.
+
+    In some runs a node is sure to be lost, unharmed before, so that a job can linger there. In
+    some, nothing keeps acknowledgements from nodes, and the client is killed when it has all.
+    """
+    special = random.choices(["", "loss", "idle"], [82, 12, 6])[0]
     kinds = {**NODE_FAULTS, **NET_FAULTS}
     if town.clock is not None:
         kinds["jump"] = 8
     if town.disk is not None:
         kinds["full disk"] = 8
-    faults, deaths = list[Fault](), 0
+    if special == "idle":
+        kinds = {kind: often for kind, often in kinds.items() if kind not in LOSES_NODES}
+    faults, deaths, spared = list[Fault](), 0, (-1, 0.0)
+    if special == "loss":
+        spared = random.randrange(len(town.cpus)), random.uniform(0.8, BUSY_SECONDS)
+        faults.append(Fault(random.choice(SURE_LOSSES), spared[1], spared[0], LONG[1]))
     for _ in range(random.choice([1, 2, 2, 3, 4])):
         kind = _one_of(random, kinds)
         deaths += kind in DEATHS
@@ -204,9 +241,14 @@ def _faults(random: Random, town: Town) -> list[Fault]:
         if delayed or (kind in DEATHS and deaths > 1):
             continue
         node = {"jump": town.clock, "full disk": town.disk}.get(kind, node)
-        at, seconds = random.uniform(0.2, BUSY_SECONDS), _lasting(random, kind)
-        faults.append(Fault(kind, at, node, seconds, random.random()))
-    if random.random() < 0.15:
+        first, last = (0.0, OPENING_SECONDS) if "server" in kind else (0.2, BUSY_SECONDS)
+        at, seconds = random.uniform(first, last), _lasting(random, kind)
+        if node != spared[0] or at > spared[1]:
+            faults.append(Fault(kind, at, node, seconds, random.random()))
+    if special == "idle":
+        quiet = max([BUSY_SECONDS, *(fault.at + fault.seconds for fault in faults)])
+        faults.append(Fault("kill client", quiet + IDLE_SECONDS, None))
+    elif random.random() < 0.12:
         kind = _one_of(random, CLIENT_FAULTS)
         at, seconds = random.uniform(0.3, BUSY_SECONDS), _lasting(random, kind)
         faults.append(Fault(kind, at, None, seconds))

@@ -43,6 +43,7 @@ class Fate:
     cluster: Cluster
     runs: list[Run] = field(default_factory=list)
     submitted: list[float] = field(default_factory=list)
+    was_refused: bool = False  # its node was not there when it was submitted
     cancels: list[int] = field(default_factory=list)  # what `cancel` has returned
     interim: list[tuple[float, int, int]] = field(default_factory=list)  # time, run, number
     told: list[tuple[float, str, str]] = field(default_factory=list)  # time, status, judged
@@ -135,6 +136,9 @@ def _client(story: Story, line: list[Any]) -> None:
         story.numbers[words[1]] = fate
     elif what == "submit":
         fate.submitted.append(at)
+    elif what == "refused":
+        fate.submitted.pop()
+        fate.was_refused = True
     elif what == "cancel":
         fate.cancels.append(words[1])
     elif what == "interim":

@@ -14,8 +14,7 @@ from chaos.play import Outcome, play_all
 from chaos.schedule import TOWN_SEEDS
 from chaos.town import why_not
 
-# 10 are a hundred seeds, in some five minutes beside the other tests.
-BLOCKS = int(os.environ.get("DISPY_CHAOS_BLOCKS", "3"))
+BLOCKS = int(os.environ.get("DISPY_CHAOS_BLOCKS", "10"))
 TOWNS = 3  # side by side; a run is mostly waiting
 DEADLINE = 600.0  # seconds for all, beside other tests
 

@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -24,7 +25,8 @@ PORT = 51348
 DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
 ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
-STAYS = ("store", "clients", "owed.sqlite")  # in a node's directory (docs/node.rst, Files)
+STAYS = ("store", "clients")  # in a node's directory (docs/node.rst, Files); not `owed.sqlite`
+PACKETS = f"{socket.SOCK_SEQPACKET:04}"  # as /proc/net/unix says it
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 ENVIRONMENT = {"DISPY_BROADCAST": "0", "XDG_CONFIG_HOME": "/nonexistent"}
 SECRET = "not the least of the things that a stranger would have to guess"
@@ -66,7 +68,8 @@ class Node:
             self.clock.write_text("+0")
             self._environment |= {
                 "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
+                "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_DISABLE_SHM": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }  # fmt: skip
         self.process: subprocess.Popen[str] | Fork | None = None
@@ -138,18 +141,20 @@ class Node:
         """Its directory, as its machine sees it."""
         return Path(f"/proc/{self.machine.holder.pid}/root{self.directory}")
 
-    def children(self, depth: int) -> list[psutil.Process]:
-        """Return its nurseries (depth 1) or workers (2)."""
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Return its processes of a kind: node, fork server, nursery, worker."""
         if not self.is_running:
             return []
-        found = [psutil.Process(self.process.pid)]
-        for _ in range(depth):
-            below = []
-            for process in found:
-                with contextlib.suppress(psutil.Error):
-                    below += process.children()
-            found = below
-        return found
+        node = psutil.Process(self.process.pid)
+        if kind == "node":
+            return [node]
+        servers, nurseries = list[psutil.Process](), list[psutil.Process]()
+        for child in _children(node):
+            with contextlib.suppress(psutil.Error, OSError):
+                (servers if _forks_nurseries(child) else nurseries).append(child)
+        if kind == "worker":
+            return [worker for nursery in nurseries for worker in _children(nursery)]
+        return servers if kind == "fork server" else nurseries
 
     def when_quiet(self, look: Any) -> list[str]:
         """Return what `look` still finds after a time in which it may become nothing."""
@@ -165,8 +170,9 @@ class Node:
         if not self.is_running:
             return ["it does not run"]
         others = set(self.machine.others()) - {self.process.pid}
-        spare = [child.pid for child in self.children(1)][:1]
-        left = [_command(pid) for pid in others if others - set(spare)]
+        if others:
+            others -= {server.pid for server in self.processes("fork server")}
+        left = [_command(pid) for pid in others]
         return left + self._files() + self._connections()
 
     def _left_by_dead(self) -> list[str]:
@@ -186,6 +192,32 @@ class Node:
             for fields in map(str.split, lines)
             if fields[3] in states
         ]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        children: list[psutil.Process] = process.children()
+    except psutil.Error:
+        return []
+    return children
+
+
+def _forks_nurseries(process: psutil.Process) -> bool:
+    """Say whether it has the end of a socket of packets that its command line names; a nursery,
+    which has been forked from it, has the same command line."""
+    words = process.cmdline()
+    if "--forkserver" not in words:
+        return False
+    place = Path(f"/proc/{process.pid}")
+    try:
+        opened = os.readlink(place / "fd" / words[words.index("--forkserver") + 1])
+    except FileNotFoundError:
+        return False
+    sockets = (place / "net" / "unix").read_text().splitlines()[1:]
+    return any(
+        kind == PACKETS and opened == f"socket:[{inode}]"
+        for _, _, _, _, kind, _, inode, *_ in map(str.split, sockets)
+    )
 
 
 def _command(pid: int) -> str:

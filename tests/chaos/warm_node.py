@@ -12,8 +12,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 from chaos import forks  # noqa: E402
 
 USED = [
-    "dispy.cli.node", "encodings.idna", "gevent.fileobject", "gevent.resolver.thread",
-    "gevent.subprocess", "gevent.threadpool", "gevent.util", "psutil",
+    "dispy.cli.node", "dispy.net.proving", "encodings.idna", "gevent.fileobject",
+    "gevent.resolver.thread", "gevent.subprocess", "gevent.threadpool", "gevent.util", "psutil",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -104,6 +105,16 @@ class Program:
             env={**os.environ, **environment},
         )
         self.output = ""
+        self._reading: threading.Thread | None = None
+
+    def read_on(self) -> None:
+        """Take from now on what it says, in a thread: who says much never waits for a reader."""
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        while self.line():
+            pass
 
     def line(self) -> str:
         """Return the next line of its output; blocks until there is one."""
@@ -118,16 +129,27 @@ class Program:
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
-    def end(self) -> int:
+    def end(self, within: float = DEADLINE) -> int:
         """Return its exit status once it has ended by itself."""
         try:
-            rest, _ = self.process.communicate(timeout=DEADLINE)
+            self._wait(within)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            rest, _ = self.process.communicate()
-            pytest.fail(f"the program did not end: {self.output}{rest}")
-        self.output += rest
+            self.close()
+            pytest.fail(f"the program did not end: {self.output}")
         return self.process.returncode
+
+    def close(self) -> None:
+        """End it by force, if it has not ended."""
+        self.process.kill()
+        self._wait(None)
+
+    def _wait(self, within: float | None) -> None:
+        assert self.process.stdout is not None
+        if self._reading is not None:
+            self.process.wait(within)
+            self._reading.join(within)
+        elif not self.process.stdout.closed:
+            self.output += self.process.communicate(timeout=within)[0]
 
 
 @pytest.fixture
@@ -143,8 +165,7 @@ def run_program(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Pr
 
     yield run
     for program in started:
-        program.process.kill()
-        program.process.communicate()
+        program.close()
 
 
 class RunningNode:

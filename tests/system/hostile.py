@@ -64,7 +64,7 @@ if __name__ == "__main__":
         jobs = [cluster.submit(n) for n in range(100)]
         assert [job() for job in jobs] == [n * n for n in range(100)]
         done += len(jobs)
-        ended.wait(0.02)
+        ended.wait(0.1)  # all the while, and not much of a processor
     print("all of", done, flush=True)
     cluster.close()
 """
@@ -93,17 +93,16 @@ class Honest:
         while words not in self.program.output:
             assert self.program.line(), f"it did not say {words!r}: {self.program.output}"
 
-    def end(self) -> str:
+    def end(self, within: float = DEADLINE) -> str:
         """End it, and return all that it has said."""
         self.program.say("enough")
-        assert self.program.end() == 0, self.program.output
+        assert self.program.end(within) == 0, self.program.output
         assert "all of" in self.program.output
         return self.program.output
 
     def close(self) -> None:
         """End it by force, whatever it does."""
-        self.program.process.kill()
-        self.program.process.communicate()
+        self.program.close()
 
 
 def secret_file(directory: Path, *secrets: Secret) -> Path:

@@ -3,8 +3,8 @@
     kinds_of_code.py HOST...
 
 Runs every kind on each node and in this very process, compares, and prints a line for each
-node: its Python, and what was wrong there. With COMPUTATIONS in the environment it goes on with
-clusters of other things than a plain function.
+node: its Python, and what was wrong there. With COMPUTATIONS in the environment it opens clusters
+of other things than a plain function instead.
 """
 
 import abc
@@ -547,8 +547,6 @@ def main(hosts):
     for name in set(cluster.map(["python_here"] * 20)) - seen:
         print("a map ran on", name)
     cluster.close()
-    if "COMPUTATIONS" in os.environ:
-        check_computations(hosts)
 
 
 def check_computations(hosts):
@@ -574,4 +572,5 @@ class Caller:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    check = check_computations if "COMPUTATIONS" in os.environ else main
+    check(sys.argv[1:])

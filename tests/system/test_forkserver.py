@@ -76,6 +76,17 @@ def test_a_process_that_was_reaped_before_has_ended() -> None:
     assert AdoptedProcess(gone.pid).poll() is not None
 
 
+def test_it_ends_without_a_word_when_its_node_is_killed_before_it_has_read_a_reply() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = Confinement().server(theirs.fileno())
+        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        socket.send_fds(ours, [forkserver.FORK], [theirs.fileno()])
+        socket.wait_read(ours.fileno(), timeout=DEADLINE)
+    _, said = server.communicate(timeout=DEADLINE)
+    assert (server.returncode, said) == (0, b"")
+
+
 def test_nurseries_outlive_what_forked_them(server: ForkServer) -> None:
     sock, nursery = fork(server)
     server.end()

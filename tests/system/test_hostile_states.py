@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from system.conftest import DEADLINE, Gate, RunningNode
 from system.hostile import (
     SECRET,
@@ -37,6 +38,7 @@ from dispy.shipping.payloads import pack_call
 PLACE = f"127.5.{os.getpid() % 250}"
 MIB = 1024 * 1024
 SPARE_BYTES = 64 * MIB  # that honest work may need meanwhile
+PATIENCE = 4 * DEADLINE  # jobs wait for one node after the other to be lost
 PROGRAM_BYTES = 256 * MIB  # that a program takes at most with a hundred nodes, all of it
 
 ENDLESS = struct.pack(">I", 0xFFFFFFFF)
@@ -195,6 +197,18 @@ def test_a_client_s_mistake_ends_its_link_and_nothing_that_it_has_there(
 # -- nodes at a program
 
 
+def wanted(peer: Peer, kind: Kind) -> list[Any]:
+    """Return the body of the next frame of this kind; the program hears of us meanwhile.
+
+    Raises ConnectionError.
+    """
+    while (frame := peer.frame()) is not None and frame.kind != kind:
+        peer.tell(Kind.PULSE, [])  # as often as the program gives a sign of life
+    if frame is None:
+        raise ConnectionError(f"{kind.name} did not come")
+    return list(frame.body)
+
+
 def plain(peer: Peer, identity: str) -> None:
     """Nothing has been said."""
 
@@ -244,14 +258,14 @@ def settled(peer: Peer, identity: str) -> None:
 def opening(peer: Peer, identity: str) -> None:
     """It loads the computation."""
     settled(peer, identity)
-    peer.until(Kind.OPEN)
+    wanted(peer, Kind.OPEN)
 
 
 def working(peer: Peer, identity: str) -> list[Any]:
     """It has jobs."""
     settled(peer, identity)
-    peer.tell(Kind.READY, [peer.until(Kind.OPEN).body[0], None, {}])
-    return list(peer.until(Kind.RUN).body)
+    peer.tell(Kind.READY, [wanted(peer, Kind.OPEN)[0], None, {}])
+    return wanted(peer, Kind.RUN)
 
 
 def sending(peer: Peer, identity: str) -> None:
@@ -259,15 +273,13 @@ def sending(peer: Peer, identity: str) -> None:
     computation, jobs, *_ = working(peer, identity)
     table = {"name": identity.encode(), "size": 3 * MIB, "mode": 0o644, "modified": 0}
     peer.tell(Kind.OFFER, [computation, jobs[0], identity.ljust(16).encode(), table])
-    peer.send(half_a_piece(peer.until(Kind.FETCH).body))
+    peer.send(half_a_piece(wanted(peer, Kind.FETCH)))
 
 
 def leaving(peer: Peer, identity: str) -> None:
     """The program closes its cluster."""
     opening(peer, identity)
-    while (frame := peer.frame()) is not None and frame.kind != Kind.CLOSE:
-        peer.tell(Kind.PULSE, [])  # as often as the program gives a sign of life
-    assert frame is not None, "CLOSE did not come"
+    wanted(peer, Kind.CLOSE)
 
 
 KNOWN = [greeted, settled, opening, working, sending]
@@ -275,30 +287,38 @@ NODES = [plain, shaking, encrypted, proving, proven, greeting, *KNOWN, leaving]
 
 
 class Mistaken(Impostor):
-    """A node that makes one mistake in one state, and is no more then."""
+    """A node that makes one mistake in one state, and is no more then.
+
+    On a slow machine the program may give it up before; then it tries again on the next link.
+    """
 
     def __init__(self, number: int, state: Callable[..., Any], mistake: str) -> None:
         self._state, self._mistake = state, mistake
-        self._identity, self._first = f"mistaken {number}", True
+        self._identity = f"mistaken {number}"
+        self.what = f"{mistake} in state {state.__name__}"
         self.made = threading.Event()
-        self.said = ""  # by the program, of the mistake
+        self.given_up: list[BaseException] = []
         super().__init__(f"{PLACE}.{number}", self._err)
 
     def _err(self, peer: Peer) -> None:
-        if not self._first:
+        if self.made.is_set():
             return
-        self._first = False
-        self._state(peer, self._identity)
-        peer.send(MISTAKES[self._mistake])
-        if self._mistake != CUT:
-            if self._state in KNOWN:
-                self.said = peer.last_words()
-            elif self._state in (plain, shaking, proving, greeting):
-                peer.say_no_more()  # it may be that the program waits for more
-            peer.receive_all(1 << 20)
-        self.made.set()
+        try:
+            self._state(peer, self._identity)
+            peer.send(MISTAKES[self._mistake])
+            if self._mistake != CUT:
+                if self._state in KNOWN:
+                    assert peer.last_words(), "the program did not say which rule"
+                elif self._state in (plain, shaking, proving, greeting):
+                    peer.say_no_more()  # it may be that the program waits for more
+                peer.receive_all(1 << 20)
+        except (OSError, SSL.Error, AssertionError) as failure:
+            self.given_up.append(failure)
+        else:
+            self.made.set()
 
 
+@pytest.mark.timeout(600)
 def test_a_program_outlives_every_mistake_of_its_nodes(
     attack: Attack, tmp_path: Path, nothing_left: None
 ) -> None:
@@ -311,16 +331,17 @@ def test_a_program_outlives_every_mistake_of_its_nodes(
         ]
         program = stack.enter_context(closing(Honest(
             tmp_path, attack.host, *(node.host for node in nodes),
-            options="reentrant=True, retries=1000, pulse_interval=3",
+            options="reentrant=True, retries=1000, pulse_interval=2",
         )))  # fmt: skip
+        program.program.read_on()
+        at_the_end = [node for node in nodes if node._state is leaving]
         for node in nodes:
-            what = f"{node._mistake} in state {node._state.__name__}"
-            if node._state is leaving:
-                continue
-            assert node.made.wait(DEADLINE), f"it did not come to {what}: {program.program.output}"
-            if node._state in KNOWN and node._mistake != CUT:
-                assert node.said, f"the program did not say which rule: {what}"
+            if node not in at_the_end and not node.made.wait(PATIENCE):
+                pytest.fail(f"{node.what}: {node.given_up}; {program.program.output}")
         peak = peak_bytes(program.program.process.pid)
-        output = program.end()
+        output = program.end(PATIENCE)
+        for node in at_the_end:
+            assert node.made.wait(DEADLINE) or node.given_up, node.what
+        assert any(node.made.is_set() for node in at_the_end)
     assert "Traceback" not in output, output
     assert peak < PROGRAM_BYTES

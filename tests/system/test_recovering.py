@@ -495,6 +495,34 @@ def test_what_a_node_says_out_of_order_or_of_others_harms_nobody(
     assert "failed" not in caplog.text
 
 
+def test_the_end_of_a_later_run_is_taken_and_not_the_death_before_it(
+    dead: Callable[[str], str],
+) -> None:
+    died = [[0, {"status": int(DispyJob.Terminated), "exception": "killed", "died": True}]]
+    over = [[0, {"status": int(DispyJob.Terminated), "exception": "raised"}]]
+
+    def owe(peer: Peer) -> None:
+        peer.tell(Kind.RESULTS, results(1, 1, [1], died))
+        peer.tell(Kind.RESULTS, results(2, 1, [1]))  # it was run again
+        peer.tell(Kind.RESULTS, results(3, 1, [1], died))  # what another node had before
+        peer.tell(Kind.RESULTS, results(4, 1, [2], over))
+        peer.tell(Kind.RESULTS, results(5, 1, [2]))  # nothing comes after an end
+        peer.tell(Kind.RESULTS, results(6, 1, [3], died))
+        peer.tell(Kind.HELD, [[], [1]])
+        peer.until(Kind.CLOSE)
+        peer.tell(Kind.CLOSED, [1, None, {}])
+        peer.until(Kind.LIST)
+        peer.tell(Kind.LISTED, [0, []])
+        peer.frame()
+
+    false = FalseNode("127.5.1.13", owe)
+    jobs = dispy.recover_jobs(dead(false.host), secret=TEXT)
+    false.close()
+    assert [(job.id or job._number, job.status.name) for job in jobs] == [
+        (1, "Finished"), (2, "Terminated"), (3, "Terminated"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -2,6 +2,7 @@
 
 import os
 import socket as plain_socket
+import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -156,3 +157,27 @@ def test_a_peer_that_sends_descriptors_for_nothing_leaves_us_ours() -> None:
     assert not reading.get(timeout=DEADLINE).refused
     link.close()
     os.close(nothing)
+
+
+def test_a_link_that_was_closed_before_it_is_read_has_ended() -> None:
+    """In a process of its own: libev ends one that watches a closed descriptor."""
+    program = """
+import gevent
+from gevent.socket import socketpair
+from dispy.net.link import Link
+from dispy.protocol.handshake import NoHello
+
+for _ in range(2):
+    ours, theirs = socketpair()
+    link = Link(ours)
+    reading = gevent.spawn(link.read, lambda frame: None)
+    link.close()  # as when an answer comes before its reader has begun
+    print(reading.get(timeout=30).reason)
+    try:
+        link.hear_hello("node")
+    except NoHello as error:
+        print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("closed here") == 2

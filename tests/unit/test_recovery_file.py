@@ -234,6 +234,28 @@ def test_what_a_program_left_that_died_is_kept_and_no_other_file_is_touched(
         make_room("/no/where")
 
 
+def test_a_program_that_is_killed_while_it_looks_for_room_leaves_no_file_of_that_name(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def look(name: str) -> None:
+        call = getattr(os, name)
+
+        def looking(*arguments: object, **options: object) -> object:
+            result = call(*arguments, **options)
+            seen.append(os.path.exists(path))
+            return result
+
+        monkeypatch.setattr(os, name, looking)
+
+    for name in ("open", "write", "link", "rename", "fsync", "unlink", "close"):
+        look(name)
+    make_room(path)
+    assert seen
+    assert not any(seen)
+
+
 def test_the_newest_of_a_directory_comes_first(tmp_path: Path) -> None:
     for at, name in enumerate(["_dispy_3", "_dispy_1", "other", "_dispy_2"]):
         (tmp_path / name).touch()
