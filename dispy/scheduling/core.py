@@ -11,19 +11,20 @@ Invariant: a job is queued, on exactly one node, or final (forgotten here); neve
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dispy.model.statuses import Status
 from dispy.scheduling.actions import Action, Drop, Leave, Recall, RunBatch
 from dispy.scheduling.departures import Departures
-from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
+from dispy.scheduling.explaining import explain, explain_waiting, is_stuck
 from dispy.scheduling.failing import Failing
+from dispy.scheduling.gates import Gates
 from dispy.scheduling.invariants import check_invariants
-from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
+from dispy.scheduling.lanes import NONE_DIFFERS
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.policies import Policy
+from dispy.scheduling.queueing import Queueing
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
 from dispy.scheduling.stories import forget, has_notes
-from dispy.scheduling.withdrawing import Withdrawing, cancel_again, give_up
+from dispy.scheduling.withdrawing import Withdrawing, cancel_again
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 
@@ -31,13 +32,18 @@ SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 class Scheduling:
     """Clusters, nodes, and the jobs between them."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
-        """policy: by which clusters share the nodes; None: by load."""
+    def __init__(self, policy: Policy | None = None, owner_slots: int | None = None) -> None:
+        """policy: by which clusters share the nodes; None: by load.
+
+        owner_slots: that all clusters of one owner have together at most; None: any number.
+        """
         self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
-        self._placement = Placement(self._recalls, self.policy)
+        self._gates = Gates(owner_slots)
+        self._placement = Placement(self._recalls, self.policy, self._gates)
+        self._queueing = Queueing(self._placement)
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
@@ -51,6 +57,15 @@ class Scheduling:
         cluster.opened, cluster.strict = self._opened, self.policy.strict
         self.clusters[cluster.cluster_id] = cluster
         self.policy.opened(cluster)
+        self._gates.opened(cluster)
+
+    def is_admitted(self, cluster_id: ClusterId) -> bool:
+        """Whether a cluster's jobs may start: no other runs exclusively (nor it, beside others)."""
+        return (cluster := self.clusters.get(cluster_id)) is not None and cluster.admitted
+
+    def owner_limited(self, owner: str, slots: int | None) -> None:
+        """Let all clusters of an owner have at most so many slots together; None: any number."""
+        self._gates.limit(owner, slots)
 
     def cluster_closed(self, cluster_id: ClusterId) -> list[Action]:
         """Forget a cluster with all its jobs; what is on nodes is to be dropped there."""
@@ -66,6 +81,8 @@ class Scheduling:
             self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
+        for admitted in self._gates.closed(cluster):
+            self._placement.let_in(admitted)
         self.policy.closed(cluster)
         self._recalls.forget_cluster(cluster_id)
         return actions
@@ -82,13 +99,7 @@ class Scheduling:
         widths: slots that a job needs, for those that differ from their cluster in it.
         retries: likewise, how often it may run again.
         """
-        cluster = self.clusters[cluster_id]
-        cluster.own_retries.update(retries)
-        if widths and note_widths(cluster, widths):
-            self._placement.lane_added(cluster)
-        self.policy.submitted(cluster, jobs)
-        enqueue(cluster, jobs)
-        self._placement.queue_grew(cluster)
+        self._queueing.submit(self.clusters[cluster_id], jobs, widths, retries)
 
     def jobs_pinned(
         self,
@@ -99,21 +110,7 @@ class Scheduling:
         retries: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue new jobs for that node alone, before what is queued for any."""
-        cluster = self.clusters[cluster_id]
-        cluster.own_retries.update(retries)
-        allocation = cluster.allocations.get(node_id)
-        if widths and note_widths(cluster, widths):
-            self._placement.lane_added(cluster)
-        widest = max(map(cluster.width_of, jobs), default=0)
-        why = why_never_pinned(allocation, widest)
-        if allocation is None or why:
-            return [give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
-        self.policy.submitted(cluster, jobs)
-        allocation.pinned.extend(jobs)
-        allocation.pinned_waiting += len(jobs)
-        cluster.pinned.update(dict.fromkeys(jobs, allocation))
-        self._placement.offer(allocation)
-        return []
+        return self._queueing.pin(self.clusters[cluster_id], jobs, node_id, widths, retries)
 
     def results_arrived(self, node_id: NodeId, sequence: int) -> bool:
         """Say whether results with this number are new; a node repeats what it is not told of."""
@@ -427,11 +424,13 @@ class Scheduling:
     def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
         """Say why the jobs of a cluster wait, one line for each node."""
         cluster = self.clusters.get(cluster_id)
-        return [] if cluster is None else explain_waiting(cluster, self.nodes.values())
+        nodes = self.nodes.values()
+        return [] if cluster is None else explain_waiting(cluster, nodes, self._gates)
 
     def explain(self, cluster_id: ClusterId, job: JobNumber, now: float) -> list[str]:
         """Say why a job waits, one line for each node, or where it is; and what befell it."""
-        return explain(self.clusters.get(cluster_id), self.nodes.values(), job, now)
+        cluster, turns = self.clusters.get(cluster_id), self._placement.turns
+        return explain(cluster, self.nodes.values(), job, now, self._gates, turns)
 
     # -- what events have in common
 

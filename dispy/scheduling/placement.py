@@ -1,204 +1,52 @@
-"""Which waiting job goes to which node next: the indexes, and the one pass over what is dirty.
+"""Which waiting job goes to which node next: the one pass over what is dirty.
 
-A cluster keeps a lazy heap of its allocations with room, nodes with idle slots first. An
-allocation that finds no idle slot stands in its node's line (`Node.watching`); when a slot comes
-free the line is served, the cluster with the fewest jobs out first. Who joins a line has looked at
-that node itself, and leaves it when it is looked at again: so an event costs O(log nodes), and a
-step for each cluster that has looked at the node since; clusters that want nothing cost nothing.
+When a slot of a node comes free, the line of those that found none idle there is served, the
+cluster with the fewest jobs out first; a cluster with jobs goes to the nodes in its heaps
+(`dispy.scheduling.listing`), the least loaded first.
 
-A cluster whose jobs differ in width has a lane, with a heap of its own, for each width; the lane
-with the oldest head goes first. A job that needs more slots than are idle where its turn has come
-has the node reserved: nobody else gets free slots there until the job fits (`dispy.scheduling.
-reserving`).
+Of a cluster whose jobs differ in width the lane with the oldest head goes first. A job that needs
+more slots than are idle where its turn has come has the node reserved: nobody else gets free slots
+there until the job fits (`dispy.scheduling.reserving`).
 
 All this is for the policy by load. Where turns are strict (`dispy.scheduling.turns`) the line is
 served in turn, its first says whether jobs may be sent to wait, and clusters that are looked at
-together get parts in turn.
+together get parts in turn. Who may not start jobs at all (`dispy.scheduling.gates`) wants nothing.
 """
 
 import heapq
 from itertools import islice
 
 from dispy.scheduling.actions import RunBatch
+from dispy.scheduling.gates import Gates
 from dispy.scheduling.lanes import NOBODY, first_of, take, take_pinned
+from dispy.scheduling.listing import Listing
 from dispy.scheduling.policies import Policy
 from dispy.scheduling.recalls import Recalls
-from dispy.scheduling.records import (
-    Allocation,
-    Cluster,
-    JobNumber,
-    Lane,
-    Node,
-    Reservation,
-)
-from dispy.scheduling.reserving import Reservations, lane_load, pinned_width
-from dispy.scheduling.turns import Turns
+from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
+from dispy.scheduling.reserving import lane_load, pinned_width
+from dispy.scheduling.turns import Turn, Turns
 
 FAIR_LOOK = 8  # clusters in line that are compared for a free slot: bounds the cost of a look
-STALE_ENTRIES = 64  # of a heap that are tolerated beyond those that count
+ALL_LOOKED_AT, PART_SENT, MAY_NOT_START = range(3)  # how a look for nodes ended
 
 
-class Placement:
-    """Knows what is dirty, and turns it into batches."""
+class Placement(Listing):
+    """Turns what is dirty into batches."""
 
-    def __init__(self, recalls: Recalls, policy: Policy) -> None:
+    def __init__(self, recalls: Recalls, policy: Policy, gates: Gates) -> None:
+        super().__init__(policy, gates)
         self._recalls = recalls
-        self.policy = policy
-        self.turns = Turns(policy) if policy.strict else None
-        self._clusters: dict[int, Cluster] = {}
-        self._nodes: dict[str, Node] = {}
-        self.reservations = Reservations(self)
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether `place` has anything to look at."""
-        return bool(self._clusters or self._nodes)
-
-    # -- what has changed
-
-    def queue_grew(self, cluster: Cluster) -> None:
-        """Have a cluster looked at that has jobs to place."""
-        self._clusters[cluster.cluster_id] = cluster
-        if self.turns is not None:
-            self.turns.changed(cluster)
-
-    def changed(self, allocation: Allocation, given: int = 0) -> None:
-        """Take note of an allocation whose jobs, limit or state is another now.
-
-        given: idle slots that new jobs have been given.
-        """
-        node = allocation.node
-        was_ahead = node.count > node.busy
-        idle, load = allocation.recount(given)
-        if self.turns is not None:
-            self.turns.changed(allocation.cluster)
-        if not allocation.listed or load < allocation.listed_load or allocation.pinned_waiting:
-            self._offer(allocation, idle, load)
-        if (
-            (node.watching and (node.busy < node.slots or (node.ahead and not was_ahead)))
-            or node.reserved is not None
-            or node.narrow
-        ):
-            self.look_at(node)
-
-    def reshaped(self, allocation: Allocation) -> None:
-        """Take note that how many slots there are, or for whom, is another number now."""
-        allocation.recount(given=allocation.node.slots)
-        self.offer(allocation)
-        self.changed(allocation)
-
-    def look_at(self, node: Node) -> None:
-        """Have a node looked at that may have free slots for those who wait for them."""
-        self._nodes[node.node_id] = node
-
-    def offer(self, allocation: Allocation) -> None:
-        """Put an allocation where it will be found: listed, in line, or neither when full."""
-        self._offer(allocation, *allocation.recount())
-
-    def _offer(self, allocation: Allocation, idle: int, load: float) -> None:
-        node, cluster_id = allocation.node, allocation.cluster.cluster_id
-        if node.watching:
-            node.watching.pop(cluster_id, None)
-        self._unlist(allocation)
-        if node.reserved is not None:
-            self.reservations.check(allocation)
-        if not allocation.is_usable:
-            return
-        ahead = not idle and allocation.ahead_room > 0 and self._may_send_ahead(allocation)
-        if allocation.pinned_waiting and (ahead or (idle and self.turns is None)):
-            node.pinning[cluster_id] = allocation
-            self._nodes[node.node_id] = node
-        elif idle and not node.watching and not allocation.pinned_waiting:
-            self._list(allocation, idle, load)
-            return
-        if allocation.fills < allocation.cap:
-            # (A full one is offered again when a job of its own ends.)
-            node.watching[cluster_id] = allocation
-            if idle:
-                self._nodes[node.node_id] = node
-        if ahead:
-            self._list(allocation, idle, load)
-
-    def _may_send_ahead(self, allocation: Allocation) -> bool:
-        """Whether jobs may be sent to wait there, as far as others are concerned."""
-        return self.turns is None or self.turns.is_turn_of(allocation)
-
-    def _list(self, allocation: Allocation, idle: int, load: float) -> None:
-        """Enter it into its cluster's heaps of allocations with room."""
-        cluster = allocation.cluster
-        self._unlist(allocation)
-        if cluster.plain and not allocation.pinned_only:
-            allocation.listed = cluster.plain
-        else:
-            allocation.listed = self._lanes_with_room(allocation, idle)
-        allocation.listed_load = load
-        for lane in allocation.listed:
-            heap, first = lane.candidates, load
-            if lane.width > 1:
-                first = lane_load(allocation, lane, idle, load)
-            heapq.heappush(heap, (first, allocation.node.order, allocation.version, allocation))
-            lane.listed += 1
-            if lane.queued:
-                self._clusters[cluster.cluster_id] = cluster
-            if len(heap) > STALE_ENTRIES + 4 * lane.listed:
-                heap[:] = [entry for entry in heap if _counts(entry)]
-                heapq.heapify(heap)
-
-    def _lanes_with_room(self, allocation: Allocation, idle: int) -> tuple[Lane, ...]:
-        """Return the lanes for which it has room, or idle slots from which a room can be made."""
-        slots, ahead = allocation.node.slots, 0 if idle else allocation.ahead_room
-        lanes = [
-            lane
-            for lane in allocation.cluster.lanes.values()
-            if allocation.may_run(lane.width) and (idle or ahead >= min(lane.width, slots))
-        ]
-        if idle and any(min(lane.width, slots) > idle for lane in lanes):
-            allocation.node.narrow[allocation.cluster.cluster_id] = allocation
-        return tuple(lanes)
-
-    def _unlist(self, allocation: Allocation) -> None:
-        allocation.version += 1
-        for lane in allocation.listed:
-            lane.listed -= 1
-        allocation.listed = ()
-        if allocation.node.narrow:
-            allocation.node.narrow.pop(allocation.cluster.cluster_id, None)
-
-    def lane_added(self, cluster: Cluster) -> None:
-        """List a cluster's nodes for a width that is new to it; costs O(its nodes)."""
-        for allocation in cluster.allocations.values():
-            self.offer(allocation)
-
-    def forget(self, allocation: Allocation) -> None:
-        """Take out an allocation that is no more; its jobs have been taken from it before."""
-        node, cluster_id = allocation.node, allocation.cluster.cluster_id
-        allocation.ready = False
-        self.changed(allocation)
-        self.reservations.check(allocation)
-        self._unlist(allocation)
-        node.watching.pop(cluster_id, None)
-        node.pinning.pop(cluster_id, None)
-        node.allocations.pop(cluster_id, None)
-        allocation.cluster.allocations.pop(node.node_id, None)
-
-    def forget_cluster(self, cluster: Cluster) -> None:
-        """Place nothing more of this cluster."""
-        self._clusters.pop(cluster.cluster_id, None)
-        if self.turns is not None:
-            self.turns.forget(cluster)
-
-    def forget_node(self, node: Node) -> None:
-        """Place nothing more on this node."""
-        self._nodes.pop(node.node_id, None)
-
-    # -- placing
 
     def place(self, now: float) -> list[RunBatch]:
         """Give waiting jobs to nodes until none has room for them."""
         batches: list[RunBatch] = []
-        while self._clusters or self._nodes:
+        while self.is_dirty:
             while self._nodes:
                 self._serve(self._nodes.popitem()[1], now, batches)
+            if not self._clusters:
+                for cluster in islice(self._gates.woken(self._turn_of), 1):
+                    self.let_in(cluster)
+                continue
             if len(self._clusters) == 1:  # nearly always; and jobs of one are not sorted
                 self._fill(self._clusters.popitem()[1], now, batches)
                 continue
@@ -256,6 +104,8 @@ class Placement:
         for at, lane in enumerate(lanes):
             if not chosen.may_run(lane.width):
                 continue
+            if not (cluster.is_free or self._may_start(cluster, lane.width)):
+                return False
             part = chosen.room
             if part > 1 and not (self.policy.strict and self.policy.takes_all):
                 line = islice(node.watching.values(), FAIR_LOOK)
@@ -263,7 +113,8 @@ class Placement:
             width = min(lane.width, node.slots)
             until = first_of(lanes[at + 1 :])
             if fit := part // width or min(1, chosen.jobs_that_fit(width, chosen.idle_room)):
-                jobs = take(lane, chosen.turn(fit) if width == 1 else fit, until)
+                count = chosen.turn(fit) if width == 1 else fit
+                jobs = take(lane, min(count, cluster.may_start(lane.width)), until)
                 self._send(chosen, lane, jobs, now, batches, fit * width)
                 return True
             if chosen.idle_room and self.reservations.are_wanted(lane, until):
@@ -290,7 +141,11 @@ class Placement:
     def _send_pinned(self, allocation: Allocation, now: float, batches: list[RunBatch]) -> None:
         cluster = allocation.cluster
         while allocation.pinned_waiting and (room := allocation.room):
+            if not (cluster.is_free or self._may_start(cluster, pinned_width(allocation))):
+                cluster.kept[allocation.node.node_id] = allocation
+                return
             if cluster.plain:
+                room = min(room, cluster.may_start(1))
                 idle = allocation.idle_room
                 self._send(allocation, None, take_pinned(allocation, room), now, batches, idle)
                 continue
@@ -317,9 +172,10 @@ class Placement:
         lanes = several = cluster.in_turn()
         while lanes:
             lane, *others = lanes
-            if self._fill_lane(cluster, lane, first_of(others), now, batches, parts):
+            end = self._fill_lane(cluster, lane, first_of(others), now, batches, parts)
+            if end == PART_SENT:
                 return True
-            if not others:
+            if end == MAY_NOT_START or not others:
                 break
             if lane.queued and lane.head < first_of(others):
                 lanes = others  # it is stuck; younger jobs of another width may fit somewhere
@@ -327,8 +183,11 @@ class Placement:
                 lanes = sorted((lane for lane in lanes if lane.queued), key=lambda lane: lane.head)
         if len(several) > 1:  # what no older job has taken is there for all
             for lane in cluster.in_turn():
-                if self._fill_lane(cluster, lane, NOBODY, now, batches, parts):
+                end = self._fill_lane(cluster, lane, NOBODY, now, batches, parts)
+                if end == PART_SENT:
                     return True
+                if end == MAY_NOT_START:
+                    break  # nor may younger ones, lest this one never could
         self._clusters.pop(cluster.cluster_id, None)
         return False
 
@@ -340,10 +199,10 @@ class Placement:
         now: float,
         batches: list[RunBatch],
         parts: int | None,
-    ) -> bool:
-        """Give jobs of one width to nodes, those older than the job `until`.
+    ) -> int:
+        """Give jobs of one width to nodes, those older than the job `until`; say why it ended.
 
-        parts: True after one batch of that part of a node's idle slots.
+        parts: PART_SENT after one batch of that part of a node's idle slots.
         """
         heap, width = lane.candidates, lane.width
         while lane.queued and heap and (until is NOBODY or lane.head < until):
@@ -362,6 +221,8 @@ class Placement:
             if true_load > listed_load or not (room or idle) or not allocation.is_usable:
                 heapq.heappop(heap)
                 self._offer(allocation, idle, load)
+            elif not (cluster.is_free or self._may_start(cluster, width)):
+                return MAY_NOT_START
             elif room:
                 even_part = -(-len(lane.queued) // lane.listed)
                 if idle and parts is not None:
@@ -369,15 +230,16 @@ class Placement:
                 slots = min(room * width, idle)
                 if idle and width == 1:
                     room = allocation.turn(room)
-                jobs = take(lane, min(room, even_part), until)
+                room = min(room, even_part, cluster.may_start(width))
+                jobs = take(lane, room, until)
                 self._send(allocation, lane, jobs, now, batches, slots)
                 if parts is not None:
-                    return True
+                    return PART_SENT
             elif self.reservations.are_wanted(lane, until):
                 self.reservations.make(allocation, lane)
             else:
-                return False  # it fits nowhere now, and enough room is being made
-        return False
+                break  # it fits nowhere now, and enough room is being made
+        return ALL_LOOKED_AT
 
     def _send(
         self,
@@ -410,6 +272,16 @@ class Placement:
             self._recalls.watch(allocation, now)
         batches.append(RunBatch(allocation.node.node_id, cluster.cluster_id, tuple(jobs)))
 
+    def _may_start(self, cluster: Cluster, width: int) -> bool:
+        """Whether a job may start, as far as others go; else the cluster wants nothing for now."""
+        if not cluster.may_start(width):
+            self._gates.park(cluster, width)
+            return False
+        return cluster.account is None or self._gates.is_turn_of(cluster, cluster.account)
+
+    def _turn_of(self, cluster: Cluster) -> Turn:
+        return (-cluster.priority, self.policy.turn_of(cluster), cluster.cluster_id)
+
     def is_wanted(self, allocation: Allocation, width: int) -> bool:
         """Whether what waits there would begin elsewhere at once, or is in the way of others."""
         if self.turns is not None and self.turns.is_contended(allocation):
@@ -432,15 +304,11 @@ class Placement:
         return False
 
 
-def _counts(entry: tuple[float, int, int, Allocation]) -> bool:
-    return entry[3].version == entry[2]
+def _fewest_out(cluster: Cluster) -> tuple[int, int, int]:
+    return -cluster.priority, cluster.slots_out, cluster.cluster_id
 
 
-def _fewest_out(cluster: Cluster) -> tuple[int, int]:
-    return cluster.slots_out, cluster.cluster_id
-
-
-def _next_in_line(allocation: Allocation) -> tuple[bool, int]:
+def _next_in_line(allocation: Allocation) -> tuple[bool, int, int]:
     """Order for a free slot: pinned jobs, who only stands in the way, then by slots out."""
     wants = allocation.cluster.has_queued and not allocation.pinned_waiting
-    return wants, allocation.cluster.slots_out
+    return wants, -allocation.cluster.priority, allocation.cluster.slots_out

@@ -7,6 +7,7 @@ The predicates of an `Allocation` decide where a job may go, and `explain` tells
 does not. Times are seconds of any clock that never goes back.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ Story = tuple[tuple[float, str], ...]  # what befell a job: (second, what), the 
 
 PREFETCH_SECONDS = 0.05  # of work that may wait on a node for each slot (DESIGN section 7)
 PREFETCH_JOBS = 4096  # for each slot, however short: bounds what a lost node gives back
+NO_LIMIT = sys.maxsize  # of jobs that may start
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was measured
 
 
@@ -71,6 +73,11 @@ class Cluster:
     strict: bool = False  # whose turn it is decides also on jobs that wait on nodes
     opened: int = 0  # the how manieth cluster of the core it is
     filled: int = 0  # slots that its jobs fill: the sum of `Allocation.fills`
+    admitted: bool = True  # no other runs exclusively, nor does it itself while others run
+    account: "Account | None" = None  # its owner's
+    charged: int = 0  # slots of it that count for its owner's limit
+    reserved: int = 0  # slots that nodes collect for its jobs
+    kept: "dict[NodeId, Allocation]" = field(default_factory=dict)  # pinned there, may not start
 
     def __post_init__(self) -> None:
         lane = Lane(self.width)
@@ -91,6 +98,22 @@ class Cluster:
     def wants(self) -> bool:
         """Whether jobs wait; and while some that are for one node have not ended."""
         return self.has_queued or bool(self.pinned)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its jobs may start for all that anybody has said."""
+        return self.admitted and self.account is None
+
+    def may_start(self, width: int) -> int:
+        """Return how many jobs of this width may start, as far as its owner and others go."""
+        account = self.account
+        if not self.admitted:
+            return 0
+        if account is None or account.limit is None:
+            return NO_LIMIT
+        if account.claim is not None and account.claim is not self:
+            return 0
+        return max(0, account.limit - account.out) // max(1, min(width, account.limit))
 
     @property
     def slots_out(self) -> int:
@@ -115,6 +138,19 @@ class Cluster:
     def in_turn(self) -> list[Lane]:
         """Return the lanes with queued jobs, that with the oldest head first."""
         return sorted((lane for lane in self.lanes.values() if lane.queued), key=_head)
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What the clusters of one owner have together."""
+
+    owner: str
+    limit: int | None  # slots; None: any number
+    out: int = 0  # slots: the sum of `Cluster.charged`
+    parked: dict[ClusterId, Cluster] = field(default_factory=dict)  # they want, and may not start
+    claim: Cluster | None = None  # has a job for which what comes free of the limit is kept
+    claimed: int = 0  # slots that this job needs
+    woken: Cluster | None = None  # whose turn it is, while some are parked
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +250,9 @@ class Allocation:
     @property
     def wants(self) -> bool:
         """Whether jobs wait that may run there."""
-        return self.pinned_waiting > 0 or self.cluster.has_queued
+        cluster = self.cluster
+        wants = self.pinned_waiting > 0 or cluster.has_queued
+        return wants and (cluster.is_free or cluster.may_start(1) > 0)
 
     @property
     def is_usable(self) -> bool:
@@ -330,6 +368,7 @@ class Reservation:
 
     allocation: Allocation
     lane: Lane | None  # of whose jobs the next one comes; None: of those pinned to the node
+    slots: int  # that the job needs, as they count for its owner
 
 
 def _head(lane: Lane) -> JobNumber:

@@ -24,6 +24,9 @@ class Looks(Protocol):
     def offer(self, allocation: Allocation) -> None:
         """Put an allocation where it will be found."""
 
+    def settle(self, cluster: Cluster) -> None:
+        """Count what is reserved for its owner."""
+
 
 class Reservations:
     """Makes them and gives them up; each is with its node and its lane."""
@@ -42,9 +45,12 @@ class Reservations:
         """Reserve a node for the next job of a lane, or (None) for the next one pinned to it."""
         node = allocation.node
         assert node.reserved is None, "a node is reserved for one job at a time"
-        node.reserved = Reservation(allocation, lane)
+        slots = pinned_width(allocation) if lane is None else lane.width
+        node.reserved = Reservation(allocation, lane, slots)
+        allocation.cluster.reserved += slots
         if lane is not None:
             lane.reservations[node.node_id] = allocation
+        self._looks.settle(allocation.cluster)
         self._looks.offer(allocation)
 
     def fits(self, reservation: Reservation) -> bool:
@@ -69,6 +75,8 @@ class Reservations:
         """Free a node; whoever waits for it, or for a node like it, is looked at again."""
         reservation, node.reserved = node.reserved, None
         assert reservation is not None, "who releases has looked"
+        reservation.allocation.cluster.reserved -= reservation.slots
+        self._looks.settle(reservation.allocation.cluster)
         if reservation.lane is not None:
             del reservation.lane.reservations[node.node_id]
             if reservation.lane.queued:

@@ -24,6 +24,7 @@ class Turns:
         self.policy = policy
         self._order: list[Turn] = []  # as it was at the last change of each
         self._entries: dict[ClusterId, Turn] = {}
+        self._clusters: dict[ClusterId, Cluster] = {}  # that are in order
 
     def turn_of(self, cluster: Cluster) -> Turn:
         """Return what decides between it and others, as it is now."""
@@ -32,20 +33,22 @@ class Turns:
     def changed(self, cluster: Cluster) -> None:
         """Take note of a cluster that has, or wants, another number of slots."""
         self.policy.changed(cluster)
-        entry = self.turn_of(cluster) if cluster.wants else None
+        entry = self.turn_of(cluster) if cluster.wants and cluster.may_start(1) else None
         before = self._entries.get(cluster.cluster_id)
         if entry == before:
             return
         if before is not None:
             del self._order[bisect_left(self._order, before)]
         if entry is None:
-            del self._entries[cluster.cluster_id]
+            del self._entries[cluster.cluster_id], self._clusters[cluster.cluster_id]
         else:
             insort(self._order, entry)
             self._entries[cluster.cluster_id] = entry
+            self._clusters[cluster.cluster_id] = cluster
 
     def forget(self, cluster: Cluster) -> None:
         """Take out a cluster that is closed."""
+        self._clusters.pop(cluster.cluster_id, None)
         before = self._entries.pop(cluster.cluster_id, None)
         if before is not None:
             del self._order[bisect_left(self._order, before)]
@@ -75,9 +78,9 @@ class Turns:
         line = self._looked_at(allocation.node)
         return any(other is not allocation and other.wants for other in line)
 
-    def first(self) -> ClusterId | None:
+    def first(self) -> Cluster | None:
         """Return the cluster that goes first of all, as it was at its last change."""
-        return self._order[0][2] if self._order else None
+        return self._clusters[self._order[0][2]] if self._order else None
 
     def _looked_at(self, node: Node) -> Iterator[Allocation]:
         line = node.watching

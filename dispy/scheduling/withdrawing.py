@@ -38,6 +38,7 @@ class Withdrawing:
         else:
             return []
         given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
+        self._placement.queue_shrank(cluster)
         if pinned_to is not None:
             self._placement.reservations.check(pinned_to)
         return [given_up]

@@ -15,6 +15,7 @@ from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 SMALL = 50  # nodes of a world that is looked through after each event
+LIMIT = 6  # slots of each user, in a gated world
 QUEUED, FINAL = "queued", "final"
 
 
@@ -64,13 +65,19 @@ class World:
         clusters: int = 3,
         wide: bool = False,
         policy: Policy | None = None,
+        gated: bool = False,
     ) -> None:
-        """`wide`: jobs differ in how many slots they need."""
+        """wide: jobs differ in how many slots they need.
+
+        gated: clusters belong to users with a limit, and some run exclusively.
+        """
+        self.gated = gated
+        self.alone = self.held = 0  # exclusive clusters that had jobs, and looks at a full limit
         self.random = random.Random(seed)
         self.wide = wide
         self.widths: dict[int, int] = {}  # of jobs that need more than one slot
         self.reservations = self.starts_of_wide = 0
-        self.core = Scheduling(policy)
+        self.core = Scheduling(policy, owner_slots=LIMIT if gated else None)
         self.now = 0.0
         self.names = [f"node{n}" for n in range(nodes)]
         self.houses: dict[str, House] = {}
@@ -92,9 +99,12 @@ class World:
         number, self.next_cluster = self.next_cluster, self.next_cluster + 1
         self.groups[number] = Group(reentrant=number % 3 != 1)
         width = 2 if self.wide and number % 3 == 2 else 1
-        self.core.cluster_opened(
-            Cluster(number, f"c{number}", reentrant=number % 3 != 1, width=width)
-        )
+        cluster = Cluster(number, f"c{number}", reentrant=number % 3 != 1, width=width)
+        if self.gated:
+            cluster.owner = self.random.choice(("", "ann", "ben"))
+            cluster.exclusive = self.random.random() < 0.3
+            cluster.priority = self.random.choice((0, 0, 1))
+        self.core.cluster_opened(cluster)
 
     def close_cluster(self, cluster: int) -> None:
         actions = self.core.cluster_closed(cluster)
@@ -370,7 +380,9 @@ class World:
             self.reservations += 1
             if name in self.houses and nodes[name].reserved is reservation:
                 assert name not in sent, "a job slipped past one that a node is reserved for"
-        if self.wide:
+        if self.gated:
+            self.check_gates()
+        if self.wide or self.gated:
             self.check_rooms()
             return
         assert not self.bad_pins, "a slot idles while a job that is pinned there waits"
@@ -392,11 +404,41 @@ class World:
                 room = min(house.slots - busy, cap - self.need(house, seat))
                 if room <= 0 or not seat.ready or seat.refused or seat.full:
                     continue
-                assert not seat.pinned, "a slot idles while a job that is pinned there waits"
+                cluster = self.core.clusters[number]
+                if cluster.admitted and not cluster.owner:
+                    assert not seat.pinned, "a slot idles while a job that is pinned there waits"
                 for lane in self.core.clusters[number].lanes.values():
                     possible = lane.queued and lane.width <= min(seat.limit, house.capacity)
                     fits = room >= min(lane.width, house.slots)
+                    fits = fits and self.may_start(cluster, lane.width)
                     assert not (possible and fits), "slots idle while a job waits that fits"
+
+    def may_start(self, cluster: Cluster, width: int) -> bool:
+        """Whether no gate keeps a job; with wide jobs the core alone knows of limits."""
+        if not cluster.owner:
+            return cluster.admitted
+        return cluster.admitted and not self.wide and self.slots_of(cluster.owner) < LIMIT
+
+    def slots_of(self, owner: str) -> int:
+        """Slots that the jobs of an owner on nodes need."""
+        mine = {number for number, c in self.core.clusters.items() if c.owner == owner}
+        return sum(
+            self.widths.get(job, 1)
+            for house in self.houses.values()
+            for number in mine.intersection(house.seats)
+            for job in house.seats[number].jobs
+        )
+
+    def check_gates(self) -> None:
+        """Nobody has more than a user may, and who runs exclusively runs alone."""
+        for owner in ("ann", "ben"):
+            slots = self.slots_of(owner)
+            self.held += slots == LIMIT
+            assert slots <= LIMIT, "a user has more slots than the limit"
+        busy = {n for h in self.houses.values() for n, seat in h.seats.items() if seat.jobs}
+        if any(self.core.clusters[number].exclusive for number in busy):
+            assert len(busy) == 1, "a cluster runs beside one that runs exclusively"
+            self.alone += 1
 
     def need(self, house: House, seat: Seat) -> int:
         """Slots that the jobs there need."""

@@ -76,6 +76,25 @@ def test_many_events_over_thousands_of_nodes_keep_the_promises(part: int) -> Non
     assert world.finals > STEPS // 10
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("policy", [Policy, FairShare])
+def test_any_order_of_events_keeps_limits_and_has_exclusive_clusters_alone(
+    policy: type[Policy], wide: bool
+) -> None:
+    alone = held = 0
+    for seed in range(SEED, SEED + 12):
+        world = World(seed, nodes=4, clusters=4, wide=wide, policy=policy(), gated=True)
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
+        alone, held = alone + world.alone, held + world.held
+    assert alone > 50, "nothing ran exclusively: the world has lost its meaning"
+    assert held > 50, "no limit was reached: the world has lost its meaning"
+
+
 NAMES = st.sampled_from(["node0", "node1", "node2"])
 WIDTHS = st.sampled_from([0, 0, 2, 3])
 CLUSTERS = st.integers(0, 1)
