@@ -93,13 +93,15 @@ class Scheduling:
         jobs: Sequence[JobNumber],
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
         retries: Mapping[JobNumber, int] = NONE_DIFFERS,
+        priorities: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> None:
-        """Queue new jobs behind the others of their cluster.
+        """Queue new jobs behind the others of their cluster and priority.
 
         widths: slots that a job needs, for those that differ from their cluster in it.
         retries: likewise, how often it may run again.
+        priorities: likewise; jobs with more go before the others of their cluster, which have 0.
         """
-        self._queueing.submit(self.clusters[cluster_id], jobs, widths, retries)
+        self._queueing.submit(self.clusters[cluster_id], jobs, widths, retries, priorities)
 
     def jobs_pinned(
         self,
@@ -108,9 +110,11 @@ class Scheduling:
         node_id: NodeId,
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
         retries: Mapping[JobNumber, int] = NONE_DIFFERS,
+        priorities: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue new jobs for that node alone, before what is queued for any."""
-        return self._queueing.pin(self.clusters[cluster_id], jobs, node_id, widths, retries)
+        cluster = self.clusters[cluster_id]
+        return self._queueing.pin(cluster, jobs, node_id, widths, retries, priorities)
 
     def results_arrived(self, node_id: NodeId, sequence: int) -> bool:
         """Say whether results with this number are new; a node repeats what it is not told of."""

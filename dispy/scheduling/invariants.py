@@ -37,7 +37,7 @@ def _check_account(account: Account, clusters: Collection[Cluster]) -> None:
 
 
 def _check_lane(cluster: Cluster, lane: Lane) -> None:
-    assert lane.queued <= set(lane.queue), "a queued job has lost its place"
+    assert lane.queued <= set(lane), "a queued job has lost its place"
     assert all(cluster.lane_of(job) is lane for job in lane.queued), "a job is in another's lane"
     listed = [entry for entry in lane.candidates if entry[3].version == entry[2]]
     assert len(listed) == lane.listed, "listed allocations are miscounted"

@@ -4,9 +4,9 @@ When a slot of a node comes free, the line of those that found none idle there i
 cluster with the fewest jobs out first; a cluster with jobs goes to the nodes in its heaps
 (`dispy.scheduling.listing`), the least loaded first.
 
-Of a cluster whose jobs differ in width the lane with the oldest head goes first. A job that needs
-more slots than are idle where its turn has come has the node reserved: nobody else gets free slots
-there until the job fits (`dispy.scheduling.reserving`).
+Of a cluster whose jobs differ in width the lane with the job whose turn it is goes first. A job
+that needs more slots than are idle where its turn has come has the node reserved: nobody else gets
+free slots there until the job fits (`dispy.scheduling.reserving`).
 
 All this is for the policy by load. Where turns are strict (`dispy.scheduling.turns`) the line is
 served in turn, its first says whether jobs may be sent to wait, and clusters that are looked at
@@ -18,9 +18,10 @@ from itertools import islice
 
 from dispy.scheduling.actions import RunBatch
 from dispy.scheduling.gates import Gates
-from dispy.scheduling.lanes import NOBODY, first_of, take, take_pinned
+from dispy.scheduling.lanes import first_of, take, take_pinned
 from dispy.scheduling.listing import Listing
 from dispy.scheduling.policies import Policy
+from dispy.scheduling.queues import NOBODY, JobTurn
 from dispy.scheduling.recalls import Recalls
 from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
 from dispy.scheduling.reserving import lane_load, pinned_width
@@ -177,10 +178,10 @@ class Placement(Listing):
                 return True
             if end == MAY_NOT_START or not others:
                 break
-            if lane.queued and lane.head < first_of(others):
+            if lane.queued and lane.turn < first_of(others):
                 lanes = others  # it is stuck; younger jobs of another width may fit somewhere
             else:
-                lanes = sorted((lane for lane in lanes if lane.queued), key=lambda lane: lane.head)
+                lanes = sorted((lane for lane in lanes if lane.queued), key=lambda lane: lane.turn)
         if len(several) > 1:  # what no older job has taken is there for all
             for lane in cluster.in_turn():
                 end = self._fill_lane(cluster, lane, NOBODY, now, batches, parts)
@@ -195,17 +196,17 @@ class Placement(Listing):
         self,
         cluster: Cluster,
         lane: Lane,
-        until: JobNumber,
+        until: JobTurn,
         now: float,
         batches: list[RunBatch],
         parts: int | None,
     ) -> int:
-        """Give jobs of one width to nodes, those older than the job `until`; say why it ended.
+        """Give jobs of one width to nodes, those that go before `until`; say why it ended.
 
         parts: PART_SENT after one batch of that part of a node's idle slots.
         """
         heap, width = lane.candidates, lane.width
-        while lane.queued and heap and (until is NOBODY or lane.head < until):
+        while lane.queued and heap and (until is NOBODY or lane.turn < until):
             listed_load, _, version, allocation = heap[0]
             if allocation.version != version:
                 heapq.heappop(heap)

@@ -6,6 +6,7 @@ a few, and jobs are sent ahead beside those of others; all other policies are st
 (`dispy.scheduling.turns`).
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 
@@ -126,9 +127,14 @@ class FirstCome(Policy):
         arrivals = self._arrivals[cluster.cluster_id]
         heads = [lane.head for lane in cluster.lanes.values() if lane.queued]
         oldest = min(heads) if heads else next(iter(cluster.pinned), 0)
+        if not arrivals:
+            return self._arrival
+        if cluster.priorities:  # older ones may wait behind it
+            at = bisect_left(arrivals, oldest, key=lambda entry: entry[0])
+            return arrivals[min(at, len(arrivals) - 1)][1]
         while len(arrivals) > 1 and arrivals[0][0] < oldest:
             arrivals.popleft()
-        return arrivals[0][1] if arrivals else self._arrival
+        return arrivals[0][1]
 
     def tell(self, cluster: Cluster) -> str:
         before = self._arrival - int(self.turn_of(cluster))

@@ -8,11 +8,12 @@ does not. Times are seconds of any clock that never goes back.
 """
 
 import sys
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-JobNumber = int  # counted by the owner; unique among its jobs, never used again
+from dispy.scheduling.queues import JobNumber as JobNumber
+from dispy.scheduling.queues import JobQueue, JobTurn, turn_of
+
 NodeId = str
 ClusterId = int
 Story = tuple[tuple[float, str], ...]  # what befell a job: (second, what), the oldest first
@@ -24,12 +25,14 @@ SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was mea
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
-    """A cluster's queued jobs of one width, and the nodes that have room for them."""
+class Lane(JobQueue):
+    """A cluster's queued jobs of one width, and the nodes that have room for them.
 
-    width: int  # slots that each of its jobs needs
-    queue: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
-    queued: set[JobNumber] = field(default_factory=set)  # those of `queue` that still count
+    As a queue it may hold cancelled numbers.
+    """
+
+    width: int = 1  # slots that each of its jobs needs
+    queued: set[JobNumber] = field(default_factory=set)  # those that still count
     # Of the allocations with room, the least loaded first: (load, node, version, allocation).
     # An entry counts while the allocation has that version.
     candidates: "list[tuple[float, int, int, Allocation]]" = field(default_factory=list)
@@ -39,9 +42,14 @@ class Lane:
     @property
     def head(self) -> JobNumber:
         """The job whose turn it is; only while there are queued ones."""
-        while self.queue[0] not in self.queued:
-            self.queue.popleft()
+        while not self.queue or self.queue[0] not in self.queued:
+            self.go_on()
         return self.queue[0]
+
+    @property
+    def turn(self) -> JobTurn:
+        """The turn of that job among those of the cluster."""
+        return turn_of(self.head, self.priority)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +73,7 @@ class Cluster:
     own_retries: dict[JobNumber, int] = field(default_factory=dict)  # of jobs that differ
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
     deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
+    priorities: dict[JobNumber, int] = field(default_factory=dict)  # of jobs; else 0
     cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
     priority: int = 0  # of all its jobs, before those of clusters with less (but by load)
     weight: float = 1.0  # its part of the slots, beside those of others that want some (fair)
@@ -80,12 +89,12 @@ class Cluster:
     kept: "dict[NodeId, Allocation]" = field(default_factory=dict)  # pinned there, may not start
 
     def __post_init__(self) -> None:
-        lane = Lane(self.width)
+        lane = Lane(width=self.width)
         self.lanes, self.plain = {self.width: lane}, (lane,) if self.width == 1 else ()
 
     def add_lane(self, width: int) -> None:
         """Take note that some of its jobs have this width."""
-        self.lanes[width], self.plain = Lane(width), ()
+        self.lanes[width], self.plain = Lane(width=width), ()
 
     @property
     def has_queued(self) -> bool:
@@ -136,8 +145,8 @@ class Cluster:
         return self.lanes[self.width_of(job)]
 
     def in_turn(self) -> list[Lane]:
-        """Return the lanes with queued jobs, that with the oldest head first."""
-        return sorted((lane for lane in self.lanes.values() if lane.queued), key=_head)
+        """Return the lanes with queued jobs, that with the job whose turn it is first."""
+        return sorted((lane for lane in self.lanes.values() if lane.queued), key=_turn)
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +216,7 @@ class Allocation:
     terminating: bool = False  # jobs that run there are stopped, because it leaves
     jobs: dict[JobNumber, float] = field(default_factory=dict)  # job -> second sent, in order
     others: dict[int, int] = field(default_factory=dict)  # width -> jobs there that differ in it
-    pinned: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
+    pinned: JobQueue = field(default_factory=JobQueue)  # may hold cancelled numbers
     pinned_waiting: int = 0  # those of `pinned` that still count
     fills: int = 0  # slots that `jobs` fill, as counted in `Node.busy`
     counted: int = 0  # slots that `jobs` need, as counted in `Node.count`
@@ -371,5 +380,5 @@ class Reservation:
     slots: int  # that the job needs, as they count for its owner
 
 
-def _head(lane: Lane) -> JobNumber:
-    return lane.head
+def _turn(lane: Lane) -> JobTurn:
+    return lane.turn

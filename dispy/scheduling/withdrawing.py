@@ -10,6 +10,7 @@ from dispy.model.statuses import Status
 from dispy.scheduling.actions import Action, CancelOnNode, GiveUp, Requeued
 from dispy.scheduling.lanes import enqueue_first, take_from_node
 from dispy.scheduling.placement import Placement
+from dispy.scheduling.queues import by_priority
 from dispy.scheduling.records import Allocation, Cluster, JobNumber
 from dispy.scheduling.retrying import may_run_again, note_attempts
 from dispy.scheduling.stories import forget, remember
@@ -63,7 +64,8 @@ class Withdrawing:
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
             jobs = [job for job in jobs if job not in cluster.pinned]
-            allocation.pinned.extendleft(reversed(pinned))
+            for priority, each in by_priority(pinned, cluster.priorities):
+                allocation.pinned.of(priority).extendleft(reversed(each))
             allocation.pinned_waiting += len(pinned)
             if allocation.refusal is not None:
                 actions += _cancel_pinned(allocation, allocation.refusal)

@@ -69,12 +69,13 @@ class World:
     ) -> None:
         """wide: jobs differ in how many slots they need.
 
-        gated: clusters belong to users with a limit, and some run exclusively.
+        gated: clusters belong to users with a limit, some run exclusively, jobs have priorities.
         """
         self.gated = gated
         self.alone = self.held = 0  # exclusive clusters that had jobs, and looks at a full limit
         self.random = random.Random(seed)
         self.wide = wide
+        self.priorities: dict[int, int] = {}
         self.widths: dict[int, int] = {}  # of jobs that need more than one slot
         self.reservations = self.starts_of_wide = 0
         self.core = Scheduling(policy, owner_slots=LIMIT if gated else None)
@@ -128,13 +129,21 @@ class World:
         self.widths.update({job: w for job in jobs if (w := widths.get(job, usual)) != 1})
         return widths
 
+    def choose_priorities(self, jobs: list[int]) -> dict[int, int]:
+        """Let some of these jobs go before others, or after them; only in worlds with gates."""
+        if not self.gated:
+            return {}
+        chosen = {job: p for job in jobs if (p := self.random.choice((0, 0, -1, 2)))}
+        self.priorities.update(chosen)
+        return chosen
+
     def submit(self, cluster: int, count: int, width: int = 0) -> list[int]:
         jobs = list(range(len(self.where), len(self.where) + count))
         widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
         self.groups[cluster].queued += count
-        self.core.jobs_submitted(cluster, jobs, widths)
+        self.core.jobs_submitted(cluster, jobs, widths, priorities=self.choose_priorities(jobs))
         self.settle([])
         return jobs
 
@@ -143,7 +152,8 @@ class World:
         widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
-        actions = self.core.jobs_pinned(cluster, jobs, name, widths)
+        priorities = self.choose_priorities(jobs)
+        actions = self.core.jobs_pinned(cluster, jobs, name, widths, priorities=priorities)
         house = self.houses.get(name)
         seat = house.seats.get(cluster) if house else None
         widest = max(self.widths.get(job, 1) for job in jobs)
@@ -345,7 +355,7 @@ class World:
         nodes = self.core.nodes
         small = self.houses if self.wide and len(self.names) <= SMALL else ()
         kept = {n: nodes[n].reserved for n in small if n in nodes and nodes[n].reserved}
-        sent = set()
+        sent, order = set(), dict[tuple[int, int], list[int]]()
         for batch in self.core.place(self.now):
             house = self.houses[batch.node_id]
             seat = house.seats[batch.cluster_id]
@@ -366,6 +376,9 @@ class World:
             sent.add(batch.node_id)
             self.starts_of_wide += any(job in self.widths for job in batch.jobs)
             for job in batch.jobs:
+                if job not in self.pins:
+                    lane = (batch.cluster_id, self.widths.get(job, 1))
+                    order.setdefault(lane, []).append(self.priorities.get(job, 0))
                 assert self.where[job] is QUEUED, "a job is in two places"
                 self.where[job] = batch.node_id
                 if job in self.pins:
@@ -382,6 +395,11 @@ class World:
                 assert name not in sent, "a job slipped past one that a node is reserved for"
         if self.gated:
             self.check_gates()
+            for (number, width), priorities in order.items():
+                left = self.core.clusters[number].lanes[width].queued
+                most = max((self.priorities.get(job, 0) for job in left), default=-9)
+                assert priorities == sorted(priorities, reverse=True), "priorities are mixed up"
+                assert priorities[-1] >= most, "a job with a higher priority waits"
         if self.wide or self.gated:
             self.check_rooms()
             return

@@ -131,6 +131,32 @@ def test_what_is_kept_for_a_wide_job_is_free_again_when_it_is_cancelled_or_close
         assert place(core) == [500]
 
 
+def test_jobs_with_a_priority_go_first_within_their_cluster() -> None:
+    core = make(Scheduling(), slots=1)
+    admit(core, Cluster(1, "c1"), jobs=3)
+    core.jobs_submitted(1, [150, 151, 152, 153], priorities={150: -1, 152: 5, 153: 5})
+    order = place(core)
+    while core.clusters[1].has_queued:
+        order += end(core, order[-1])
+    assert order == [152, 153, 100, 101, 102, 151, 150]
+    end(core, 150)
+    assert core.clusters[1].priorities == {}, "final jobs leave something behind"
+
+
+def test_pinned_jobs_go_by_priority_and_so_do_those_that_come_back() -> None:
+    core = make(Scheduling(), slots=1)
+    admit(core, Cluster(1, "c1", reentrant=True), jobs=1)
+    assert place(core) == [100]
+    core.jobs_pinned(1, [150, 151, 152], "a", priorities={151: 1})
+    core.jobs_submitted(1, [160], priorities={160: 9})
+    core.jobs_returned("a", 1, [100], None, 0.0) if core.cluster_deallocated("a", 1) else None
+    core.cluster_allocated("a", 1, 1)
+    order = place(core)
+    while len(order) < 5:
+        order += end(core, order[-1])
+    assert order == [151, 150, 152, 160, 100]
+
+
 def test_explain_says_whose_turn_it_is() -> None:
     core = make(Scheduling(FairShare()), Cluster(1, "c1", weight=3.0), Cluster(2, "c2"))
     place(core)

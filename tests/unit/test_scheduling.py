@@ -371,7 +371,7 @@ def test_a_plain_job_leaves_nothing_behind() -> None:
     cluster = core.clusters[1]
     (lane,) = cluster.lanes.values()
     assert done == 5000
-    assert [*cluster.placed, *lane.queue, *cluster.pinned, *cluster.stories] == []
+    assert [*cluster.placed, *lane, *cluster.pinned, *cluster.stories] == []
     assert len(lane.candidates) < 100
 
 
