@@ -1,8 +1,11 @@
 """Clusters that share nodes get what their policy promises, in simulated time."""
 
+import os
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sharing import Shared
 
 from dispy.scheduling.fair import FairShare
@@ -151,3 +154,79 @@ def test_a_cluster_with_priority_goes_first() -> None:
     last = world.open(Cluster(2, "c2", priority=1), lambda: 0.1, 5)
     world.run(20.0, stop=lambda: last in world.ended)
     assert world.done == {1: 1, 2: 5}
+
+
+LONGEST = 100  # times as long as the shortest: what can be simulated for long enough
+EXAMPLES = int(os.environ.get("DISPY_EXAMPLES", "12"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize="DISPY_EXAMPLES" not in os.environ)
+@given(
+    slots=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    shortest=st.sampled_from([0.001, 0.003, 0.01, 0.03, 0.1]),
+    clusters=st.lists(
+        st.tuples(st.integers(1, 4), st.floats(1, LONGEST)), min_size=2, max_size=4
+    ),
+)  # fmt: skip
+def test_whatever_jobs_take_each_cluster_has_its_slots_by_weight(
+    slots: list[int], shortest: float, clusters: list[tuple[int, float]]
+) -> None:
+    """On average over three of the longest jobs, but for less than one slot."""
+    kinds = [(weight, shortest * times) for weight, times in clusters]
+    longest = max(seconds for _, seconds in kinds)
+    world = share(FairShare(), slots, *[(weight, lasting(s)) for weight, s in kinds])
+    start, end = longest + 1, 4 * longest + 2
+    world.run(end)
+    numbers = range(1, len(kinds) + 1)
+    got = [world.slot_seconds(number, start, end) / (end - start) for number in numbers]
+    for mean, (weight, _) in zip(got, kinds, strict=True):
+        assert abs(mean - sum(got) * weight / sum(w for w, _ in kinds)) < 1
+    assert sum(got) > 0.9 * sum(slots), "slots idled while jobs waited"
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize="DISPY_EXAMPLES" not in os.environ)
+@given(
+    policy=st.sampled_from([FairShare, FirstCome, EarlyCluster, LongestUnserved, Policy]),
+    seed=st.integers(0, 10_000),
+    events=st.lists(
+        st.tuples(st.sampled_from(["join", "lose", "open", "close", "submit"]), st.integers(0, 3)),
+        min_size=5, max_size=25,
+    ),
+)  # fmt: skip
+def test_no_job_waits_for_ever_whatever_comes_and_goes(
+    policy: type[Policy], seed: int, events: list[tuple[str, int]]
+) -> None:
+    """Wide ones included; and all invariants hold at any time."""
+    world = Shared(policy(), seed)
+    world.check = world.core.check_invariants
+    lasts: dict[int, set[int]] = {}
+    world.join("n0", 4)
+    for number, (event, which) in enumerate(events, 1):
+        name = f"n{which}"
+        match event:
+            case "join" if name not in world.machines:
+                world.join(name, 1 + which)
+            case "lose" if which and name in world.machines:
+                world.lose(name)
+            case "open":
+                cluster = Cluster(number, f"c{number}", width=1 + which % 3, weight=1.0 + which)
+                seconds = 0.001 * 10_000 ** world.random.random()
+                lasts[number] = {world.open(cluster, lambda s=seconds: s, 6)}  # type: ignore[misc]
+            case "close" if lasts:
+                number = list(lasts)[which % len(lasts)]
+                del lasts[number]
+                world.close(number)
+            case "submit" if lasts:
+                number = list(lasts)[which % len(lasts)]
+                lasts[number].add(world.submit(number, 3, width=1 + which))
+        world.run(world.now + world.random.random())
+    world.run(world.now + 10.0 * 4 * 9 * 25)  # each after the other, at worst
+    assert all(jobs <= world.ended.keys() for jobs in lasts.values()), "some jobs did not end"
+
+
+def test_a_wide_job_begins_when_each_slot_has_come_free_once() -> None:
+    world = share(FairShare(), [4, 4], (1, lasting(1.0)), (1, lasting(0.7)))
+    world.run(3.0)
+    last = world.open(Cluster(3, "wide", width=4), lambda: 0.5, 1)
+    world.run(9.0, stop=lambda: last in world.ended)
+    assert world.now - 3.0 < 1.0 + 0.5 + 0.1
