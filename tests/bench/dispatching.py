@@ -42,11 +42,9 @@ CASES = {
 def make(policy: str) -> Scheduling:
     if policy == "load":
         return Scheduling()  # as other checkouts have it
-    from dispy.scheduling.fair import FairShare
-    from dispy.scheduling.policies import EarlyCluster, FirstCome, LongestUnserved
+    from dispy.scheduling.choosing import policy_of
 
-    known = {p.name: p for p in (FairShare, FirstCome, EarlyCluster, LongestUnserved)}
-    return Scheduling(known[policy]())
+    return Scheduling(policy_of(policy))
 
 
 def measure(policy: str, case: str, jobs: int) -> float:

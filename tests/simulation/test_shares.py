@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sharing import Shared
 
+from dispy.scheduling.choosing import POLICIES, policy_of
 from dispy.scheduling.fair import FairShare
 from dispy.scheduling.policies import EarlyCluster, FirstCome, LongestUnserved, Policy
 from dispy.scheduling.records import Cluster
@@ -98,6 +99,18 @@ def test_who_was_idle_has_saved_nothing_up() -> None:
     assert worst_window(world, [1, 1], 3.1, 4.5) < 0.025
 
 
+def test_who_was_idle_takes_turns_on_a_single_slot() -> None:
+    world = share(FairShare(), [1], (1, lasting(0.5)))
+    seconds = iter([2.0] + [0.5] * 10)  # a long job once: so much could be owed
+    world.open(Cluster(2, "c2"), lambda: next(seconds), 1)
+    world.run(20.0)
+    before = len(world.ended)
+    last = world.submit(2, 6)
+    world.run(40.0, stop=lambda: last in world.ended)
+    order = [job > last - 6 for job in sorted(world.ended, key=world.ended.__getitem__)[before:]]
+    assert order[1:] in ([True, False] * 5 + [True], [False, True] * 6), "it caught up"
+
+
 def test_a_crowd_of_clusters_have_equal_shares() -> None:
     world = share(FairShare(), [4] * 6, *[(1, lasting(0.05))] * 60)
     world.run(4.0)
@@ -123,6 +136,15 @@ def test_early_clusters_have_all_they_want_and_later_ones_the_rest() -> None:
     assert world.ended[first] < 0.6
     assert min(t for job, t in world.ended.items() if job > first) > 0.5
     assert late in world.ended
+
+
+def test_the_first_of_a_crowd_is_found() -> None:
+    world = Shared(EarlyCluster())
+    world.join("a", 1)
+    for number in range(30):
+        world.open(Cluster(number, f"c{number}"), lambda: 0.1, 3)
+    world.run(20.0)
+    assert sorted(world.ended, key=world.ended.__getitem__) == list(range(90))
 
 
 def test_first_come_goes_by_the_age_of_jobs() -> None:
@@ -186,7 +208,7 @@ def test_whatever_jobs_take_each_cluster_has_its_slots_by_weight(
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize="DISPY_EXAMPLES" not in os.environ)
 @given(
-    policy=st.sampled_from([FairShare, FirstCome, EarlyCluster, LongestUnserved, Policy]),
+    policy=st.sampled_from(sorted(POLICIES)),
     seed=st.integers(0, 10_000),
     events=st.lists(
         st.tuples(st.sampled_from(["join", "lose", "open", "close", "submit"]), st.integers(0, 3)),
@@ -194,10 +216,10 @@ def test_whatever_jobs_take_each_cluster_has_its_slots_by_weight(
     ),
 )  # fmt: skip
 def test_no_job_waits_for_ever_whatever_comes_and_goes(
-    policy: type[Policy], seed: int, events: list[tuple[str, int]]
+    policy: str, seed: int, events: list[tuple[str, int]]
 ) -> None:
     """Wide ones included; and all invariants hold at any time."""
-    world = Shared(policy(), seed)
+    world = Shared(policy_of(policy), seed)
     world.check = world.core.check_invariants
     lasts: dict[int, set[int]] = {}
     world.join("n0", 4)

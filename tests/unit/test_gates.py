@@ -106,6 +106,20 @@ def test_a_wide_job_is_not_kept_out_by_narrow_ones_below_the_limit() -> None:
     assert len([job for job in sent if job < 200]) <= 2, "narrow ones went on for ever"
 
 
+def test_narrow_jobs_of_its_own_cluster_do_not_pass_a_wide_one_below_the_limit() -> None:
+    core = Scheduling(owner_slots=4)
+    make(core, slots=8)
+    admit(core, Cluster(1, "c1", owner="ann"), jobs=4)
+    assert place(core) == [100, 101, 102, 103]
+    core.jobs_submitted(1, range(110, 130), widths={110: 3, 111: 2})
+    assert place(core) == []
+    assert end(core, 100) == []
+    assert end(core, 101) == []
+    assert end(core, 102) == [110]
+    assert end(core, 103) == []
+    assert end(core, 110) == [111, 112, 113]
+
+
 def test_what_is_kept_for_a_wide_job_is_free_again_when_it_is_cancelled_or_closed() -> None:
     for close in (False, True):
         core = Scheduling(owner_slots=4)
