@@ -326,12 +326,12 @@ def test_announcements_without_our_secret_are_not_dialled(start_node, tmp_path) 
 def test_why_says_what_was_tried_where_no_node_can_run_a_job(run_program) -> None:
     host = f"127.0.{os.getpid() % 250}.78"
     source = f"""
-import dispy
+import dispy, time
 if __name__ == "__main__":
     cluster = dispy.JobCluster(len, nodes=["{host}"])
     job = cluster.submit("abc")
     while "refused" not in job.why():
-        pass
+        time.sleep(0.01)
     print(job.why())
     cluster.close(timeout=0, terminate=True)
 """

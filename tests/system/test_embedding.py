@@ -74,10 +74,10 @@ def test_a_notebook_runs_what_its_cells_define(notebook: Notebook) -> None:
     # the kernel runs an event loop of its own
     assert "5" in notebook.run("print(await cluster.submit(4))")
     # interrupted, it goes on
-    notebook.run("def sleep():\n    import time\n    time.sleep(3600)")
+    notebook.run("import time\ndef sleep():\n    import time\n    time.sleep(3600)")
     shown = notebook.run(
         "job = dispy.JobCluster(sleep).submit()\n"
-        "while job.status == dispy.DispyJob.Created: pass\n"
+        "while job.status == dispy.DispyJob.Created: time.sleep(0.01)\n"
         "print('start' + 'ed', flush=True); job()",
         interrupt_at="started",
     )

@@ -407,7 +407,8 @@ def test_a_program_recovers_in_a_thread_beside_clusters_of_its_own(
     (name,) = files(tmp_path)
     cluster = open_cluster(abs, nodes=[node.host])
     assert cluster.submit(-1)() == 1
-    assert len(files(tmp_path)) == 2  # the newest is its own, and is passed over
+    # The newest is its own, and is passed over.
+    wait_for("its own file", lambda: len(files(tmp_path)) == 2)
     found: list[DispyJob] = []
     recovering = threading.Thread(target=lambda: found.extend(dispy.recover_jobs()))
     recovering.start()
