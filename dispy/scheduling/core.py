@@ -11,18 +11,20 @@ Invariant: a job is queued, on exactly one node, or final (forgotten here); neve
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dispy.model.statuses import Status
-from dispy.scheduling.actions import Action, CancelOnNode, Drop, Leave, Recall, RunBatch
+from dispy.scheduling.actions import Action, Drop, Leave, Recall, RunBatch
 from dispy.scheduling.departures import Departures
-from dispy.scheduling.explaining import explain, explain_waiting, is_stuck, why_never_pinned
+from dispy.scheduling.explaining import explain, explain_waiting, is_stuck
 from dispy.scheduling.failing import Failing
+from dispy.scheduling.gates import Gates
 from dispy.scheduling.invariants import check_invariants
-from dispy.scheduling.lanes import NONE_DIFFERS, enqueue, note_widths
+from dispy.scheduling.lanes import NONE_DIFFERS
 from dispy.scheduling.placement import Placement
+from dispy.scheduling.policies import Policy
+from dispy.scheduling.queueing import Queueing
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
 from dispy.scheduling.stories import forget, has_notes
-from dispy.scheduling.withdrawing import CANCELLED_BEFORE, Withdrawing, cancel_again, give_up
+from dispy.scheduling.withdrawing import Withdrawing, cancel_again
 
 SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 
@@ -30,21 +32,40 @@ SMOOTHING = 0.2  # weight of the newest batch in a cluster's mean duration
 class Scheduling:
     """Clusters, nodes, and the jobs between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None, owner_slots: int | None = None) -> None:
+        """policy: by which clusters share the nodes; None: by load.
+
+        owner_slots: that all clusters of one owner have together at most; None: any number.
+        """
+        self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
         self._recalls = Recalls()
-        self._placement = Placement(self._recalls)
+        self._gates = Gates(owner_slots)
+        self._placement = Placement(self._recalls, self.policy, self._gates)
+        self._queueing = Queueing(self._placement)
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
-        self._joined = 0
+        self._joined = self._opened = 0
 
     # -- events of clusters and their jobs
 
     def cluster_opened(self, cluster: Cluster) -> None:
         """Take in a new cluster; nodes are offered to it by `cluster_allocated`."""
+        self._opened += 1
+        cluster.opened, cluster.strict = self._opened, self.policy.strict
         self.clusters[cluster.cluster_id] = cluster
+        self.policy.opened(cluster)
+        self._gates.opened(cluster)
+
+    def is_admitted(self, cluster_id: ClusterId) -> bool:
+        """Whether a cluster's jobs may start: no other runs exclusively (nor it, beside others)."""
+        return (cluster := self.clusters.get(cluster_id)) is not None and cluster.admitted
+
+    def owner_limited(self, owner: str, slots: int | None) -> None:
+        """Let all clusters of an owner have at most so many slots together; None: any number."""
+        self._gates.limit(owner, slots)
 
     def cluster_closed(self, cluster_id: ClusterId) -> list[Action]:
         """Forget a cluster with all its jobs; what is on nodes is to be dropped there."""
@@ -60,6 +81,9 @@ class Scheduling:
             self._departures.forget(allocation)
             self._placement.forget(allocation)
         self._placement.forget_cluster(cluster)
+        for admitted in self._gates.closed(cluster):
+            self._placement.let_in(admitted)
+        self.policy.closed(cluster)
         self._recalls.forget_cluster(cluster_id)
         return actions
 
@@ -69,18 +93,15 @@ class Scheduling:
         jobs: Sequence[JobNumber],
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
         retries: Mapping[JobNumber, int] = NONE_DIFFERS,
+        priorities: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> None:
-        """Queue new jobs behind the others of their cluster.
+        """Queue new jobs behind the others of their cluster and priority.
 
         widths: slots that a job needs, for those that differ from their cluster in it.
         retries: likewise, how often it may run again.
+        priorities: likewise; jobs with more go before the others of their cluster, which have 0.
         """
-        cluster = self.clusters[cluster_id]
-        cluster.own_retries.update(retries)
-        if widths and note_widths(cluster, widths):
-            self._placement.lane_added(cluster)
-        enqueue(cluster, jobs)
-        self._placement.queue_grew(cluster)
+        self._queueing.submit(self.clusters[cluster_id], jobs, widths, retries, priorities)
 
     def jobs_pinned(
         self,
@@ -89,22 +110,11 @@ class Scheduling:
         node_id: NodeId,
         widths: Mapping[JobNumber, int] = NONE_DIFFERS,
         retries: Mapping[JobNumber, int] = NONE_DIFFERS,
+        priorities: Mapping[JobNumber, int] = NONE_DIFFERS,
     ) -> list[Action]:
         """Queue new jobs for that node alone, before what is queued for any."""
         cluster = self.clusters[cluster_id]
-        cluster.own_retries.update(retries)
-        allocation = cluster.allocations.get(node_id)
-        if widths and note_widths(cluster, widths):
-            self._placement.lane_added(cluster)
-        widest = max(map(cluster.width_of, jobs), default=0)
-        why = why_never_pinned(allocation, widest)
-        if allocation is None or why:
-            return [give_up(cluster, jobs, f"cancelled: {why}", Status.Cancelled)]
-        allocation.pinned.extend(jobs)
-        allocation.pinned_waiting += len(jobs)
-        cluster.pinned.update(dict.fromkeys(jobs, allocation))
-        self._placement.offer(allocation)
-        return []
+        return self._queueing.pin(cluster, jobs, node_id, widths, retries, priorities)
 
     def results_arrived(self, node_id: NodeId, sequence: int) -> bool:
         """Say whether results with this number are new; a node repeats what it is not told of."""
@@ -134,6 +144,7 @@ class Scheduling:
         counted = [job for job in jobs if there.pop(job, None) is not None]
         if not counted:
             return counted
+        slots = cluster.slots_out
         for job in counted:
             del placed[job]
         if cluster.widths:
@@ -141,6 +152,8 @@ class Scheduling:
         if has_notes(cluster):
             forget(cluster, counted)
         if seconds is not None:
+            self.policy.now = now
+            self.policy.ended(cluster, slots - cluster.slots_out, seconds)
             before = cluster.duration or seconds
             cluster.duration = before + SMOOTHING * (seconds - before)
         allocation.progress, allocation.stalled = now, False
@@ -193,24 +206,7 @@ class Scheduling:
         its node gives back, or never got, is final then; a broken link only delays the order.
         """
         cluster = self.clusters.get(cluster_id)
-        if cluster is None:
-            return []
-        allocation = cluster.placed.get(job)
-        if allocation is not None:
-            cluster.cancelling.add(job)
-            return [CancelOnNode(allocation.node.node_id, cluster_id, job)]
-        lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
-        if job in lane.queued:
-            lane.queued.discard(job)  # its place in the queue is passed over later
-            self._placement.reservations.release_surplus(lane)
-        elif pinned_to is not None:
-            pinned_to.pinned_waiting -= 1
-        else:
-            return []
-        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
-        if pinned_to is not None:
-            self._placement.reservations.check(pinned_to)
-        return [given_up]
+        return [] if cluster is None else self._withdrawing.cancel(cluster, job)
 
     # -- events of nodes
 
@@ -412,6 +408,7 @@ class Scheduling:
 
     def place(self, now: float) -> list[RunBatch | Leave]:
         """Give waiting jobs to nodes; costs O(log nodes) a batch sent, not O(jobs queued)."""
+        self.policy.now = now
         return [*self._departures.due(), *self._placement.place(now)]
 
     @property
@@ -421,7 +418,7 @@ class Scheduling:
 
     def time_passed(self, now: float) -> list[Recall]:
         """Call back jobs from nodes that fall behind, where others idle; call after `place`."""
-        return self._recalls.time_passed(now, self._placement.has_idle)
+        return self._recalls.time_passed(now, self._placement.is_wanted)
 
     def is_stuck(self, cluster_id: ClusterId) -> bool:
         """Whether a cluster has jobs, and none of them runs or is on its way to a worker."""
@@ -431,11 +428,13 @@ class Scheduling:
     def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
         """Say why the jobs of a cluster wait, one line for each node."""
         cluster = self.clusters.get(cluster_id)
-        return [] if cluster is None else explain_waiting(cluster, self.nodes.values())
+        nodes = self.nodes.values()
+        return [] if cluster is None else explain_waiting(cluster, nodes, self._gates)
 
     def explain(self, cluster_id: ClusterId, job: JobNumber, now: float) -> list[str]:
         """Say why a job waits, one line for each node, or where it is; and what befell it."""
-        return explain(self.clusters.get(cluster_id), self.nodes.values(), job, now)
+        cluster, turns = self.clusters.get(cluster_id), self._placement.turns
+        return explain(cluster, self.nodes.values(), job, now, self._gates, turns)
 
     # -- what events have in common
 

@@ -6,14 +6,21 @@ Asks the predicates that placement asks (`Allocation`), in the same order.
 from collections.abc import Collection
 from itertools import islice
 
+from dispy.scheduling.gates import Gates
 from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
 from dispy.scheduling.reserving import pinned_width
+from dispy.scheduling.turns import Turns
 
 NODES_TOLD = 20  # lines of nodes; the rest are counted
 
 
 def explain(
-    cluster: Cluster | None, nodes: Collection[Node], job: JobNumber, now: float
+    cluster: Cluster | None,
+    nodes: Collection[Node],
+    job: JobNumber,
+    now: float,
+    gates: Gates,
+    turns: Turns | None,
 ) -> list[str]:
     """Return the lines; none for a job that is not known, because it is final."""
     if cluster is None:
@@ -28,15 +35,37 @@ def explain(
         allocation = cluster.pinned[job]
         return [
             f"it runs on node {allocation.node.name} alone",
+            *why_others_first(cluster, cluster.width_of(job), gates, turns),
             f"node {allocation.node.name}: {_why_not(allocation, lane.width)}",
             *story,
         ]
     queued = sum(len(lane.queued) for lane in cluster.lanes.values())
     return [
         f"jobs of {cluster.name} wait: {queued} for any of its nodes",
+        *why_others_first(cluster, lane.width, gates, turns),
         *too_wide(cluster, [lane]),
         *_why_not_anywhere(cluster, nodes, lane.width),
         *story,
+    ]
+
+
+def why_others_first(cluster: Cluster, width: int, gates: Gates, turns: Turns | None) -> list[str]:
+    """Return why others go first, or nobody does: as the gates and the policy have it."""
+    why = gates.why(cluster, width)
+    if why is not None:
+        return [why]
+    if turns is None:
+        return []
+    mine, first = turns.policy.tell(cluster), turns.first()
+    if first is None or first is cluster:
+        return [f"it is its turn: {cluster.name} {mine}"]
+    if first.priority > cluster.priority:
+        return [
+            f"{first.name} goes first: it has priority {first.priority}, {cluster.name} "
+            f"{cluster.priority}"
+        ]
+    return [
+        f"it is the turn of {first.name}, which {turns.policy.tell(first)}; {cluster.name} {mine}"
     ]
 
 
@@ -48,11 +77,13 @@ def is_stuck(cluster: Cluster) -> bool:
     return bool(there or cluster.has_queued or cluster.pinned)
 
 
-def explain_waiting(cluster: Cluster, nodes: Collection[Node]) -> list[str]:
+def explain_waiting(cluster: Cluster, nodes: Collection[Node], gates: Gates) -> list[str]:
     """Return one line for each node: why no waiting job of the cluster is given to it."""
     lanes = cluster.in_turn()
     width = lanes[0].width if lanes else cluster.width
-    return [*too_wide(cluster), *_why_not_anywhere(cluster, nodes, width)]
+    why = gates.why(cluster, width)
+    first = [] if why is None else [why]
+    return [*first, *too_wide(cluster), *_why_not_anywhere(cluster, nodes, width)]
 
 
 def too_wide(cluster: Cluster, lanes: Collection[Lane] | None = None) -> list[str]:
@@ -156,6 +187,8 @@ def _why_not(allocation: Allocation, width: int) -> str:
     if node.reserved is not None and not node.crowded:
         return _kept(node.reserved)
     if allocation.idle_room >= min(width, node.slots) and not node.crowded:
+        if not allocation.cluster.may_start(width):
+            return f"{allocation.idle_room} of its processors are free"
         return "it is about to get a job"
     if allocation.is_full and allocation.limit < node.slots:
         return f"{name} runs the {allocation.limit} jobs at once there that it may"

@@ -14,7 +14,6 @@ from dispy.scheduling.records import (
     PREFETCH_JOBS,
     PREFETCH_SECONDS,
     Allocation,
-    Cluster,
     ClusterId,
     JobNumber,
 )
@@ -47,8 +46,10 @@ class Recalls:
             allocation.watched = True
             heapq.heappush(self._due, (now + STALL_SECONDS, next(self._entries), allocation))
 
-    def time_passed(self, now: float, has_idle: Callable[[Cluster, int], bool]) -> list[Recall]:
+    def time_passed(self, now: float, is_wanted: Callable[[Allocation, int], bool]) -> list[Recall]:
         """Return what is to be called back now.
+
+        is_wanted: whether jobs of this width are of more use elsewhere, or in the way of others.
 
         Costs O(log nodes) for each allocation that is due, and a step for each cluster that
         has some behind.
@@ -66,7 +67,7 @@ class Recalls:
         self._looked = now
         orders: list[Recall] = []
         for cluster_id in list(self._behind):
-            orders += self._call_back(cluster_id, now, has_idle)
+            orders += self._call_back(cluster_id, now, is_wanted)
         return orders
 
     def forget_cluster(self, cluster_id: ClusterId) -> None:
@@ -74,7 +75,7 @@ class Recalls:
         self._behind.pop(cluster_id, None)
 
     def _call_back(
-        self, cluster_id: ClusterId, now: float, has_idle: Callable[[Cluster, int], bool]
+        self, cluster_id: ClusterId, now: float, is_wanted: Callable[[Allocation, int], bool]
     ) -> list[Recall]:
         """Call back from as many nodes as there are others with room."""
         behind, orders = self._behind[cluster_id], list[Recall]()
@@ -82,7 +83,9 @@ class Recalls:
             allocation = next(iter(behind.values()))
             cluster = allocation.cluster
             width = max([cluster.width, *allocation.others])
-            if not has_idle(cluster, width) or len(orders) >= cluster.lanes[width].listed:
+            if not is_wanted(allocation, width):
+                return orders
+            if not cluster.strict and len(orders) >= cluster.lanes[width].listed:
                 return orders
             del behind[id(allocation)]
             allocation.watched = False
@@ -129,5 +132,6 @@ def _excess(allocation: Allocation, now: float) -> int:
         allocation.stalled = True
         return len(allocation.jobs)
     cluster = allocation.cluster
-    slots = allocation.demand - allocation.cap * (1 + cluster.window)
+    filled = allocation.fills if cluster.strict else allocation.cap
+    slots = allocation.demand - filled * (1 + cluster.window)
     return max(0, slots) // min(cluster.width, allocation.node.slots)

@@ -7,27 +7,32 @@ The predicates of an `Allocation` decide where a job may go, and `explain` tells
 does not. Times are seconds of any clock that never goes back.
 """
 
-from collections import deque
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-JobNumber = int  # counted by the owner; unique among its jobs, never used again
+from dispy.scheduling.queues import JobNumber as JobNumber
+from dispy.scheduling.queues import JobQueue, JobTurn, turn_of
+
 NodeId = str
 ClusterId = int
 Story = tuple[tuple[float, str], ...]  # what befell a job: (second, what), the oldest first
 
 PREFETCH_SECONDS = 0.05  # of work that may wait on a node for each slot (DESIGN section 7)
 PREFETCH_JOBS = 4096  # for each slot, however short: bounds what a lost node gives back
+NO_LIMIT = sys.maxsize  # of jobs that may start
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was measured
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
-    """A cluster's queued jobs of one width, and the nodes that have room for them."""
+class Lane(JobQueue):
+    """A cluster's queued jobs of one width, and the nodes that have room for them.
 
-    width: int  # slots that each of its jobs needs
-    queue: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
-    queued: set[JobNumber] = field(default_factory=set)  # those of `queue` that still count
+    As a queue it may hold cancelled numbers.
+    """
+
+    width: int = 1  # slots that each of its jobs needs
+    queued: set[JobNumber] = field(default_factory=set)  # those that still count
     # Of the allocations with room, the least loaded first: (load, node, version, allocation).
     # An entry counts while the allocation has that version.
     candidates: "list[tuple[float, int, int, Allocation]]" = field(default_factory=list)
@@ -37,9 +42,14 @@ class Lane:
     @property
     def head(self) -> JobNumber:
         """The job whose turn it is; only while there are queued ones."""
-        while self.queue[0] not in self.queued:
-            self.queue.popleft()
+        while not self.queue or self.queue[0] not in self.queued:
+            self.go_on()
         return self.queue[0]
+
+    @property
+    def turn(self) -> JobTurn:
+        """The turn of that job among those of the cluster."""
+        return turn_of(self.head, self.priority)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,20 +73,56 @@ class Cluster:
     own_retries: dict[JobNumber, int] = field(default_factory=dict)  # of jobs that differ
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
     deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
+    priorities: dict[JobNumber, int] = field(default_factory=dict)  # of jobs; else 0
     cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
+    priority: int = 0  # of all its jobs, before those of clusters with less (but by load)
+    weight: float = 1.0  # its part of the slots, beside those of others that want some (fair)
+    owner: str = ""  # whose limit its jobs count for
+    exclusive: bool = False  # runs while no other cluster does
+    strict: bool = False  # whose turn it is decides also on jobs that wait on nodes
+    opened: int = 0  # the how manieth cluster of the core it is
+    filled: int = 0  # slots that its jobs fill: the sum of `Allocation.fills`
+    admitted: bool = True  # no other runs exclusively, nor does it itself while others run
+    account: "Account | None" = None  # its owner's
+    charged: int = 0  # slots of it that count for its owner's limit
+    reserved: int = 0  # slots that nodes collect for its jobs
+    kept: "dict[NodeId, Allocation]" = field(default_factory=dict)  # pinned there, may not start
 
     def __post_init__(self) -> None:
-        lane = Lane(self.width)
+        lane = Lane(width=self.width)
         self.lanes, self.plain = {self.width: lane}, (lane,) if self.width == 1 else ()
 
     def add_lane(self, width: int) -> None:
         """Take note that some of its jobs have this width."""
-        self.lanes[width], self.plain = Lane(width), ()
+        self.lanes[width], self.plain = Lane(width=width), ()
 
     @property
     def has_queued(self) -> bool:
         """Whether jobs wait for any of its nodes."""
+        if self.plain:
+            return bool(self.plain[0].queued)
         return any(lane.queued for lane in self.lanes.values())
+
+    @property
+    def wants(self) -> bool:
+        """Whether jobs wait; and while some that are for one node have not ended."""
+        return self.has_queued or bool(self.pinned)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its jobs may start for all that anybody has said."""
+        return self.admitted and self.account is None
+
+    def may_start(self, width: int) -> int:
+        """Return how many jobs of this width may start, as far as its owner and others go."""
+        account = self.account
+        if not self.admitted:
+            return 0
+        if account is None or account.limit is None:
+            return NO_LIMIT
+        if account.claim is not None and account.claim is not self:
+            return 0
+        return max(0, account.limit - account.out) // max(1, min(width, account.limit))
 
     @property
     def slots_out(self) -> int:
@@ -99,8 +145,21 @@ class Cluster:
         return self.lanes[self.width_of(job)]
 
     def in_turn(self) -> list[Lane]:
-        """Return the lanes with queued jobs, that with the oldest head first."""
-        return sorted((lane for lane in self.lanes.values() if lane.queued), key=_head)
+        """Return the lanes with queued jobs, that with the job whose turn it is first."""
+        return sorted((lane for lane in self.lanes.values() if lane.queued), key=_turn)
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What the clusters of one owner have together."""
+
+    owner: str
+    limit: int | None  # slots; None: any number
+    out: int = 0  # slots: the sum of `Cluster.charged`
+    parked: dict[ClusterId, Cluster] = field(default_factory=dict)  # they want, and may not start
+    claim: Cluster | None = None  # has a job for which what comes free of the limit is kept
+    claimed: int = 0  # slots that this job needs
+    woken: Cluster | None = None  # whose turn it is, while some are parked
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +216,7 @@ class Allocation:
     terminating: bool = False  # jobs that run there are stopped, because it leaves
     jobs: dict[JobNumber, float] = field(default_factory=dict)  # job -> second sent, in order
     others: dict[int, int] = field(default_factory=dict)  # width -> jobs there that differ in it
-    pinned: deque[JobNumber] = field(default_factory=deque)  # may hold cancelled numbers
+    pinned: JobQueue = field(default_factory=JobQueue)  # may hold cancelled numbers
     pinned_waiting: int = 0  # those of `pinned` that still count
     fills: int = 0  # slots that `jobs` fill, as counted in `Node.busy`
     counted: int = 0  # slots that `jobs` need, as counted in `Node.count`
@@ -198,6 +257,13 @@ class Allocation:
     # -- the predicates
 
     @property
+    def wants(self) -> bool:
+        """Whether jobs wait that may run there."""
+        cluster = self.cluster
+        wants = self.pinned_waiting > 0 or cluster.has_queued
+        return wants and (cluster.is_free or cluster.may_start(1) > 0)
+
+    @property
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
         return self.node.settled and self.ready and self.refusal is None and not self.full
@@ -220,7 +286,8 @@ class Allocation:
     @property
     def free_room(self) -> int:
         """Idle slots, also those that are kept for somebody."""
-        return max(0, min(self.node.slots - self.node.busy, self.cap - self.demand))
+        taken = min(self.demand, self.fills) if self.cluster.strict else self.demand
+        return max(0, min(self.node.slots - self.node.busy, self.cap - taken))
 
     @property
     def ahead_room(self) -> int:
@@ -233,8 +300,9 @@ class Allocation:
         window = self.cluster.window
         if self.stalled or self.recalling or not self.cap or self.node.reserved is not None:
             return 0
-        if self.node.ahead or (window and self.jobs):
-            cap = self.cap
+        strict = self.cluster.strict
+        if (window and self.jobs) or (self.node.ahead and not strict):
+            cap = self.fills if strict else self.cap
             room = cap * (1 + window)
             room -= len(self.jobs) if self.cluster.plain else self.demand
             return room if room > 0 and room >= cap * window // 2 else 0
@@ -267,11 +335,24 @@ class Allocation:
                 if not others[width]:
                     del others[width]
 
-    def recount(self) -> tuple[int, float]:
+    def turn(self, slots: int) -> int:
+        """Return how many jobs go at most with `slots` idle slots that are its turn's.
+
+        Where turns are strict, short jobs go with as many more as may wait there: an idle slot is
+        the only chance to send some, while others want it too.
+        """
+        if not self.cluster.strict or not self.cluster.plain or self.recalling or self.stalled:
+            return slots
+        most = (self.fills + slots) * (1 + self.cluster.window)
+        return max(slots, most - len(self.jobs))
+
+    def recount(self, given: int = 0) -> tuple[int, float]:
         """Bring the node's counts up to date; return `idle_room` and the load.
 
         Load is below 1 with idle room, the part of the node's slots that is filled; else 1 and
         what its jobs need of its slots. (Written out: a job costs two calls.)
+        given: idle slots for what was sent; where turns are strict its jobs fill no more than
+        they were given, however many wait there.
         """
         node, count = self.node, len(self.jobs)
         if not self.cluster.plain:
@@ -279,11 +360,14 @@ class Allocation:
         slots = node.slots
         cap = self.limit if self.limit < slots else slots
         fills = count if count < cap else cap
+        if self.cluster.strict:
+            fills = min(fills, self.fills + given)
+            self.cluster.filled += fills - self.fills
         busy = node.busy = node.busy + fills - self.fills
         node.count += count - self.counted
         self.fills, self.counted = fills, count
-        if busy < slots and count < cap and node.reserved is None:
-            return min(slots - busy, cap - count), busy / slots
+        if busy < slots and fills < cap and node.reserved is None:
+            return min(slots - busy, cap - fills), busy / slots
         return 0, 1 + count / cap if cap else 2.0
 
 
@@ -293,7 +377,8 @@ class Reservation:
 
     allocation: Allocation
     lane: Lane | None  # of whose jobs the next one comes; None: of those pinned to the node
+    slots: int  # that the job needs, as they count for its owner
 
 
-def _head(lane: Lane) -> JobNumber:
-    return lane.head
+def _turn(lane: Lane) -> JobTurn:
+    return lane.turn

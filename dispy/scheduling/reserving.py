@@ -9,7 +9,8 @@ on another node before; then the youngest reservation too many is given up.
 
 from typing import Protocol
 
-from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
+from dispy.scheduling.queues import JobTurn
+from dispy.scheduling.records import Allocation, Cluster, Lane, Node, Reservation
 
 
 class Looks(Protocol):
@@ -24,6 +25,9 @@ class Looks(Protocol):
     def offer(self, allocation: Allocation) -> None:
         """Put an allocation where it will be found."""
 
+    def settle(self, cluster: Cluster) -> None:
+        """Count what is reserved for its owner."""
+
 
 class Reservations:
     """Makes them and gives them up; each is with its node and its lane."""
@@ -31,20 +35,23 @@ class Reservations:
     def __init__(self, looks: Looks) -> None:
         self._looks = looks
 
-    def are_wanted(self, lane: Lane, until: JobNumber) -> bool:
-        """Whether a lane has a job older than `until` that no node is reserved for."""
+    def are_wanted(self, lane: Lane, until: JobTurn) -> bool:
+        """Whether a lane has a job that goes before `until` and that no node is reserved for."""
         reserved = len(lane.reservations)
         if lane.width == 1 or reserved >= len(lane.queued):
             return False
-        return lane.head < until and lane.queue[reserved] < until
+        return lane.turn < until and lane.turn_at(reserved) < until
 
     def make(self, allocation: Allocation, lane: Lane | None) -> None:
         """Reserve a node for the next job of a lane, or (None) for the next one pinned to it."""
         node = allocation.node
         assert node.reserved is None, "a node is reserved for one job at a time"
-        node.reserved = Reservation(allocation, lane)
+        slots = pinned_width(allocation) if lane is None else lane.width
+        node.reserved = Reservation(allocation, lane, slots)
+        allocation.cluster.reserved += slots
         if lane is not None:
             lane.reservations[node.node_id] = allocation
+        self._looks.settle(allocation.cluster)
         self._looks.offer(allocation)
 
     def fits(self, reservation: Reservation) -> bool:
@@ -69,6 +76,8 @@ class Reservations:
         """Free a node; whoever waits for it, or for a node like it, is looked at again."""
         reservation, node.reserved = node.reserved, None
         assert reservation is not None, "who releases has looked"
+        reservation.allocation.cluster.reserved -= reservation.slots
+        self._looks.settle(reservation.allocation.cluster)
         if reservation.lane is not None:
             del reservation.lane.reservations[node.node_id]
             if reservation.lane.queued:
@@ -84,9 +93,9 @@ class Reservations:
 def pinned_width(allocation: Allocation) -> int:
     """Return how many slots the next job that is pinned there needs, of those it may use."""
     pinned, mine = allocation.pinned, allocation.cluster.pinned
-    while mine.get(pinned[0]) is not allocation:
-        pinned.popleft()  # cancelled
-    return min(allocation.cluster.width_of(pinned[0]), allocation.cap)
+    while not pinned.queue or mine.get(pinned.queue[0]) is not allocation:
+        pinned.go_on()  # cancelled
+    return min(allocation.cluster.width_of(pinned.queue[0]), allocation.cap)
 
 
 def lane_load(allocation: Allocation, lane: Lane, idle: int, load: float) -> float:

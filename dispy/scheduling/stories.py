@@ -20,7 +20,7 @@ def has_notes(cluster: Cluster) -> bool:
     """Say whether `forget` may find anything: not of plain jobs that nothing befell."""
     return bool(
         cluster.pinned or cluster.stories or cluster.widths or cluster.own_retries
-        or cluster.attempts or cluster.cancelling
+        or cluster.attempts or cluster.cancelling or cluster.priorities
     )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
         cluster.stories.pop(job, None)
         cluster.widths.pop(job, None)
         cluster.own_retries.pop(job, None)
+        cluster.priorities.pop(job, None)
         cluster.attempts.pop(job, None)
         cluster.deaths.pop(job, None)
         cluster.cancelling.discard(job)

@@ -10,6 +10,7 @@ from dispy.model.statuses import Status
 from dispy.scheduling.actions import Action, CancelOnNode, GiveUp, Requeued
 from dispy.scheduling.lanes import enqueue_first, take_from_node
 from dispy.scheduling.placement import Placement
+from dispy.scheduling.queues import by_priority
 from dispy.scheduling.records import Allocation, Cluster, JobNumber
 from dispy.scheduling.retrying import may_run_again, note_attempts
 from dispy.scheduling.stories import forget, remember
@@ -22,6 +23,26 @@ class Withdrawing:
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
+
+    def cancel(self, cluster: Cluster, job: JobNumber) -> list[Action]:
+        """Cancel a job, as `Scheduling.cancel` has it."""
+        allocation = cluster.placed.get(job)
+        if allocation is not None:
+            cluster.cancelling.add(job)
+            return [CancelOnNode(allocation.node.node_id, cluster.cluster_id, job)]
+        lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
+        if job in lane.queued:
+            lane.queued.discard(job)  # its place in the queue is passed over later
+            self._placement.reservations.release_surplus(lane)
+        elif pinned_to is not None:
+            pinned_to.pinned_waiting -= 1
+        else:
+            return []
+        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
+        self._placement.queue_shrank(cluster)
+        if pinned_to is not None:
+            self._placement.reservations.check(pinned_to)
+        return [given_up]
 
     def requeue(
         self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
@@ -43,7 +64,8 @@ class Withdrawing:
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
             jobs = [job for job in jobs if job not in cluster.pinned]
-            allocation.pinned.extendleft(reversed(pinned))
+            for priority, each in by_priority(pinned, cluster.priorities):
+                allocation.pinned.of(priority).extendleft(reversed(each))
             allocation.pinned_waiting += len(pinned)
             if allocation.refusal is not None:
                 actions += _cancel_pinned(allocation, allocation.refusal)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Leave, Recall, Requeued
 from dispy.scheduling.core import Scheduling
+from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 SMALL = 50  # nodes of a world that is looked through after each event
+LIMIT = 6  # slots of each user, in a gated world
 QUEUED, FINAL = "queued", "final"
 
 
@@ -57,14 +59,26 @@ class World:
     """Each method is one event, random or chosen; all end in `settle`."""
 
     def __init__(
-        self, seed: int = 0, nodes: int = 6, clusters: int = 3, wide: bool = False
+        self,
+        seed: int = 0,
+        nodes: int = 6,
+        clusters: int = 3,
+        wide: bool = False,
+        policy: Policy | None = None,
+        gated: bool = False,
     ) -> None:
-        """`wide`: jobs differ in how many slots they need."""
+        """wide: jobs differ in how many slots they need.
+
+        gated: clusters belong to users with a limit, some run exclusively, jobs have priorities.
+        """
+        self.gated = gated
+        self.alone = self.held = 0  # exclusive clusters that had jobs, and looks at a full limit
         self.random = random.Random(seed)
         self.wide = wide
+        self.priorities: dict[int, int] = {}
         self.widths: dict[int, int] = {}  # of jobs that need more than one slot
         self.reservations = self.starts_of_wide = 0
-        self.core = Scheduling()
+        self.core = Scheduling(policy, owner_slots=LIMIT if gated else None)
         self.now = 0.0
         self.names = [f"node{n}" for n in range(nodes)]
         self.houses: dict[str, House] = {}
@@ -86,9 +100,12 @@ class World:
         number, self.next_cluster = self.next_cluster, self.next_cluster + 1
         self.groups[number] = Group(reentrant=number % 3 != 1)
         width = 2 if self.wide and number % 3 == 2 else 1
-        self.core.cluster_opened(
-            Cluster(number, f"c{number}", reentrant=number % 3 != 1, width=width)
-        )
+        cluster = Cluster(number, f"c{number}", reentrant=number % 3 != 1, width=width)
+        if self.gated:
+            cluster.owner = self.random.choice(("", "ann", "ben"))
+            cluster.exclusive = self.random.random() < 0.3
+            cluster.priority = self.random.choice((0, 0, 1))
+        self.core.cluster_opened(cluster)
 
     def close_cluster(self, cluster: int) -> None:
         actions = self.core.cluster_closed(cluster)
@@ -112,13 +129,21 @@ class World:
         self.widths.update({job: w for job in jobs if (w := widths.get(job, usual)) != 1})
         return widths
 
+    def choose_priorities(self, jobs: list[int]) -> dict[int, int]:
+        """Let some of these jobs go before others, or after them; only in worlds with gates."""
+        if not self.gated:
+            return {}
+        chosen = {job: p for job in jobs if (p := self.random.choice((0, 0, -1, 2)))}
+        self.priorities.update(chosen)
+        return chosen
+
     def submit(self, cluster: int, count: int, width: int = 0) -> list[int]:
         jobs = list(range(len(self.where), len(self.where) + count))
         widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
         self.groups[cluster].queued += count
-        self.core.jobs_submitted(cluster, jobs, widths)
+        self.core.jobs_submitted(cluster, jobs, widths, priorities=self.choose_priorities(jobs))
         self.settle([])
         return jobs
 
@@ -127,7 +152,8 @@ class World:
         widths = self.choose_widths(cluster, jobs, width)
         self.where.update(dict.fromkeys(jobs, QUEUED))
         self.cluster_of.update(dict.fromkeys(jobs, cluster))
-        actions = self.core.jobs_pinned(cluster, jobs, name, widths)
+        priorities = self.choose_priorities(jobs)
+        actions = self.core.jobs_pinned(cluster, jobs, name, widths, priorities=priorities)
         house = self.houses.get(name)
         seat = house.seats.get(cluster) if house else None
         widest = max(self.widths.get(job, 1) for job in jobs)
@@ -303,7 +329,8 @@ class World:
     def wait(self, seconds: float) -> None:
         self.now += seconds
         for recall in self.core.time_passed(self.now):
-            assert self.groups[recall.cluster_id].idle_seats, "called back though nobody idles"
+            idles = self.groups[recall.cluster_id].idle_seats or self.core.policy.strict
+            assert idles, "called back though nobody idles"
             self.take_recall(recall)
         self.settle([])
 
@@ -328,7 +355,7 @@ class World:
         nodes = self.core.nodes
         small = self.houses if self.wide and len(self.names) <= SMALL else ()
         kept = {n: nodes[n].reserved for n in small if n in nodes and nodes[n].reserved}
-        sent = set()
+        sent, order = set(), dict[tuple[int, int], list[int]]()
         for batch in self.core.place(self.now):
             house = self.houses[batch.node_id]
             seat = house.seats[batch.cluster_id]
@@ -349,6 +376,9 @@ class World:
             sent.add(batch.node_id)
             self.starts_of_wide += any(job in self.widths for job in batch.jobs)
             for job in batch.jobs:
+                if job not in self.pins:
+                    lane = (batch.cluster_id, self.widths.get(job, 1))
+                    order.setdefault(lane, []).append(self.priorities.get(job, 0))
                 assert self.where[job] is QUEUED, "a job is in two places"
                 self.where[job] = batch.node_id
                 if job in self.pins:
@@ -363,7 +393,14 @@ class World:
             self.reservations += 1
             if name in self.houses and nodes[name].reserved is reservation:
                 assert name not in sent, "a job slipped past one that a node is reserved for"
-        if self.wide:
+        if self.gated:
+            self.check_gates()
+            for (number, width), priorities in order.items():
+                left = self.core.clusters[number].lanes[width].queued
+                most = max((self.priorities.get(job, 0) for job in left), default=-9)
+                assert priorities == sorted(priorities, reverse=True), "priorities are mixed up"
+                assert priorities[-1] >= most, "a job with a higher priority waits"
+        if self.wide or self.gated:
             self.check_rooms()
             return
         assert not self.bad_pins, "a slot idles while a job that is pinned there waits"
@@ -385,11 +422,41 @@ class World:
                 room = min(house.slots - busy, cap - self.need(house, seat))
                 if room <= 0 or not seat.ready or seat.refused or seat.full:
                     continue
-                assert not seat.pinned, "a slot idles while a job that is pinned there waits"
+                cluster = self.core.clusters[number]
+                if cluster.admitted and not cluster.owner:
+                    assert not seat.pinned, "a slot idles while a job that is pinned there waits"
                 for lane in self.core.clusters[number].lanes.values():
                     possible = lane.queued and lane.width <= min(seat.limit, house.capacity)
                     fits = room >= min(lane.width, house.slots)
+                    fits = fits and self.may_start(cluster, lane.width)
                     assert not (possible and fits), "slots idle while a job waits that fits"
+
+    def may_start(self, cluster: Cluster, width: int) -> bool:
+        """Whether no gate keeps a job; with wide jobs the core alone knows of limits."""
+        if not cluster.owner:
+            return cluster.admitted
+        return cluster.admitted and not self.wide and self.slots_of(cluster.owner) < LIMIT
+
+    def slots_of(self, owner: str) -> int:
+        """Slots that the jobs of an owner on nodes need."""
+        mine = {number for number, c in self.core.clusters.items() if c.owner == owner}
+        return sum(
+            self.widths.get(job, 1)
+            for house in self.houses.values()
+            for number in mine.intersection(house.seats)
+            for job in house.seats[number].jobs
+        )
+
+    def check_gates(self) -> None:
+        """Nobody has more than a user may, and who runs exclusively runs alone."""
+        for owner in ("ann", "ben"):
+            slots = self.slots_of(owner)
+            self.held += slots == LIMIT
+            assert slots <= LIMIT, "a user has more slots than the limit"
+        busy = {n for h in self.houses.values() for n, seat in h.seats.items() if seat.jobs}
+        if any(self.core.clusters[number].exclusive for number in busy):
+            assert len(busy) == 1, "a cluster runs beside one that runs exclusively"
+            self.alone += 1
 
     def need(self, house: House, seat: Seat) -> int:
         """Slots that the jobs there need."""

@@ -10,7 +10,10 @@ from scheduling_world import World
 
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import CancelOnNode, GiveUp, Recall, Requeued, RunBatch
+from dispy.scheduling.choosing import POLICIES, policy_of
 from dispy.scheduling.core import Scheduling
+from dispy.scheduling.fair import FairShare
+from dispy.scheduling.policies import Policy
 from dispy.scheduling.recalls import STALL_SECONDS
 from dispy.scheduling.records import Cluster, Node
 
@@ -45,6 +48,19 @@ def test_any_order_of_events_keeps_the_promises_of_wide_jobs() -> None:
     assert starts > 100
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"load"}))
+def test_any_order_of_events_keeps_the_promises_of_each_policy(policy: str, wide: bool) -> None:
+    for seed in range(SEED, SEED + 10):
+        world = World(seed, nodes=4, wide=wide, policy=policy_of(policy))
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
+
+
 @pytest.mark.parametrize("part", range(5))
 def test_many_events_over_thousands_of_nodes_keep_the_promises(part: int) -> None:
     world = World(
@@ -57,6 +73,25 @@ def test_many_events_over_thousands_of_nodes_keep_the_promises(part: int) -> Non
     world.check_all()
     assert world.recalls, "nothing was called back: the world has lost its meaning"
     assert world.finals > STEPS // 10
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("policy", [Policy, FairShare])
+def test_any_order_of_events_keeps_limits_and_has_exclusive_clusters_alone(
+    policy: type[Policy], wide: bool
+) -> None:
+    alone = held = 0
+    for seed in range(SEED, SEED + 12):
+        world = World(seed, nodes=4, clusters=4, wide=wide, policy=policy(), gated=True)
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
+        alone, held = alone + world.alone, held + world.held
+    assert alone > 50, "nothing ran exclusively: the world has lost its meaning"
+    assert held > 50, "no limit was reached: the world has lost its meaning"
 
 
 NAMES = st.sampled_from(["node0", "node1", "node2"])
@@ -335,7 +370,7 @@ def test_a_plain_job_leaves_nothing_behind() -> None:
     cluster = core.clusters[1]
     (lane,) = cluster.lanes.values()
     assert done == 5000
-    assert [*cluster.placed, *lane.queue, *cluster.pinned, *cluster.stories] == []
+    assert [*cluster.placed, *lane, *cluster.pinned, *cluster.stories] == []
     assert len(lane.candidates) < 100
 
 
