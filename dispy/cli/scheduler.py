@@ -4,6 +4,7 @@ Usage:
   dispy scheduler [--nodes=<hosts>] [--host=<address> | --ip_addr=<address>]
                   [--port=<port> | --scheduler_port=<port>] [--node_port=<port>]
                   [--name=<name>] [--ping_interval=<seconds>]
+                  [--policy=<name> | --fair_cluster_scheduler | --early_cluster_scheduler]
                   [--zombie_interval=<minutes>] [--insecure]
                   [--cluster_secret=<text> | --cluster_secret_file=<file>]
                   [--cluster_certfile=<file>] [--cluster_keyfile=<file>]
@@ -23,6 +24,11 @@ Options:
   --node_port=<port>  port of nodes that are named without one, 51348 by default; a pattern then
                       means nodes of that port alone
   --name=<name>       as which clients and nodes show this scheduler; its host name by default
+  --policy=<name>     whose jobs go first: fair (equal shares of slots and time), load (who has
+                      fewest slots), first (the oldest job), unserved (who waits longest), early
+                      (the oldest cluster) (default: fair)
+  --fair_cluster_scheduler  dispy 4's name of --policy=unserved
+  --early_cluster_scheduler  dispy 4's name of --policy=early
   --ping_interval=<seconds>  seconds between searches for nodes, 1 to 1000; searched for once, by
                       default, and nodes that start later announce themselves
   --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
@@ -90,12 +96,15 @@ from dispy.model.setting import Value
 from dispy.net.credentials import concerns, load_credentials
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.serving import SchedulerService
+from dispy.scheduling.choosing import policy_of
 from dispy.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
 
 logger = logging.getLogger("dispy.scheduler")
+
+DISPY_4 = {"--fair_cluster_scheduler": "unserved", "--early_cluster_scheduler": "early"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,6 +113,9 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     level = logging.DEBUG if options["--debug"] else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
+    for option, policy in DISPY_4.items():
+        if options[option]:
+            options["--policy"] = policy
     return _serve(read_options("scheduler", options))
 
 
@@ -126,8 +138,9 @@ def _serve(settings: Mapping[str, Value]) -> int:
     name = settings["name"].value or socket.gethostname()
     try:
         service = SchedulerService(
-            name, host, port, clients, nodes, 60 * settings["zombie_interval"].value
-        )
+            name, host, port, clients, nodes, 60 * settings["zombie_interval"].value,
+            policy_of(settings["policy"].value),
+        )  # fmt: skip
     except OSError as error:
         raise DispyError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another scheduler "

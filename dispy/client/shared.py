@@ -37,12 +37,14 @@ class SharedJobCluster(JobCluster):
         scheduler_host: str | None = None,
         scheduler_port: int | None = None,
         client_port: int | None = None,
+        exclusive: bool = False,
         **options: Any,
     ) -> None:
         """Open the cluster at a scheduler; the other arguments are those of `JobCluster`.
 
         scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
         scheduler_port: its port (51349). client_port: without effect, as this program dials it.
+        exclusive: begin when no other cluster runs, and let none run meanwhile.
         Raises DispyError.
         """
         host = (
@@ -51,6 +53,7 @@ class SharedJobCluster(JobCluster):
         )
         port = int(overrides.SharedSchedulerPort) if scheduler_port is None else scheduler_port
         self.scheduler_ip_addr, self.scheduler_port = _address_of(host), port
+        self.exclusive = arguments.check_flag(exclusive, "exclusive")
         arguments.pass_over(client_port=client_port)
         super().__init__(
             computation, nodes, depends, callback, cluster_status,

@@ -60,6 +60,12 @@ TABLE = (
         help="as which clients and nodes show this scheduler; its host name by default",
     ),
     Setting(
+        room="scheduler", name="policy", kind=str, default="fair", option="--policy",
+        words={name: name for name in ("load", "fair", "unserved", "early", "first")},
+        help="whose jobs go first: fair (equal shares of slots and time), load (who has fewest "
+        "slots), first (the oldest job), unserved (who waits longest), early (the oldest cluster)",
+    ),
+    Setting(
         room="scheduler", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         option="--ping_interval",
         help="seconds between searches for nodes, 1 to 1000; searched for once, by default, and "

@@ -206,7 +206,7 @@ class Clients:
         self.scheduler.open_cluster(
             here, name, settings, bytes(code), bool(table.get("reentrant")),
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
-            retries if type(retries) is int else None,
+            retries if type(retries) is int else None, table.get("exclusive") is True,
         )  # fmt: skip
 
     def _submit(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:

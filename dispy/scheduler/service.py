@@ -46,6 +46,7 @@ from dispy.scheduling.actions import (
     RunBatch,
 )
 from dispy.scheduling.core import Scheduling
+from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
@@ -58,12 +59,17 @@ class Scheduler:
     """Owns a core, the nodes' links, and the greenlets that keep them."""
 
     def __init__(
-        self, owner: JobsOwner, identity: str, name: str, credentials: Credentials = NOTHING
+        self,
+        owner: JobsOwner,
+        identity: str,
+        name: str,
+        credentials: Credentials = NOTHING,
+        policy: Policy | None = None,
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
-        self._core = Scheduling()
+        self._core = Scheduling(policy)
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
@@ -93,12 +99,14 @@ class Scheduler:
         reentrant: bool,
         pulse: float | None,
         retries: int | None = None,
+        exclusive: bool = False,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        self._core.cluster_opened(Cluster(cluster_id, name, reentrant, width, retries))
+        cluster = Cluster(cluster_id, name, reentrant, width, retries, exclusive=exclusive)
+        self._core.cluster_opened(cluster)
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -326,11 +334,10 @@ class Scheduler:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
 
     def _from_job(self, node: RemoteNode, frame: Frame) -> None:
-        body = frame.body
         if frame.kind == Kind.OUTPUT:
-            self._owner.output(body[0], node, *body[1:])
+            self._owner.output(frame.body[0], node, *frame.body[1:])
         else:
-            self._owner.receiving.offered(node, *body)
+            self._owner.receiving.offered(node, *frame.body)
 
     def _said_goodbye(self, node: RemoteNode, reason: str, begun: list[int]) -> None:
         """Take out a node that ends; what it had not begun, or never got, is safe to run."""
@@ -397,7 +404,7 @@ class Scheduler:
                 if where is not None:
                     self._given.taken(where.node_id, action.jobs)
                 self._owner.given_up(
-                    action.cluster_id, where, action.jobs, action.status, _tell(action)
+                    action.cluster_id, where, action.jobs, action.status, action.tell()
                 )
             elif isinstance(action, CancelOnNode):
                 self.nodes[action.node_id].tell(Kind.CANCEL, [action.cluster_id, [action.job]])
@@ -441,10 +448,3 @@ class Scheduler:
         """In a forked child: give up the links without a word to the nodes."""
         for link in self._links:
             link.forget()
-
-
-def _tell(action: GiveUp) -> str:
-    """Return the reason, with what befell the first of the jobs before."""
-    story = next(iter(action.stories.values()), ())
-    before = [what for _, what in story if what != action.reason]
-    return action.reason + (f" (before: {'; '.join(before)})" if before else "")

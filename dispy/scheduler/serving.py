@@ -14,6 +14,7 @@ from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.clients import Client, Clients
 from dispy.scheduler.service import Scheduler
+from dispy.scheduling.policies import Policy
 
 logger = logging.getLogger("dispy.scheduler")
 
@@ -29,10 +30,12 @@ class SchedulerService:
         credentials: Credentials = NOTHING,
         node_credentials: Credentials = NOTHING,
         zombie_seconds: float = 0.0,
+        policy: Policy | None = None,
     ) -> None:
         """Bind the port, 0: any that is free; raises OSError.
 
         zombie_seconds: for which a client that is away is remembered; 0: for ever.
+        policy: by which clusters share the nodes; None: by load.
 
         credentials: by which clients prove themselves; node_credentials: by which nodes do.
         """
@@ -40,7 +43,9 @@ class SchedulerService:
         listening = listen(host, port)
         self.address, self.port = listening.getsockname()[:2]
         self.clients = Clients(zombie_seconds)
-        self.scheduler = Scheduler(self.clients, os.urandom(16).hex(), name, node_credentials)
+        self.scheduler = Scheduler(
+            self.clients, os.urandom(16).hex(), name, node_credentials, policy
+        )
         self.clients.scheduler = self.scheduler
         self._pulses = Pulses(self.clients.links)
         self._door = Door(listening, credentials, self._receive, logger)

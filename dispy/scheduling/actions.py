@@ -51,6 +51,12 @@ class GiveUp:
     status: Status = Status.Abandoned
     stories: dict[JobNumber, Story] = field(default_factory=dict)  # of those that have one
 
+    def tell(self) -> str:
+        """Return the reason, with what befell the first of the jobs before."""
+        story = next(iter(self.stories.values()), ())
+        before = [what for _, what in story if what != self.reason]
+        return self.reason + (f" (before: {'; '.join(before)})" if before else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Requeued:

@@ -243,3 +243,26 @@ if __name__ == "__main__":
     while "it has not the secret that this side has" not in bad.line():
         assert bad.process.poll() is None, bad.output
     bad.process.kill()
+
+
+def test_an_exclusive_cluster_waits_for_others_and_they_for_it(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+) -> None:
+    scheduler = start_scheduler(start_node("--cpus=2"))
+    cluster = open_shared(scheduler, hold)
+    first = cluster.submit(str(gate), "first")
+    wait_until_running(first)
+    alone = open_shared(scheduler, double, exclusive=True)
+    job = alone.submit(4)
+    assert not job.wait(0.5)
+    assert "exclusively" in job.why()
+    gate.open()
+    assert first.get(DEADLINE) == "first"
+    cluster.close()
+    assert job.get(DEADLINE) == 8
+    later = open_shared(scheduler, double)
+    waiting = later.submit(5)
+    assert not waiting.wait(0.5)
+    assert "exclusively" in waiting.why()
+    alone.close()
+    assert waiting.get(DEADLINE) == 10

@@ -16,7 +16,10 @@ from dispy.system.directories import configuration_files
 
 # Whose options are settings of that room.
 COMMANDS = {"node": "dispy.cli.node", "scheduler": "dispy.cli.scheduler"}
-FLAGS = {"--clean", "--debug", "--help", "--serve-descriptor"}  # no settings: said each time
+FLAGS = {
+    "--clean", "--debug", "--help", "--serve-descriptor", "--fair_cluster_scheduler",
+    "--early_cluster_scheduler",
+}  # fmt: skip  # no settings: said each time, or other names
 
 
 def options_of(usage: str) -> dict[str, str]:
