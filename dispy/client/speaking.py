@@ -16,15 +16,16 @@ class _WhereNobodyListens(logging.Handler):
             sys.stderr.write(f"{self.format(record)}\n")  # at once: other processes write too
 
 
+_HANDLER = _WhereNobodyListens()  # one, lest two threads add two, and each leave it to the other
+_HANDLER.setFormatter(logging.Formatter(FORMAT))
+
+
 def set_level(level: int, given: bool) -> None:
     """Set the level of dispy's loggers, and speak on stderr where nothing else would.
 
     One that was not `given` as an argument does not replace what the program has set.
     """
-    if not any(isinstance(handler, _WhereNobodyListens) for handler in LOGGER.handlers):
-        handler = _WhereNobodyListens()
-        handler.setFormatter(logging.Formatter(FORMAT))
-        LOGGER.addHandler(handler)
+    LOGGER.addHandler(_HANDLER)
     if given or LOGGER.level == logging.NOTSET:
         LOGGER.setLevel(level)
 

@@ -44,7 +44,9 @@ def run_program(tmp_path: Path, shared_node: object) -> Run:
     """Run source text as a program and return its output; its `Cluster` uses a node that does
     not find this machine's modules."""
     node = f"nodes=[({shared_node.host!r}, {shared_node.port})]"
-    start = f"import functools, dispy\nCluster = functools.partial(dispy.JobCluster, {node})\n"
+    # Lines go out in one piece: dispy may log meanwhile.
+    start = "import sys\nsys.stdout.reconfigure(line_buffering=True, write_through=False)\n"
+    start += f"import functools, dispy\nCluster = functools.partial(dispy.JobCluster, {node})\n"
 
     def run(source: str) -> str:
         path = tmp_path / "program.py"
