@@ -86,7 +86,7 @@ class _Group:
             self.weight -= row.weight
 
 
-class SqliteJournal:
+class SqliteJournal(Journal):
     """One in a directory of its own, which only this user can look into.
 
     failed: told on the hub why nothing is committed for now, each time that the reason changes, and

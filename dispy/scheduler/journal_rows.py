@@ -105,6 +105,7 @@ class Rows:
         self._made: list[Row] = []
         self._dead: list[int] = []
         self._latest: dict[tuple[RowKind, Any], int] = {}  # rows of which the last one counts
+        self._slot_of: dict[int, int] = {}  # of clusters
         self._clusters_of: dict[int, set[int]] = defaultdict(set)  # by slot
         self._batches_of: dict[int, set[_Batch]] = defaultdict(set)  # by cluster
         self.batches: dict[int, int] = {}  # rows of submissions
@@ -166,7 +167,11 @@ class Rows:
         head = [entry.number, entry.slot, entry.name, entry.settings, entry.options]
         number = self._make(RowKind.CLUSTER, head, (), [entry.code])
         self._set(RowKind.CLUSTER, entry.number, number)
-        self._clusters_of[entry.slot].add(entry.number)
+        self._belongs(entry.number, entry.slot)
+
+    def _belongs(self, cluster: int, slot: int) -> None:
+        self._slot_of[cluster] = slot
+        self._clusters_of[slot].add(cluster)
 
     def _set(self, kind: RowKind, key: Any, number: int) -> None:
         self._end_latest(kind, key)
@@ -178,8 +183,9 @@ class Rows:
             self._dead.append(before)
 
     def _client_forgotten(self, entry: entries.ClientForgotten) -> None:
-        for cluster in self._clusters_of.pop(entry.slot, ()):
+        for cluster in list(self._clusters_of[entry.slot]):
             self._close(cluster)
+        del self._clusters_of[entry.slot]
         for held in self._held.pop(entry.slot, ()):
             self._dead.append(held.number)
             del self.finals[entry.slot, held.told]
@@ -190,6 +196,8 @@ class Rows:
         for batch in list(self._batches_of[cluster]):
             self._end([job for job in batch.jobs if self._batch_of.get(job) is batch])
         del self._batches_of[cluster]
+        if (slot := self._slot_of.pop(cluster, None)) is not None:
+            self._clusters_of[slot].discard(cluster)
         self._end_latest(RowKind.CLUSTER, cluster)
 
     # -- jobs until they are final
@@ -336,7 +344,7 @@ class Rows:
         (code,) = row.read().buffers
         known.clusters[number] = entries.ClusterOpened(number, slot, name, settings, code, options)
         self._set(RowKind.CLUSTER, number, row.number)
-        self._clusters_of[slot].add(number)
+        self._belongs(number, slot)
 
     def _replay_batch(self, row: Found, head: list[Any], known: Remembered) -> None:
         name, cluster, jobs, extras, node = head

@@ -91,6 +91,27 @@ def test_two_schedulers_never_share_it(open_journal: Callable[..., SqliteJournal
     assert open_journal().load().waiting == [1000]
 
 
+@FILES
+def test_with_power_in_mind_nothing_is_committed_before_the_disk_has_it(
+    open_journal: Callable[..., SqliteJournal],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = open_journal(outlive_power=True)
+    journal.load()
+    beside, synced = tmp_path / "journal/beside", []
+
+    def seen(descriptor: int) -> None:
+        rows = journal._file._database.execute("SELECT number FROM entry").fetchall()
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), len(rows)))
+
+    monkeypatch.setattr(os, "fsync", seen)
+    record(journal, submitted(1, 1, (LONG,)))
+    (path,) = beside.iterdir()
+    assert synced == [(str(path), 0), (str(beside), 0)]
+    assert execute(journal, "PRAGMA synchronous") == [(2,)]  # FULL
+
+
 def test_while_a_group_is_written_the_next_one_gathers(
     open_journal: Callable[..., SqliteJournal], monkeypatch: pytest.MonkeyPatch
 ) -> None:

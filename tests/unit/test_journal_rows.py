@@ -161,6 +161,9 @@ class JournalMachine(RuleBasedStateMachine):
         database = self.journal._file._database
         rows = self.journal._do(database.execute("SELECT number FROM entry").fetchall)
         assert {number for (number,) in rows} == self.journal._rows.needed()
+        slots = {number: one.slot for number, one in self.model.clusters.items()}
+        assert self.journal._rows._slot_of == slots
+        assert sum(map(len, self.journal._rows._clusters_of.values())) == len(slots)
         files = set(map(int, os.listdir(self.journal._file._beside)))
         assert files == self.journal._file._with_files
         assert files <= self.journal._rows.needed()
