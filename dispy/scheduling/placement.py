@@ -212,7 +212,9 @@ class Placement(Listing):
                 heapq.heappop(heap)
                 continue
             idle, load = allocation.recount()
-            ahead = 0 if idle or not self._may_send_ahead(allocation) else allocation.ahead_room
+            ahead = 0 if idle else allocation.ahead_room
+            if ahead and not self._may_send_ahead(allocation):
+                ahead = 0
             if width == 1:
                 room, true_load = idle or ahead, load
             else:

@@ -10,6 +10,7 @@ from sim_node import BEAT, SimNode
 
 from dispy.model.statuses import Status
 from dispy.scheduling.actions import CancelOnNode, Drop, GiveUp, Recall, Requeued, RunBatch
+from dispy.scheduling.choosing import policy_of
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from world import World
 
 KINDS = 4  # of clusters; a cluster's number says which it is
+
+ONE_AFTER_THE_OTHER = ("load", "fair", "load", "first")  # policies of programs
 
 
 def rules_of(cluster: int) -> tuple[bool, int | None]:
@@ -29,7 +32,7 @@ class SimOwner:
 
     def __init__(self, world: "World", name: str) -> None:
         self.world, self.name, self.alive = world, name, True
-        self.core = Scheduling()
+        self.core = Scheduling(policy_of(ONE_AFTER_THE_OTHER[len(world.histories) % 4]))
         self.history = world.histories[name] = History()
         self.links: dict[str, Link] = {}  # by node id
         self.opened: dict[str, set[int]] = defaultdict(set)
