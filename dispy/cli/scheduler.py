@@ -25,9 +25,9 @@ Options:
                       means nodes of that port alone
   --name=<name>       as which clients and nodes show this scheduler; its host name by default
   --policy=<name>     whose jobs go first: fair (equal shares of slots and time), load (who has
-                      fewest slots), first (the oldest job), unserved (who waits longest), early
-                      (the oldest cluster) (default: fair)
-  --fair_cluster_scheduler  dispy 4's name of --policy=unserved
+                      fewest slots), first (the oldest job), rounds (who was served longest ago),
+                      early (the oldest cluster) (default: fair)
+  --fair_cluster_scheduler  dispy 4's name of --policy=rounds
   --early_cluster_scheduler  dispy 4's name of --policy=early
   --ping_interval=<seconds>  seconds between searches for nodes, 1 to 1000; searched for once, by
                       default, and nodes that start later announce themselves
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dispy.scheduler")
 
-DISPY_4 = {"--fair_cluster_scheduler": "unserved", "--early_cluster_scheduler": "early"}
+DISPY_4 = {"--fair_cluster_scheduler": "rounds", "--early_cluster_scheduler": "early"}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -61,9 +61,10 @@ TABLE = (
     ),
     Setting(
         room="scheduler", name="policy", kind=str, default="fair", option="--policy",
-        words={name: name for name in ("load", "fair", "unserved", "early", "first")},
+        words={name: name for name in ("load", "fair", "first", "rounds", "early")},
         help="whose jobs go first: fair (equal shares of slots and time), load (who has fewest "
-        "slots), first (the oldest job), unserved (who waits longest), early (the oldest cluster)",
+        "slots), first (the oldest job), rounds (who was served longest ago), early (the oldest "
+        "cluster)",
     ),
     Setting(
         room="scheduler", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,

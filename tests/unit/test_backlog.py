@@ -210,7 +210,7 @@ TestDebts.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 def file(tmp_path: Path) -> Iterator[Spilled]:
     made = Spilled(tmp_path)
     yield made
-    made.close()
+    made.finish()
 
 
 def some(count: int, size: int = 10) -> list[owed.Owed]:
@@ -265,7 +265,7 @@ def test_a_damaged_file_is_put_aside_in_words(
     assert aside.read_bytes() == content
     file.write("o", "o", 1.0, some(1))
     assert [left[:3] for left in file.left()] == [("o", "o", 1)]
-    file.close()
+    file.finish()
 
 
 @pytest.mark.parametrize("limit", ["disk", "account"])
@@ -303,7 +303,7 @@ def test_where_the_disk_has_no_room_results_stay_in_memory_and_that_is_said_once
         assert not backlog.held
     assert disk.held == 2400
     backlog._stop()
-    file.close()
+    file.finish()
 
 
 def test_jobs_whose_results_the_disk_does_not_give_back_end_before_the_list_of_what_is_held(
@@ -320,7 +320,7 @@ def test_jobs_whose_results_the_disk_does_not_give_back_end_before_the_list_of_w
         while backlog.bytes:
             gevent.sleep(0.001)
         assert memory.held > 0, "what is kept of them counts"
-        file.close()
+        file.finish()
         (tmp_path / "owed.sqlite").write_bytes(b"no database" * 1000)
         link, greeted = StandIn(fast=True), Event()
         backlog.connected(link, greeted.set)  # type: ignore[arg-type]

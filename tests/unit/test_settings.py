@@ -12,6 +12,7 @@ from dispy.model.configuration import read_configuration
 from dispy.model.errors import DispyError
 from dispy.model.setting import Setting, Value
 from dispy.model.settings import SETTINGS, processors_to_offer, resolve, settings_of
+from dispy.scheduling.choosing import POLICIES, policy_of
 from dispy.system.directories import configuration_files
 
 # Whose options are settings of that room.
@@ -166,3 +167,9 @@ def test_processors_are_counted_from_either_end_and_are_never_none() -> None:
         processors_to_offer(Value(0, "--cpus"), 8)
     with pytest.raises(DispyError, match="--cpus: -8 would leave nothing to offer: .* 8"):
         processors_to_offer(Value(-8, "--cpus"), 8)
+
+
+def test_each_policy_that_can_be_named_is_there() -> None:
+    words = SETTINGS["scheduler.policy"].words
+    assert set(words) == set(POLICIES)
+    assert {type(policy_of(word)).name for word in words} == set(words)
