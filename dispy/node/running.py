@@ -275,7 +275,10 @@ class Running:
         jobs, starts, ends = frame.body[:3]
         if not jobs:
             raise FrameRefused("a worker answered for no jobs")
-        now, fed = monotonic(), len(self._core.workers[worker.worker_id].jobs)
+        known = self._core.workers.get(worker.worker_id)
+        if known is None:
+            return  # it was stopped, as its job was dropped, while this was on its way
+        now, fed = monotonic(), len(known.jobs)
         mean = worker.mean_seconds(starts, ends, now)
         self._pass_on(owner, key, worker, frame)
         self._awake.passed_back(len(jobs), mean)
