@@ -28,7 +28,7 @@ def inflict(fault: Fault, town: Town, client: Fork) -> Undo:
     node = town.nodes[fault.node]
     deed, _, victim = fault.kind.partition(" ")
     if victim == "node" and deed in ("kill", "restart"):
-        node.kill() if deed == "kill" else node.end()
+        node.kill() if deed == "kill" else node.end(owes=True)
         return node.start
     if deed in SIGNALS:
         return signal_to(_victims(node, victim, fault.pick), *SIGNALS[deed])

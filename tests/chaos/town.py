@@ -25,6 +25,7 @@ PORT = 51348
 DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
 ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
+OWED = "/owed.sqlite"  # what clients that are away have not taken
 STAYS = ("store", "clients")  # in a node's directory (docs/node.rst, Files); not `owed.sqlite`
 PACKETS = f"{socket.SOCK_SEQPACKET:04}"  # as /proc/net/unix says it
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
@@ -110,8 +111,8 @@ class Node:
             self.process.kill()
             self.process.wait()
 
-    def end(self) -> None:
-        """End it as an operator would; it must leave nothing."""
+    def end(self, owes: bool = False) -> None:
+        """End it as an operator would; it must leave nothing but what it owes, where it may."""
         if not self.is_running:
             return
         self.process.send_signal(signal.SIGCONT)  # in case it is stopped
@@ -127,7 +128,7 @@ class Node:
             self.complaints.append(
                 f"node {self.name} ended with status {status}, being told to end"
             )
-        if left := self.when_quiet(lambda: self._left_by_dead()):
+        if left := self.when_quiet(lambda: self._left_by_dead(owes)):
             self.complaints.append(f"node {self.name} ended and left {left}")
 
     def said_since(self, place: int) -> str:
@@ -175,8 +176,9 @@ class Node:
         left = [_command(pid) for pid in others]
         return left + self._files() + self._connections()
 
-    def _left_by_dead(self) -> list[str]:
-        return [_command(pid) for pid in self.machine.others()] + self._files()
+    def _left_by_dead(self, owes: bool) -> list[str]:
+        files = [file for file in self._files() if not (owes and OWED in file)]
+        return [_command(pid) for pid in self.machine.others()] + files
 
     def _files(self) -> list[str]:
         """Name what lies in its directory and is not meant to stay."""

@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -129,10 +130,15 @@ def set_up(log: str) -> None:
         file.write("set up\n")
 
 
-def end_nursery(gate: str | None) -> int:
+def end_nursery(gate: str | None, begun: str = "") -> int:
+    """Wait at the gate, and say so in a file; without a gate, end the nursery after that."""
     if gate is None:
+        while begun and not os.path.exists(begun):
+            time.sleep(0.01)
         os.kill(os.getppid(), signal.SIGKILL)
         signal.pause()
+    if begun:
+        open(begun, "w").close()
     return hold(str(gate), os.getpid())
 
 
@@ -144,8 +150,9 @@ def test_a_nursery_that_was_killed_comes_again_with_its_setup(
         end_nursery, nodes=[shared_node.host], setup=functools.partial(set_up, str(log)),
         isolation="worker",
     )  # fmt: skip
-    holding = cluster.submit(str(gate))
-    deadly = cluster.submit(None)
+    begun = str(tmp_path / "begun")
+    holding = cluster.submit(str(gate), begun)
+    deadly = cluster.submit(None, begun)
     assert (holding(), deadly()) == (None, None)
     for job in (holding, deadly):
         assert "killed" in job.exception
