@@ -164,10 +164,20 @@ class Clients:
         link, client.link = client.link, None
         if link is not None:
             link.close()
+        self._close_clusters(client)
+        self._forget(client)
+
+    def _close_clusters(self, client: Client) -> None:
         for cluster_id in list(client.clusters):
             self._drop(client.clusters.pop(cluster_id))
             self.scheduler.close_cluster(cluster_id)
-        self._forget(client)
+
+    def stop(self) -> None:
+        """End all links, then close what clients have left open."""
+        for link in self.links():
+            link.close()
+        for client in list(self._clients.values()):
+            self._close_clusters(client)
 
     def _forget(self, client: Client) -> None:
         del self._clients[client.client_id], self._slots[client.slot]

@@ -98,9 +98,9 @@ class SchedulerService:
         return client
 
     def stop(self) -> None:
-        """End all links; nodes keep what they were given."""
+        """End all links; nodes are told to stop what they were given, as nobody would take it."""
         self._door.close()
         self._pulses.stop()
-        for link in self.clients.links():
-            link.close()
+        self.clients.stop()
+        self.scheduler.part()
         self.scheduler.stop()

@@ -206,6 +206,7 @@ if __name__ == "__main__":
     assert "127.0.0.77, port 51349: no answer: Connection refused" in program.output
     program.process.send_signal(signal.SIGINT)
     assert program.end() != 0
+    assert "dispy node" not in program.output  # which is no help here
 
 
 def test_a_scheduler_for_others_wants_a_secret() -> None:
@@ -266,3 +267,20 @@ def test_an_exclusive_cluster_waits_for_others_and_they_for_it(
     assert "exclusively" in waiting.why()
     alone.close()
     assert waiting.get(DEADLINE) == 10
+
+
+def test_a_scheduler_that_is_ended_frees_its_nodes(
+    open_shared: Open,
+    open_cluster: Callable,
+    start_scheduler: Callable,
+    start_node: Callable,
+    gate: Gate,
+) -> None:
+    node = start_node("--cpus=1")
+    scheduler = start_scheduler(node)
+    cluster = open_shared(scheduler, hold)
+    wait_until_running(cluster.submit(str(gate)))
+    assert cluster.send_file(__file__, node.host) == -1
+    assert scheduler.end() == 0
+    # Its only processor is free, although nobody has opened the gate.
+    assert open_cluster(double, nodes=[node.host]).submit(3).get(DEADLINE) == 6
