@@ -68,8 +68,8 @@ Options:
 Programs find it by `SharedJobCluster(..., scheduler_host=ADDRESS)`, or by DISPY_SCHEDULER.
 
 What no option says comes from DISPY_NODES, DISPY_SCHEDULER_HOST, DISPY_SCHEDULER_PORT,
-DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL and DISPY_BROADCAST, then from the table [scheduler] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL, DISPY_CLIENT_DISK, DISPY_STORE_SIZE and DISPY_BROADCAST,
+then from the table [scheduler] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends it; what it was given by clients is lost then. A second one ends it at once.
 """
@@ -140,6 +140,7 @@ def _serve(settings: Mapping[str, Value]) -> int:
         service = SchedulerService(
             name, host, port, clients, nodes, 60 * settings["zombie_interval"].value,
             policy_of(settings["policy"].value),
+            store_size=settings["store_size"].value, client_disk=settings["client_disk"].value,
         )  # fmt: skip
     except OSError as error:
         raise DispyError(

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import AsyncResult, Event
 
-from dispy.client.mirrors import NoClosings, NoKeepers, node_of
+from dispy.client.mirrors import LOST_NODES, NoClosings, NoKeepers, node_of
+from dispy.client.remote_calls import batches, for_any_python
+from dispy.client.remote_files import RemoteFiles
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
 from dispy.model.texts import one_line
@@ -44,9 +46,6 @@ SETTLE_SECONDS = 5.0  # that it may take to do what it is told
 PART_SECONDS = 5.0  # that it may take, at the program's end, to hear which clusters are closed
 PART_LOOK_SECONDS = 0.01
 STOP_SECONDS = 2.0  # that our greenlet may take to end
-LOST_NODES = 1000  # that may still be named
-BATCH_JOBS = 4096  # in one message
-BATCH_BYTES = 1024 * 1024  # of payloads, unless one job has more
 
 
 class RemoteScheduler:
@@ -65,6 +64,8 @@ class RemoteScheduler:
         self.nodes = Nodes()
         self._gone: dict[str, RemoteNode] = {}
         self.closing, self.keepers, self.questions = NoClosings(), NoKeepers(), self
+        self._files = RemoteFiles(session)
+        self.place = self._files.place
         self._conversation, self._token = Conversation(), ""
         self._link: Link | None = None
         self._met = False
@@ -134,6 +135,7 @@ class RemoteScheduler:
         self._met = True
         for said in again:
             link.send(Kind.SAID, [said.number, said.kind, said.body], said.buffers)
+        self._files.link_made(link)
         end = link.read(self._read, self._turn_over)
         self._link = None
         return end
@@ -169,7 +171,8 @@ class RemoteScheduler:
                 self._settling.popleft()[1].set()
             return
         if frame.kind != Kind.SAID:
-            raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
+            self._files.read(frame)
+            return
         number, kind, body = frame.body
         handler = self._handlers.get(kind)
         if handler is None:
@@ -210,7 +213,8 @@ class RemoteScheduler:
         if node_id in self.nodes and cluster_id in self._clusters:
             forgiven = (cluster_id, node_id) in self.closing.forgiven
             self.closing.forgiven.discard((cluster_id, node_id))
-            table = {"own": own, "forgive": forgiven}
+            table = self._files.allotment(cluster_id, node_id, *self._clusters[cluster_id], own)
+            table["forgive"] = forgiven
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
@@ -221,14 +225,9 @@ class RemoteScheduler:
         """As `Scheduler.submit`: in messages of many jobs."""
         if cluster_id not in self._clusters:
             return
-        payloads, options = self._session.payloads(jobs), self._session.options
-        first = size = 0
-        for at, payload in enumerate(payloads):
-            if at > first and (at - first >= BATCH_JOBS or size + len(payload) > BATCH_BYTES):
-                self._submit(cluster_id, node_id, jobs[first:at], payloads[first:at], options)
-                first, size = at, 0
-            size += len(payload)
-        self._submit(cluster_id, node_id, jobs[first:], payloads[first:], options)
+        payloads = list(map(for_any_python, self._session.payloads(jobs)))
+        for part in batches(payloads):
+            self._submit(cluster_id, node_id, jobs[part], payloads[part], self._session.options)
 
     def _submit(
         self,
@@ -332,7 +331,7 @@ class RemoteScheduler:
             if known.take_available(table.get("available")):
                 self._session.node_available(known)
             return
-        node = node_of(node_id, table)
+        node = node_of(node_id, table, self._files.tell)
         node.settled = True
         self.nodes.take_in(node)
         self._session.node_found(node)
@@ -439,6 +438,7 @@ class RemoteScheduler:
     def stop(self) -> None:
         """End the link; the scheduler keeps what it was given."""
         self._stopped = True
+        self._files.stop()
         self._pulses.stop()
         if self._link is not None:
             self._link.close()

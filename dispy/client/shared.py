@@ -1,6 +1,5 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from dispy.client.discovery import Discovery
     from dispy.client.remote import RemoteScheduler
     from dispy.scheduler.service import Scheduler
-
-
-logger = logging.getLogger("dispy.client")
 
 
 class SharedJobCluster(JobCluster):
@@ -63,11 +59,6 @@ class SharedJobCluster(JobCluster):
             computation, nodes, depends, callback, cluster_status,
             **{"recover_file": False, **options},
         )  # fmt: skip
-
-    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
-        """Not there yet: -1, and the log says so."""
-        logger.error("send_file: files do not go through a shared scheduler yet")
-        return -1
 
     def _find_session(self) -> Session:
         return get_shared_session((self.scheduler_ip_addr, self.scheduler_port))

@@ -105,6 +105,10 @@ class Fetching:
         digest would be enough to have jobs read what others have sent. Counts as a use of it."""
         return self._possession.has(digest) and self._store.path(digest) is not None
 
+    def trust(self, digest: bytes) -> None:
+        """Take note that the owner has shown before to have a content that is in the store."""
+        self._possession.note(digest, True)
+
     def cancel(self, request: Request) -> None:
         """Forget a request; `done` is not called any more."""
         if not request.is_over:

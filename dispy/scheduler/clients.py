@@ -10,13 +10,13 @@ On the scheduler's hub; nothing here waits.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.protocol.conversation import Conversation
@@ -24,9 +24,12 @@ from dispy.protocol.frames import Buffer, Frame, FrameRefused, Shared
 from dispy.protocol.messages import Kind, Payload, join_payloads, split_payloads
 from dispy.scheduler.claims import check_claims
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduling.withdrawing import CANCELLED_BEFORE
 from dispy.shipping.contents import Content
 
 if TYPE_CHECKING:
+    from dispy.scheduler.client_files import ClientFiles
+    from dispy.scheduler.owner import FilesTaker
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.scheduler")
@@ -64,6 +67,11 @@ class Client:
         if self.link is not None:
             self.link.send(Kind.SAID, [said.number, kind, body], buffers)
 
+    def tell(self, kind: int, body: list[Any]) -> None:
+        """Send what is not numbered; nothing while it is away."""
+        if self.link is not None:
+            self.link.send(kind, body)
+
     def came(self, link: Link, heard: int) -> None:
         """Go on over a new link, with a client that has heard so much; raises FrameRefused."""
         again = self.conversation.again(heard)
@@ -83,9 +91,9 @@ class Clients:
     def __init__(self, zombie_seconds: float = 0.0) -> None:
         """zombie_seconds: for which one that is away is remembered; 0: for ever."""
         self._zombie_seconds = zombie_seconds
-        self.scheduler: Scheduler  # set by whoever makes both
+        self.scheduler: Scheduler  # set by whoever makes all three
+        self.files: ClientFiles
         self.options: dict[int, dict[str, Any]] = {}
-        self.receiving = NoFiles()
         self._clients: dict[str, Client] = {}
         self._slots: dict[int, Client] = {}
         self._counter = count(1)  # 2**22 of them leave numbers below 2**62
@@ -95,9 +103,15 @@ class Clients:
             Kind.SUBMIT: self._submit,
             Kind.CANCEL: self._cancel,
             Kind.CLOSE: self._close,
-            Kind.ALLOT: self._allot,
-            Kind.WITHDRAW: self._withdraw,
-            Kind.DEPART: self._depart,
+            Kind.ALLOT: lambda client, body, _: self.files.orders.allot(
+                client, self._own_cluster(client, body[0]), body
+            ),
+            Kind.WITHDRAW: lambda client, body, _: self.files.orders.withdraw(
+                self._own_cluster(client, body[0]), body
+            ),
+            Kind.DEPART: lambda client, body, _: self.files.orders.depart(
+                self._own_cluster(client, body[0]), body
+            ),
             Kind.ASK: self._answer,
         }
 
@@ -130,7 +144,8 @@ class Clients:
             client.conversation.taken(frame.body[0])
             return
         if frame.kind != Kind.SAID:
-            raise FrameRefused(f"{Kind(frame.kind).name} is not for a scheduler to receive")
+            self.files.read(client, frame, partial(self._open_cluster, client))
+            return
         number, kind, body = frame.body
         handler = self._handlers.get(kind)
         if handler is None:
@@ -169,8 +184,12 @@ class Clients:
 
     def _close_clusters(self, client: Client) -> None:
         for cluster_id in list(client.clusters):
-            self._drop(client.clusters.pop(cluster_id))
-            self.scheduler.close_cluster(cluster_id)
+            self._close_cluster(client, cluster_id)
+
+    def _close_cluster(self, client: Client, cluster_id: int) -> None:
+        self._drop(client.clusters.pop(cluster_id))
+        self.files.closed(cluster_id)
+        self.scheduler.close_cluster(cluster_id)
 
     def stop(self) -> None:
         """End all links, then close what clients have left open."""
@@ -180,24 +199,30 @@ class Clients:
             self._close_clusters(client)
 
     def _forget(self, client: Client) -> None:
+        self.files.gone(client)
         del self._clients[client.client_id], self._slots[client.slot]
 
-    def _client_of(self, number: int) -> Client | None:
+    def client_of(self, number: int) -> Client | None:
+        """Return the client whose job or cluster this is."""
         return self._slots.get(number >> SLOT_BITS)
 
     def _tell(
         self, number: int, kind: int, rest: list[Any], buffers: Sequence[Buffer] = ()
     ) -> None:
         """Tell the client whose cluster this is."""
-        client = self._client_of(number)
+        client = self.client_of(number)
         if client is not None:
             client.say(kind, [number_there(number), *rest], buffers)
 
     # -- what clients say
 
-    def _own_cluster(self, client: Client, number: int) -> int:
+    def _open_cluster(self, client: Client, number: int) -> int | None:
         here = number_here(client.slot, number)
-        if here not in client.clusters:
+        return here if here in client.clusters else None
+
+    def _own_cluster(self, client: Client, number: int) -> int:
+        here = self._open_cluster(client, number)
+        if here is None:
             raise FrameRefused(f"cluster {number} is not open")
         return here
 
@@ -218,6 +243,7 @@ class Clients:
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
             retries if type(retries) is int else None, table.get("exclusive") is True,
         )  # fmt: skip
+        self.files.awaiting.opened(client, here, settings)
 
     def _submit(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         number, node_id, jobs, column, extras = body
@@ -232,37 +258,21 @@ class Clients:
         self._payloads.update(zip(numbers, join_payloads(column, buffers), strict=True))
         for at, options in extras:
             self.options[numbers[at]] = options
-        self.scheduler.submit(here, numbers, node_id)
+        self.files.awaiting.submitted(client, here, numbers, node_id, extras)
 
     def _cancel(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         cluster = number_here(client.slot, body[0])
         for job in body[1]:
             here = number_here(client.slot, job)
-            if here in client.clusters.get(cluster, ()):
+            if here not in client.clusters.get(cluster, ()):
+                continue
+            if self.files.awaiting.cancel(cluster, here):
+                self.given_up(cluster, None, [here], Status.Cancelled, CANCELLED_BEFORE)
+            else:
                 self.scheduler.cancel(cluster, here)
 
     def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        here = self._own_cluster(client, body[0])
-        self._drop(client.clusters.pop(here))
-        self.scheduler.close_cluster(here)
-
-    def _allot(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        number, node_id, slots, table = body
-        here, own = self._own_cluster(client, number), table.get("own")
-        own = check_claims(own) if isinstance(own, dict) and own else None
-        node = self.scheduler.nodes.get(node_id)
-        if node is not None and table.get("forgive"):
-            self.scheduler.closing.forgive(node, here)
-        self.scheduler.allocate(here, node_id, slots, own)
-
-    def _withdraw(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        self.scheduler.deallocate(self._own_cluster(client, body[0]), body[1])
-
-    def _depart(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        number, node_id, table = body
-        here = self._own_cluster(client, number)
-        again, terminate = bool(table.get("again")), bool(table.get("terminate"))
-        self.scheduler.leave(here, node_id, again, terminate)
+        self._close_cluster(client, self._own_cluster(client, body[0]))
 
     def _answer(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         token, asked = body
@@ -279,23 +289,28 @@ class Clients:
 
             self.scheduler.questions.ask(self.scheduler.nodes.get(node_id), here, answered)
         elif type(job) is int:
-            lines = self.scheduler.explain(here, number_here(client.slot, job))
+            number = number_here(client.slot, job)
+            lines = self.files.awaiting.explain(here, number) or self.scheduler.explain(
+                here, number
+            )
             client.say(Kind.ANSWER, [token, {"lines": lines}])
         else:
             client.say(Kind.ANSWER, [token, {"lines": self.scheduler.explain_waiting(here)}])
 
     def _final(self, cluster_id: int, jobs: Sequence[int]) -> None:
-        client = self._client_of(cluster_id)
+        client = self.client_of(cluster_id)
         if client is not None and cluster_id in client.clusters:
             client.clusters[cluster_id].difference_update(jobs)
         self._drop(jobs)
 
-    def _drop(self, jobs: Iterable[int]) -> None:
+    def _drop(self, jobs: Collection[int]) -> None:
         take, options = self._payloads.pop, self.options
         for job in jobs:
             take(job, None)
-            if options:
-                options.pop(job, None)
+        with_options = [job for job in jobs if job in options] if options else []
+        for job in with_options:
+            del options[job]
+        self.files.over(jobs, with_options)
 
     # -- what the scheduler tells, as the owner of its jobs
 
@@ -304,8 +319,13 @@ class Clients:
         return [self._payloads[job] for job in jobs]
 
     def content(self, digest: bytes) -> Content | None:
-        """Return what nodes may ask for: nothing so far."""
-        return None
+        """Return what nodes may ask for: what clients need and have brought."""
+        return self.files.contents.get(digest)
+
+    @property
+    def receiving(self) -> "FilesTaker":
+        """Return what passes files of jobs on."""
+        return self.files.relay
 
     def refusal(self, node: RemoteNode, text: str) -> str:
         """Return why a node cannot run a computation."""
@@ -314,14 +334,11 @@ class Clients:
     def opening_for(
         self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:
-        """Raise DispyError: code for another Python is made by its program."""
-        raise DispyError(
-            f"node {node.name} runs {node.python}, another Python than the program, which a shared "
-            f"scheduler cannot translate for it: run that node with the program's Python"
-        )
+        """Return what the program has translated for another Python; raises DispyError."""
+        return self.files.translations.opening(node, cluster_id, settings)
 
     def payloads_for(self, node: RemoteNode, jobs: Sequence[int]) -> list[Payload]:
-        """Return calls for a node with another Python, which has no cluster."""
+        """Return calls for a node with another Python: they are for any."""
         return self.payloads(jobs)
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
@@ -360,8 +377,13 @@ class Clients:
         numbers = list(map(number_there, jobs))
         self._tell(cluster_id, Kind.GIVEN_UP, [where, numbers, int(status), reason])
 
+    def abandon(self, cluster_id: int, jobs: Sequence[int], reason: str) -> None:
+        """End jobs that were never queued."""
+        self.given_up(cluster_id, None, jobs, Status.Abandoned, reason)
+
     def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
         """Tell the client that these jobs wait again."""
+        self.files.relay.forget(jobs)
         self._tell(cluster_id, Kind.REQUEUED, [node.node_id, list(map(number_there, jobs)), why])
 
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
@@ -411,21 +433,6 @@ class Clients:
     def _tell_all(self, kind: int, body: list[Any]) -> None:
         for client in self._clients.values():
             client.say(kind, body)
-
-
-class NoFiles:
-    """Takes no files of jobs so far."""
-
-    def offered(
-        self, node: RemoteNode, cluster_id: int, job: int, key: bytes, table: dict[str, Any]
-    ) -> None:
-        """Refuse it."""
-        node.tell(Kind.TOOK, [key, "files of jobs do not go through a shared scheduler yet"])
-
-    def piece(
-        self, node: RemoteNode, key: bytes, offset: int, why: str | None, data: Buffer
-    ) -> None:
-        """Pass over what was not asked for."""
 
 
 def table_of(node: RemoteNode) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.net.dialing import listen
@@ -12,7 +14,8 @@ from dispy.net.secure import Transport
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
-from dispy.scheduler.clients import Client, Clients
+from dispy.scheduler.client_files import ClientFiles
+from dispy.scheduler.clients import Client, Clients, number_there
 from dispy.scheduler.service import Scheduler
 from dispy.scheduling.policies import Policy
 
@@ -31,11 +34,16 @@ class SchedulerService:
         node_credentials: Credentials = NOTHING,
         zombie_seconds: float = 0.0,
         policy: Policy | None = None,
+        directory: Path | None = None,
+        store_size: int | None = None,
+        client_disk: int | None = None,
     ) -> None:
         """Bind the port, 0: any that is free; raises OSError.
 
         zombie_seconds: for which a client that is away is remembered; 0: for ever.
         policy: by which clusters share the nodes; None: by load.
+        directory: for what clients bring; None: one for as long as this lives.
+        store_size, client_disk: as with `ClientContents`.
 
         credentials: by which clients prove themselves; node_credentials: by which nodes do.
         """
@@ -47,6 +55,12 @@ class SchedulerService:
             self.clients, os.urandom(16).hex(), name, node_credentials, policy
         )
         self.clients.scheduler = self.scheduler
+        self._temporary = None if directory else TemporaryDirectory(prefix="dispy-scheduler-")
+        self.clients.files = ClientFiles(
+            directory or Path(self._temporary.name if self._temporary else ""), self.scheduler,
+            self.clients.abandon, self.clients.client_of, number_there, store_size, client_disk,
+        )  # fmt: skip
+        self.clients.files.contents.restore({})
         self._pulses = Pulses(self.clients.links)
         self._door = Door(listening, credentials, self._receive, logger)
 
@@ -95,6 +109,7 @@ class SchedulerService:
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0
         client.came(link, heard if type(heard) is int and heard >= 0 else 0)
+        self.clients.files.came(client)
         return client
 
     def stop(self) -> None:
@@ -104,3 +119,6 @@ class SchedulerService:
         self.clients.stop()
         self.scheduler.part()
         self.scheduler.stop()
+        self.clients.files.contents.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()

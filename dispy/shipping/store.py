@@ -164,6 +164,15 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
+    def is_held(self, digest: bytes) -> bool:
+        """Whether anybody holds a content, be it here or not."""
+        return digest in self._users
+
+    def clear(self) -> None:
+        """Remove all that nobody holds."""
+        for digest in [digest for digest in self._sizes if digest not in self._users]:
+            self._remove(digest)
+
     def begin(
         self, digest: bytes, size: int, what: str, account: Account | None = None
     ) -> "Arriving | Comparing":

@@ -1,0 +1,193 @@
+"""What waits here until what it needs has come from its client: clusters, and single jobs.
+
+A cluster is open in the core at once, and its jobs and orders (which nodes it may use, say) wait
+for its files; a job that needs something of its own waits for that too, and is overtaken by others.
+Nothing here is known to the core. On the scheduler's hub; nothing waits in it.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from gevent import get_hub
+
+from dispy.model.errors import DispyError
+from dispy.scheduler.client_contents import ClientContents, ContentsClient, Wanted, wanted_of
+
+Submit = Callable[[int, Sequence[int], str | None], None]  # cluster, jobs, node
+GiveUp = Callable[[int, Sequence[int], str], None]  # cluster, jobs, why
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """Jobs are in the order in which they came, each with the one node that it is for, if any."""
+
+    number: int
+    lacks: int = 0  # of its own, how much has to come
+    failed: str | None = None  # why that does not come
+    orders: list[Callable[[], None]] = field(default_factory=list)
+    lacking: dict[int, str | None] = field(default_factory=dict)
+    ready: dict[int, str | None] = field(default_factory=dict)
+    is_passing: bool = False  # what is ready will be passed on in this turn of the loop
+
+
+class Awaiting:
+    """Of all clients of a scheduler. submit, give_up: what becomes of jobs."""
+
+    def __init__(self, contents: ClientContents, submit: Submit, give_up: GiveUp) -> None:
+        self._contents, self._submit, self._give_up = contents, submit, give_up
+        self._clusters: dict[int, _Cluster] = {}
+
+    # -- clusters
+
+    def opened(self, client: ContentsClient, number: int, settings: Mapping[str, Any]) -> None:
+        """Take in a cluster, and fetch what all its jobs need."""
+        cluster = self._clusters[number] = _Cluster(number)
+        try:
+            wanted = wanted_of(settings)
+        except DispyError as error:
+            cluster.failed = str(error)
+            return
+        came = partial(self._cluster_came, cluster)
+        cluster.lacks += not self._contents.need(client, _files(number), wanted, came)
+
+    def need_code(self, client: ContentsClient, number: int, wanted: Wanted) -> None:
+        """Have what comes next wait for a cluster's code for another Python, asked for once.
+
+        Where it does not come, the nodes that need it are refused.
+        """
+        cluster = self._clusters[number]
+        came = partial(self._came, cluster)
+        cluster.lacks += not self._contents.need(client, _code(number), wanted, came)
+
+    def _cluster_came(self, cluster: _Cluster, why: str | None) -> None:
+        if why is not None:
+            self._fail(cluster, f"what all jobs of this cluster need does not come: {why}")
+        self._came(cluster)
+
+    def _came(self, cluster: _Cluster, why: str | None = None) -> None:
+        cluster.lacks -= 1
+        if not cluster.lacks:
+            orders, cluster.orders = cluster.orders, []
+            for order in orders:
+                order()
+            self._pass(cluster)
+
+    def _fail(self, cluster: _Cluster, why: str) -> None:
+        cluster.failed = why
+        cluster.orders.clear()
+        jobs = [*cluster.ready, *cluster.lacking]
+        cluster.ready.clear()
+        cluster.lacking.clear()
+        if jobs:
+            self._give_up(cluster.number, jobs, why)
+
+    def order(self, number: int, order: Callable[[], None]) -> None:
+        """Do something about an open cluster once it has what it needs; never if it cannot."""
+        cluster = self._clusters[number]
+        if cluster.failed is not None:
+            return
+        if cluster.lacks:
+            cluster.orders.append(order)
+        else:
+            order()
+
+    def closed(self, number: int) -> None:
+        """Forget a cluster; its jobs are released by whoever forgets them."""
+        del self._clusters[number]
+        self._contents.release(_files(number))
+        self._contents.release(_code(number))
+
+    # -- jobs
+
+    def submitted(
+        self,
+        client: ContentsClient,
+        number: int,
+        jobs: Sequence[int],
+        node_id: str | None,
+        extras: Sequence[tuple[int, Mapping[str, Any]]],
+    ) -> None:
+        """Submit jobs as soon as they can run; extras: options of some of them, by position."""
+        cluster = self._clusters[number]
+        if cluster.failed is not None:
+            self._give_up(number, jobs, cluster.failed)
+            return
+        refused: dict[int, str] = {}
+        for at, options in extras:
+            if "needs" in options or "files" in options:
+                self._fetch(client, cluster, jobs[at], node_id, options, refused)
+        if cluster.lacking or refused:
+            jobs = [job for job in jobs if job not in cluster.lacking and job not in refused]
+        if cluster.lacks or cluster.ready:
+            cluster.ready.update(dict.fromkeys(jobs, node_id))
+        elif jobs:
+            self._submit(number, jobs, node_id)
+        for job, why in refused.items():
+            self._give_up(number, [job], why)
+
+    def _fetch(
+        self,
+        client: ContentsClient,
+        cluster: _Cluster,
+        job: int,
+        node_id: str | None,
+        options: Mapping[str, Any],
+        refused: dict[int, str],
+    ) -> None:
+        try:
+            wanted = wanted_of(options)
+        except DispyError as error:
+            refused[job] = str(error)
+            return
+        if not self._contents.need(client, job, wanted, partial(self._job_came, cluster, job)):
+            cluster.lacking[job] = node_id
+
+    def _job_came(self, cluster: _Cluster, job: int, why: str | None) -> None:
+        node_id = cluster.lacking.pop(job)
+        if why is not None:
+            self._give_up(cluster.number, [job], f"what the job needs does not come: {why}")
+            return
+        cluster.ready[job] = node_id
+        if not cluster.lacks and not cluster.is_passing:  # many may have waited for one content
+            cluster.is_passing = True
+            get_hub().loop.run_callback(self._pass, cluster)
+
+    def _pass(self, cluster: _Cluster) -> None:
+        cluster.is_passing = False
+        if self._clusters.get(cluster.number) is cluster and not cluster.lacks:
+            ready, cluster.ready = cluster.ready, {}
+            for node_id, jobs in groupby(ready, ready.__getitem__):
+                self._submit(cluster.number, list(jobs), node_id)
+
+    def cancel(self, number: int, job: int) -> bool:
+        """Forget a job that waits here; False: it does not."""
+        cluster = self._clusters[number]
+        if job in cluster.ready or job in cluster.lacking:
+            cluster.ready.pop(job, None)
+            cluster.lacking.pop(job, None)
+            return True
+        return False
+
+    def released(self, jobs: Sequence[int]) -> None:
+        """Let go what jobs needed that are final."""
+        for job in jobs:
+            self._contents.release(job)
+
+    def explain(self, number: int, job: int) -> list[str]:
+        """Say what a job waits for here; no lines: nothing."""
+        cluster = self._clusters[number]
+        if job not in cluster.lacking and job not in cluster.ready:
+            return []
+        count = sum(map(self._contents.missing, (job, _files(number), _code(number))))
+        return [f"it waits until {count} files or values have come from its program"]
+
+
+def _files(number: int) -> Hashable:
+    return "files", number
+
+
+def _code(number: int) -> Hashable:
+    return "code", number
