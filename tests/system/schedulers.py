@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from system.conftest import DEADLINE
 
@@ -14,11 +14,17 @@ from dispy.system.interpreter import own_command
 class RunningScheduler:
     """A `dispy scheduler` process for nodes at these addresses."""
 
-    def __init__(self, host: str, data: str, *nodes: str, **environment: str) -> None:
+    def __init__(
+        self, host: str, data: str, *nodes: str, options: Sequence[str] = (), **environment: str
+    ) -> None:
         """data: its data directory."""
         self.host = host
         self._command = own_command(
-            "scheduler", f"--host={host}", f"--nodes={','.join(nodes)}", f"--data={data}"
+            "scheduler",
+            f"--host={host}",
+            f"--nodes={','.join(nodes)}",
+            f"--data={data}",
+            *options,
         )
         self._environment = {**os.environ, **environment}
         self.said = ""
