@@ -1,29 +1,28 @@
 """What stands in a program for what a shared scheduler has: its nodes, and parts of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dispy.protocol.frames import FrameRefused
+from dispy.protocol.frames import Buffer, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.scheduler.nodes import RemoteNode
 
-LOST_NODES = 1000  # that may still be named
+Speak = Callable[[int, list[Any]], None]
 
 
 class MirroredNode(RemoteNode):
     """A node of a shared scheduler, through which it is spoken to."""
 
     __slots__ = ("speak",)
-    speak: Callable[[int, list[Any]], None]
+    speak: Speak
 
-    def tell(self, kind: int, body: list[Any]) -> None:
+    def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
         """Send something for it to the scheduler; nothing while that is not there."""
+        assert not buffers, "a client has none for nodes"
         self.speak(kind, body)
 
 
-def node_of(
-    node_id: str, table: Mapping[str, Any], speak: Callable[[int, list[Any]], None]
-) -> RemoteNode:
+def node_of(node_id: str, table: Mapping[str, Any], speak: Speak) -> RemoteNode:
     """Return the record of a node that a scheduler tells of; raises FrameRefused.
 
     speak: says something to the scheduler.

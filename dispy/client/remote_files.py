@@ -141,10 +141,10 @@ class RemoteFiles:
         try:
             told, code = session.opening_for(node, cluster_id, settings, content)
         except DispyError as error:
-            return {"own": own, "untranslated": str(error)}
+            return {"own": {**own, "untranslated": str(error)}}
         made = Content.of_memory(code, f"the code of {name}, with its source text")
         cluster = session.clusters[cluster_id]
         if session.contents.get(made.digest) is None:
             session.contents.hold_for(cluster, [made])  # until it is closed
         arguments = {name: told[name] for name in own if name in told}
-        return {"own": arguments, "code": [made.digest, made.size]}
+        return {"own": {**arguments, "code": [made.digest, made.size]}}

@@ -26,8 +26,11 @@ POSED_LIMIT = 3  # links that may break on one challenge
 class Source(Protocol):
     """An owner, as far as it is asked for contents."""
 
-    link: Any  # None while it is away
     name: str
+
+    @property
+    def link(self) -> Any:
+        """The link to it; None while it is away."""
 
     def tell(self, kind: int, body: list[Any]) -> None:
         """Send it a message."""

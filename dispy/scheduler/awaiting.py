@@ -5,7 +5,8 @@ for its files; a job that needs something of its own waits for that too, and is 
 Nothing here is known to the core. On the scheduler's hub; nothing waits in it.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -14,10 +15,14 @@ from typing import Any
 from gevent import get_hub
 
 from dispy.model.errors import DispyError
+from dispy.model.statuses import Status
+from dispy.net.fetching import is_wanted
 from dispy.scheduler.client_contents import ClientContents, ContentsClient, Wanted, wanted_of
+from dispy.scheduling.withdrawing import CANCELLED_BEFORE
 
 Submit = Callable[[int, Sequence[int], str | None], None]  # cluster, jobs, node
-GiveUp = Callable[[int, Sequence[int], str], None]  # cluster, jobs, why
+# Cluster, the node that had them: none, jobs, status, why.
+GiveUp = Callable[[int, None, Sequence[int], Status, str], None]
 
 
 @dataclass(slots=True)
@@ -27,6 +32,8 @@ class _Cluster:
     number: int
     lacks: int = 0  # of its own, how much has to come
     failed: str | None = None  # why that does not come
+    names_code: bool = False  # for another Python
+    code: bytes | None = None  # the digest of its code for another Python, once that is here
     orders: list[Callable[[], None]] = field(default_factory=list)
     lacking: dict[int, str | None] = field(default_factory=dict)
     ready: dict[int, str | None] = field(default_factory=dict)
@@ -53,21 +60,54 @@ class Awaiting:
         came = partial(self._cluster_came, cluster)
         cluster.lacks += not self._contents.need(client, _files(number), wanted, came)
 
-    def need_code(self, client: ContentsClient, number: int, wanted: Wanted) -> None:
-        """Have what comes next wait for a cluster's code for another Python, asked for once.
+    def allotted(
+        self,
+        client: ContentsClient,
+        number: int,
+        own: Mapping[str, Any] | None,
+        allot: Callable[[], None],
+    ) -> None:
+        """Let a cluster use a node, which may need its code for another Python, as `own` says.
 
-        Where it does not come, the nodes that need it are refused.
+        That is fetched once, and what comes next waits for it. Where it does not come, such nodes
+        are refused.
         """
-        cluster = self._clusters[number]
-        came = partial(self._came, cluster)
-        cluster.lacks += not self._contents.need(client, _code(number), wanted, came)
+        self.need_code(client, number, own)
+        self.order(number, allot)
+
+    def need_code(self, client: ContentsClient, number: int, own: Mapping[str, Any] | None) -> None:
+        """Fetch what settings for one node name, unless it was named before."""
+        cluster, said = self._clusters[number], (own or {}).get("code")
+        if cluster.names_code or not isinstance(said, list) or not is_wanted(said):
+            return
+        digest, size = said
+        cluster.names_code = True
+
+        def came(why: str | None) -> None:
+            cluster.code = digest if why is None else None
+            self._came(cluster)
+
+        wanted = Wanted([(digest, size)], {digest: "its code with source text"})
+        if self._contents.need(client, _code(number), wanted, came):
+            cluster.code = digest
+        else:
+            cluster.lacks += 1
+
+    def code_of(self, number: int) -> bytes | None:
+        """Return the digest of a cluster's code for another Python, if it is here."""
+        cluster = self._clusters.get(number)
+        return None if cluster is None else cluster.code
+
+    def lacks(self, number: int) -> bool:
+        """Whether something that all jobs of a cluster need is not here."""
+        return bool(self._clusters[number].lacks)
 
     def _cluster_came(self, cluster: _Cluster, why: str | None) -> None:
         if why is not None:
             self._fail(cluster, f"what all jobs of this cluster need does not come: {why}")
         self._came(cluster)
 
-    def _came(self, cluster: _Cluster, why: str | None = None) -> None:
+    def _came(self, cluster: _Cluster) -> None:
         cluster.lacks -= 1
         if not cluster.lacks:
             orders, cluster.orders = cluster.orders, []
@@ -82,7 +122,10 @@ class Awaiting:
         cluster.ready.clear()
         cluster.lacking.clear()
         if jobs:
-            self._give_up(cluster.number, jobs, why)
+            self._abandon(cluster.number, jobs, why)
+
+    def _abandon(self, number: int, jobs: Sequence[int], why: str) -> None:
+        self._give_up(number, None, jobs, Status.Abandoned, why)
 
     def order(self, number: int, order: Callable[[], None]) -> None:
         """Do something about an open cluster once it has what it needs; never if it cannot."""
@@ -96,7 +139,7 @@ class Awaiting:
 
     def closed(self, number: int) -> None:
         """Forget a cluster; its jobs are released by whoever forgets them."""
-        del self._clusters[number]
+        self._clusters.pop(number, None)  # it may have been closed before it was opened here
         self._contents.release(_files(number))
         self._contents.release(_code(number))
 
@@ -113,7 +156,7 @@ class Awaiting:
         """Submit jobs as soon as they can run; extras: options of some of them, by position."""
         cluster = self._clusters[number]
         if cluster.failed is not None:
-            self._give_up(number, jobs, cluster.failed)
+            self._abandon(number, jobs, cluster.failed)
             return
         refused: dict[int, str] = {}
         for at, options in extras:
@@ -126,7 +169,7 @@ class Awaiting:
         elif jobs:
             self._submit(number, jobs, node_id)
         for job, why in refused.items():
-            self._give_up(number, [job], why)
+            self._abandon(number, [job], why)
 
     def _fetch(
         self,
@@ -148,12 +191,22 @@ class Awaiting:
     def _job_came(self, cluster: _Cluster, job: int, why: str | None) -> None:
         node_id = cluster.lacking.pop(job)
         if why is not None:
-            self._give_up(cluster.number, [job], f"what the job needs does not come: {why}")
+            self._abandon(cluster.number, [job], f"what the job needs does not come: {why}")
             return
         cluster.ready[job] = node_id
         if not cluster.lacks and not cluster.is_passing:  # many may have waited for one content
             cluster.is_passing = True
             get_hub().loop.run_callback(self._pass, cluster)
+
+    def restored(
+        self, client: ContentsClient, jobs: Iterable[int], options: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        """Keep what jobs need that nodes have from an earlier scheduler."""
+        for job in jobs:
+            table = options.get(job, {})
+            if "needs" in table or "files" in table:
+                with contextlib.suppress(DispyError):  # then no node was given it
+                    self._contents.need(client, job, wanted_of(table), _nothing)
 
     def _pass(self, cluster: _Cluster) -> None:
         cluster.is_passing = False
@@ -163,13 +216,14 @@ class Awaiting:
                 self._submit(cluster.number, list(jobs), node_id)
 
     def cancel(self, number: int, job: int) -> bool:
-        """Forget a job that waits here; False: it does not."""
+        """End a job that waits here; False: it does not."""
         cluster = self._clusters[number]
-        if job in cluster.ready or job in cluster.lacking:
-            cluster.ready.pop(job, None)
-            cluster.lacking.pop(job, None)
-            return True
-        return False
+        if job not in cluster.ready and job not in cluster.lacking:
+            return False
+        cluster.ready.pop(job, None)
+        cluster.lacking.pop(job, None)
+        self._give_up(number, None, [job], Status.Cancelled, CANCELLED_BEFORE)
+        return True
 
     def released(self, jobs: Sequence[int]) -> None:
         """Let go what jobs needed that are final."""
@@ -183,6 +237,10 @@ class Awaiting:
             return []
         count = sum(map(self._contents.missing, (job, _files(number), _code(number))))
         return [f"it waits until {count} files or values have come from its program"]
+
+
+def _nothing(why: str | None) -> None:
+    """Nobody waits."""
 
 
 def _files(number: int) -> Hashable:

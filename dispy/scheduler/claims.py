@@ -18,3 +18,14 @@ def check_claims(table: dict[str, Any]) -> dict[str, Any]:
         if value is not None and not (type(value) is int and least <= value <= most):
             raise FrameRefused(f"{name!r} is no number from {least} to {most}")
     return table
+
+
+def own_settings(said: object) -> dict[str, Any] | None:
+    """Return the settings that a cluster may have on one node alone; what else is said is none.
+
+    Files, for one, would not have been shown to be the client's.
+    """
+    kinds = {"setup_args": bytes, "code": list, "untranslated": str}
+    if not isinstance(said, dict):
+        return None
+    return {name: said[name] for name, kind in kinds.items() if isinstance(said.get(name), kind)}

@@ -2,9 +2,9 @@
 
 A content comes from the client that needs it, before a node is told of it: so it is there while the
 client is away. What another client has brought counts only once this one has shown that it has it
-too; a mark on disk says so for as long as somebody of this client needs it. With the marks and the
-names of its files the store is what it was after a restart (`restore`). What nobody needs is kept
-within a quota, in case it is needed again. On the scheduler's hub; nothing here waits.
+too; a mark on disk says so for as long as somebody of this client needs it. So whatever is needed
+is there after a restart too (`settle`). What nobody needs is kept within a quota, in case it is
+needed again. On the scheduler's hub; nothing here waits.
 """
 
 import contextlib
@@ -88,25 +88,35 @@ class ClientContents:
         self._client_disk = client_disk
         self._clients: dict[int, _Of] = {}
         self._uses: dict[Hashable, _Use] = {}
-        self._marked_before: dict[int, set[bytes]] = {}  # by clients that were restored
+        self._marked_before = self._read_marks()
         self._ready: dict[bytes, tuple[int, Content]] = {}  # asked for by nodes, and its arrival
 
-    def restore(self, needed: Mapping[int, Collection[bytes]]) -> None:
-        """Begin after a restart, before any client: keep what these clients, by slot, need.
-
-        Whoever needs it says so by `need` again; what is not here any more comes from the client.
-        """
+    def _read_marks(self) -> dict[int, set[bytes]]:
+        """Return which clients, by slot, have shown an earlier scheduler to have which contents."""
+        marked: dict[int, set[bytes]] = {}
         for path in list(self._marks.iterdir()):
             slot, _, hexed = path.name.partition("-")
             try:
-                number, digest = int(slot), bytes.fromhex(hexed)
+                digest = bytes.fromhex(hexed)
+                here = self._store.path(digest) is not None
+                if here:
+                    marked.setdefault(int(slot), set()).add(digest)
             except ValueError:
-                number, digest = -1, b""
-            if digest in needed.get(number, ()) and self._store.path(digest) is not None:
-                self._marked_before.setdefault(number, set()).add(digest)
-                self._store.hold(digest, number)
-            else:
+                here = False
+            if not here:
                 path.unlink()
+        return marked
+
+    def settle(self) -> None:
+        """Keep of what an earlier scheduler had what is needed; call once, when `need` was called
+        for all that there was, and before all else happens."""
+        for slot, own in self._clients.items():
+            for digest in own.marked - own.needed.keys():
+                self._unmark(own, slot, digest)
+        for slot, digests in self._marked_before.items():
+            for digest in digests:
+                self._mark_path(slot, digest).unlink()
+        self._marked_before.clear()
         self._store.clear()
 
     def close(self) -> None:

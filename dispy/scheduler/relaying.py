@@ -17,6 +17,7 @@ import gevent
 from dispy.net.link import Link
 from dispy.protocol.frames import Buffer, FrameRefused, Shared
 from dispy.protocol.messages import Kind
+from dispy.scheduler.client import number_there
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import PIECE_SIZE
 
@@ -31,7 +32,10 @@ class FilesClient(Protocol):
     """A client, as far as files of its jobs go to it."""
 
     slot: int
-    link: Link | None
+
+    @property
+    def link(self) -> Link | None:
+        """The link to it; None while it is away."""
 
     def tell(self, kind: int, body: list[Any]) -> None:
         """Send it a message."""
@@ -98,12 +102,8 @@ class _Way:
 class Relay:
     """The `FilesTaker` of a scheduler service. client_of: whose cluster or job a number is of."""
 
-    def __init__(
-        self,
-        client_of: Callable[[int], FilesClient | None],
-        number_there: Callable[[int], int],
-    ) -> None:
-        self._client_of, self._number_there = client_of, number_there
+    def __init__(self, client_of: Callable[[int], FilesClient | None]) -> None:
+        self._client_of = client_of
         self._offers: dict[bytes, _Offer] = {}
         self._ways: dict[int, _Way] = {}  # by slot; each belongs to one link
 
@@ -130,9 +130,9 @@ class Relay:
         elif sum(each.node is node for each in self._offers.values()) >= OFFERS_LIMIT:
             node.tell(Kind.TOOK, [key, f"{OFFERS_LIMIT} other files are being sent already"])
         else:
-            there = self._number_there
             file = {name: table.get(name) for name in ("name", "size", "mode", "modified")}
-            body = [there(cluster_id), there(job), known, {**file, "node": node.node_id}]
+            file["node"] = node.node_id
+            body = [number_there(cluster_id), number_there(job), known, file]
             offer = self._offers[known] = _Offer(node, key, client, job, body)
             self._tell(offer)
 

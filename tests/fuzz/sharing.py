@@ -4,8 +4,6 @@ Real links over socket pairs, a real service with its scheduler and core; only i
 """
 
 from collections import Counter, defaultdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -16,10 +14,10 @@ from fuzz.loop import MEMORY, Failures, Wire, alone, turn
 from gevent import socket
 
 from dispy.net.link import Link
-from dispy.protocol.frames import FrameRefused
+from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.messages import Kind
 from dispy.scheduler.keeping import Attempt
-from dispy.scheduler.serving import SchedulerService
+from dispy.scheduler.serving import Keeping, SchedulerService
 
 STEPS = 40  # that one input may take
 IN_SAID = [
@@ -41,9 +39,8 @@ class Play:
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
-        self._directory = TemporaryDirectory(dir=MEMORY)
-        directory = Path(self._directory.name)
-        self.service = SchedulerService("s", "127.0.0.1", 0, directory=directory, store_size=6000)
+        self.service = SchedulerService("s", "127.0.0.1", 0, keeping=Keeping(store_size=6000))
+        self.told: dict[Wire, list[Frame]] = defaultdict(list)  # what clients are yet to answer
         self.clients: list[tuple[Wire, list[int]]] = []  # and the number of what they say next
         self.greenlets: list[Any] = []
         ours, theirs = socket.socketpair()
@@ -125,7 +122,8 @@ class Play:
         node_id = next(iter(self.service.scheduler.nodes), "n")
         files = {"files": messages.manifest(self.choices), "node": node_id}
         wire.tell(Kind.PLACE, [self.choices.below(3), self.choices.below(3), files])
-        for frame in wire.frames():
+        frames, self.told[wire] = [*self.told[wire], *wire.frames()], []
+        for frame in frames:
             if frame.kind == Kind.FETCH:
                 digest, offset, length = frame.body
                 content = messages.CONTENTS.get(digest)
@@ -177,11 +175,11 @@ class Play:
     def check(self) -> None:
         """What is kept of jobs is of jobs that clients have, and the core contradicts nothing."""
         for wire, _ in self.clients:
-            wire.frames()  # each says what may be said
+            self.told[wire] += wire.frames()  # each says what may be said
         clients = self.service.clients
         kept = {job for each in clients._clients.values() for own in each.clusters.values()
                 for job in own}  # fmt: skip
-        assert set(clients._payloads) == kept
+        assert clients.calls._held.keys() == kept
         assert set(clients.options) <= kept
         self._check_files(kept)
         self.service.scheduler._core.check_invariants()
@@ -230,15 +228,15 @@ class Play:
         turn(6)
         self.service.stop()
         gevent.killall(self.greenlets)
-        left = [path.name for path in Path(self._directory.name).glob("*/*")]
-        assert not left, f"files were left: {left}"
-        self._directory.cleanup()
+        users = self.service.clients.files.contents._uses
+        assert not [user for user in users if isinstance(user, int)], "no job is left"
 
 
 def play_sharing(choices: Choices) -> None:
     """Nothing but refusals, whatever is said; nothing is kept of jobs that are no more."""
     nobody_waits = mock.patch("dispy.scheduler.parting.PART_SECONDS", 0.0)
-    with alone(nobody_waits), Failures() as failures:
+    in_memory = mock.patch("tempfile.tempdir", MEMORY)
+    with alone(nobody_waits, in_memory), Failures() as failures:
         play = Play(choices)
         try:
             play.play(failures)
