@@ -100,6 +100,9 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    # operator to shared scheduler, and back, on a link of their own
+    REQUEST = 100
+    RESPONSE = 101
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -196,6 +199,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what
+    Kind.RESPONSE: (_WHOLE, _WHOLE, _TABLE),  # token, 1: more parts follow, a part of the answer
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers

@@ -182,14 +182,19 @@ class Clients:
     def _forget(self, client: Client) -> None:
         del self._clients[client.client_id], self._slots[client.slot]
 
-    def _client_of(self, number: int) -> Client | None:
+    def of(self, number: int) -> Client | None:
+        """Return whose cluster or job this is."""
         return self._slots.get(number >> SLOT_BITS)
+
+    def all(self) -> list[Client]:
+        """Return all that are known, connected or not."""
+        return list(self._clients.values())
 
     def _tell(
         self, number: int, kind: int, rest: list[Any], buffers: Sequence[Buffer] = ()
     ) -> None:
         """Tell the client whose cluster this is."""
-        client = self._client_of(number)
+        client = self.of(number)
         if client is not None:
             client.say(kind, [number_there(number), *rest], buffers)
 
@@ -285,7 +290,7 @@ class Clients:
             client.say(Kind.ANSWER, [token, {"lines": self.scheduler.explain_waiting(here)}])
 
     def _final(self, cluster_id: int, jobs: Sequence[int]) -> None:
-        client = self._client_of(cluster_id)
+        client = self.of(cluster_id)
         if client is not None and cluster_id in client.clusters:
             client.clusters[cluster_id].difference_update(jobs)
         self._drop(jobs)

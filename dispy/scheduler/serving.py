@@ -13,6 +13,7 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.clients import Client, Clients
+from dispy.scheduler.operators import Operators
 from dispy.scheduler.service import Scheduler
 from dispy.scheduling.policies import Policy
 
@@ -47,14 +48,16 @@ class SchedulerService:
             self.clients, os.urandom(16).hex(), name, node_credentials, policy
         )
         self.clients.scheduler = self.scheduler
-        self._pulses = Pulses(self.clients.links)
+        name_of_policy, place = (policy or Policy()).name, f"{self.address}:{self.port}"
+        self.operators = Operators(self.scheduler, self.clients, name_of_policy, place)
+        self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
         self._door = Door(listening, credentials, self._receive, logger)
 
     def _receive(self, transport: Transport, guest: Guest) -> None:
         """Serve a client that has proven what it must, until it has gone."""
         link = Link(transport, reads_always=False)
         try:
-            hello = link.hear_hello("client")
+            hello = link.hear_hello("client", "operator")
             if not guest.admit():
                 raise FrameRefused(
                     f"scheduler {self.name} has {self._door.bounds.known} connections, as many as "
@@ -72,7 +75,10 @@ class SchedulerService:
             link.close()
 
     def serve(self, link: Link, hello: Hello) -> None:
-        """Speak with a client that has said who it is, until its link ends."""
+        """Speak with a client or an operator that has said who it is, until its link ends."""
+        if hello.role == "operator":
+            self.operators.serve(link, hello)
+            return
         try:
             client = self._greet(link, hello)
         except FrameRefused as error:
@@ -101,6 +107,7 @@ class SchedulerService:
         """End all links; nodes are told to stop what they were given, as nobody would take it."""
         self._door.close()
         self._pulses.stop()
+        self.operators.stop()
         self.clients.stop()
         self.scheduler.part()
         self.scheduler.stop()

@@ -73,6 +73,11 @@ TABLES: dict[int, dict[str, list[Any]]] = {
         "available": [[1.0, 2, 3, 4.0], "why"],
     },
     Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]]},
+    Kind.REQUEST: {
+        "what": ["c", "1.1", "1.1:8", "2.0:7", ":", "1.1:" + "9" * 30, "", 7], "nodes": [True],
+        "job": ["1.1:8", "c:9", "c:c"], "node": ["n", "127.0.0.1", "a" * 32], "off": [True, False],
+    },
+    Kind.RESPONSE: {"lines": [["why"]], "error": ["no"], "nodes": [[{"name": "n"}]]},
 }  # fmt: skip
 _EXTRAS = {
     Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA, Kind.SUBMIT: RUN,

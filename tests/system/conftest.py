@@ -259,6 +259,25 @@ def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
         print(f"scheduler at {scheduler.host} said:\n{scheduler.said}")
 
 
+@pytest.fixture
+def open_shared(own_session: None) -> Iterator[Callable[..., Any]]:
+    """Open clusters that are closed, by force, when the test has ended."""
+    from dispy import SharedJobCluster
+    from dispy.client import shared
+
+    opened: list[Any] = []
+
+    def open_one(scheduler: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(SharedJobCluster(*arguments, scheduler_host=scheduler.host, **options))
+        return opened[-1]
+
+    yield open_one
+    for cluster in opened:
+        cluster.close(timeout=0, terminate=True)
+    for address in list(shared._sessions):
+        shared._sessions.pop(address).end()
+
+
 @pytest.fixture(scope="module")
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     """One node of two processors for all tests of a module; it must end without a trace."""

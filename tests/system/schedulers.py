@@ -2,10 +2,20 @@
 
 import os
 import subprocess
+import time
 
 from system.conftest import DEADLINE
 
+from dispy import DispyJob
 from dispy.system.interpreter import own_command
+
+
+def wait_until_running(job: DispyJob) -> None:
+    """Wait until a job is on its node."""
+    deadline = time.monotonic() + DEADLINE
+    while job.status != DispyJob.Running:
+        assert time.monotonic() < deadline, job.why()
+        time.sleep(0.01)
 
 
 class RunningScheduler:
@@ -33,6 +43,13 @@ class RunningScheduler:
             line = self.process.stderr.readline()
             assert line, f"the scheduler ended: {self.said}"
             self.said += line
+
+    def operate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of the commands of operators; return what came of it."""
+        command = own_command(arguments[0], f"--host={self.host}", *arguments[1:])
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self._environment, timeout=DEADLINE
+        )
 
     def end(self) -> int:
         """End it as an operator would; return its exit status."""

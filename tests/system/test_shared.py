@@ -3,45 +3,18 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, Program, hold
-from system.schedulers import RunningScheduler
+from system.schedulers import wait_until_running
 
 from dispy import DispyJob, DispyNode, SharedJobCluster
 from dispy.system.interpreter import own_command
 
-
-@pytest.fixture
-def open_shared(own_session: None) -> Iterator[Callable[..., SharedJobCluster]]:
-    """Open clusters that are closed, by force, when the test has ended."""
-    from dispy.client import shared
-
-    opened: list[SharedJobCluster] = []
-
-    def open_one(scheduler: RunningScheduler, *arguments: Any, **options: Any) -> SharedJobCluster:
-        opened.append(SharedJobCluster(*arguments, scheduler_host=scheduler.host, **options))
-        return opened[-1]
-
-    yield open_one
-    for cluster in opened:
-        cluster.close(timeout=0, terminate=True)
-    for address in list(shared._sessions):
-        shared._sessions.pop(address).end()
-
-
 Open = Callable[..., SharedJobCluster]
-
-
-def wait_until_running(job: DispyJob) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while job.status != DispyJob.Running:
-        assert time.monotonic() < deadline, job.why()
-        time.sleep(0.01)
 
 
 def double(number: int) -> int:
