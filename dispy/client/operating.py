@@ -3,13 +3,13 @@
 One request a link; the answer's parts are joined.
 """
 
-import getpass
 import os
 import socket
 from typing import Any
 
 import gevent
 
+from dispy.client.owner import owner_here
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.net.dialing import connect
@@ -26,15 +26,6 @@ CONNECT_SECONDS = 5.0
 
 class SchedulerRefused(DispyError):
     """The scheduler has understood what it was asked, and says why it does not do it."""
-
-
-def owner_here() -> str:
-    """Return who this process works for, as schedulers show it: "ann@host"."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user that the system does not know, as in containers
-        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def ask(

@@ -22,7 +22,7 @@ from dispy.net.link import Link
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Shared
 from dispy.protocol.messages import Kind, Payload, join_payloads, split_payloads
-from dispy.scheduler.claims import check_claims
+from dispy.scheduler.claims import check_claims, standing_of
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
 
@@ -221,7 +221,7 @@ class Clients:
         self.scheduler.open_cluster(
             here, name, settings, bytes(code), bool(table.get("reentrant")),
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
-            retries if type(retries) is int else None, table.get("exclusive") is True,
+            retries if type(retries) is int else None, standing_of(table),
         )  # fmt: skip
 
     def _submit(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:

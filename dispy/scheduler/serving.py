@@ -15,6 +15,7 @@ from dispy.protocol.messages import Kind
 from dispy.scheduler.clients import Client, Clients
 from dispy.scheduler.operators import Operators
 from dispy.scheduler.service import Scheduler
+from dispy.scheduling.core import Scheduling
 from dispy.scheduling.policies import Policy
 
 logger = logging.getLogger("dispy.scheduler")
@@ -32,11 +33,13 @@ class SchedulerService:
         node_credentials: Credentials = NOTHING,
         zombie_seconds: float = 0.0,
         policy: Policy | None = None,
+        owner_slots: int | None = None,
     ) -> None:
         """Bind the port, 0: any that is free; raises OSError.
 
         zombie_seconds: for which a client that is away is remembered; 0: for ever.
         policy: by which clusters share the nodes; None: by load.
+        owner_slots: that the clusters of one owner may have together; None: any number.
 
         credentials: by which clients prove themselves; node_credentials: by which nodes do.
         """
@@ -45,7 +48,11 @@ class SchedulerService:
         self.address, self.port = listening.getsockname()[:2]
         self.clients = Clients(zombie_seconds)
         self.scheduler = Scheduler(
-            self.clients, os.urandom(16).hex(), name, node_credentials, policy
+            self.clients,
+            os.urandom(16).hex(),
+            name,
+            node_credentials,
+            Scheduling(policy, owner_slots),
         )
         self.clients.scheduler = self.scheduler
         name_of_policy, place = (policy or Policy()).name, f"{self.address}:{self.port}"

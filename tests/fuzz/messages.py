@@ -35,7 +35,7 @@ LIMITS = {
     "timeout": [0.001, 5], "cpu_time": [1], "grace": [0], "memory": [1, 10**12], "nice": [1, 19],
     "jobs_per_worker": [1, 2], "worker_growth": [1], "env": [{"A": "b"}, {"A=": 1}, {"": 0}],
 }  # fmt: skip
-RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1]}
+RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1], "priority": [0, 7, -7, 10**9]}
 EXTRA = {
     "status": STATUSES, "exception": ["Traceback\nValueError: no", ""], "stdout": ["out"],
     "stderr": ["err"], "error": [b"x"], "died": [True], "death": [["was killed", 1, 9]],
@@ -63,7 +63,9 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.LOAD: {},
     Kind.FILE: {"name": [b"file"]},
     Kind.CLUSTER: {
-        "settings": [OPEN, {}, 1], "reentrant": [True], "retries": [0, 2], "pulse": [0.5, -1]
+        "settings": [OPEN, {}, 1], "reentrant": [True], "retries": [0, 2], "pulse": [0.5, -1],
+        "weight": [1, 2.5, 0, -1.0, float("nan"), 1e300], "priority": [0, 3, -3, 2**70, 0.5],
+        "owner": ["ann", "ben", ""], "exclusive": [True, False],
     },
     Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},

@@ -246,9 +246,12 @@ def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
 
     started: list[Any] = []
 
-    def start(*nodes: RunningNode, host: str = "", **environment: str) -> Any:
+    def start(
+        *nodes: RunningNode, host: str = "", options: Sequence[str] = (), **environment: str
+    ) -> Any:
         host = host or f"127.2.{os.getpid() % 250}.{len(started) + 2}"
-        started.append(RunningScheduler(host, *(node.host for node in nodes), **environment))
+        hosts = [node.host for node in nodes]
+        started.append(RunningScheduler(host, *hosts, options=options, **environment))
         return started[-1]
 
     yield start

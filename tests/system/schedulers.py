@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 
 from system.conftest import DEADLINE
 
@@ -21,9 +22,12 @@ def wait_until_running(job: DispyJob) -> None:
 class RunningScheduler:
     """A `dispy scheduler` process for nodes at these addresses."""
 
-    def __init__(self, host: str, *nodes: str, **environment: str) -> None:
+    def __init__(
+        self, host: str, *nodes: str, options: Sequence[str] = (), **environment: str
+    ) -> None:
         self.host = host
-        self._command = own_command("scheduler", f"--host={host}", f"--nodes={','.join(nodes)}")
+        where = f"--host={host}", f"--nodes={','.join(nodes)}"
+        self._command = own_command("scheduler", *where, *options)
         self._environment = {**os.environ, **environment}
         self.said = ""
         self.start()

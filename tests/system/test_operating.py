@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from system.conftest import DEADLINE, Gate, hold
 from system.schedulers import RunningScheduler, wait_until_running
 
 from dispy import DispyJob, SharedJobCluster
+from dispy.model.errors import DispyError
 
 Open = Callable[..., SharedJobCluster]
 
@@ -188,3 +190,63 @@ def test_operators_prove_the_secret_that_clients_prove(
     assert "secret" in ran.stderr
     ran = scheduler.operate("status", "--secret-file=none")
     assert ran.returncode == 2
+
+
+def test_owners_have_no_more_than_they_may_and_are_shown(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+) -> None:
+    scheduler = start_scheduler(start_node("--cpus=4"), options=["--owner_slots=3"])
+    clusters = [open_shared(scheduler, hold, weight=2.5), open_shared(scheduler, hold, priority=7)]
+    jobs = [cluster.submit(str(gate)) for cluster in clusters for _ in range(4)]
+    wait_for(lambda: sum(job.status == DispyJob.Running for job in jobs) == 3)
+    answer = status_of(scheduler)
+    (owner,) = answer["owners"]
+    assert "@" in owner["owner"]
+    assert (owner["limit"], owner["slots"], owner["on_nodes"], owner["clusters"]) == (3, 3, 3, 2)
+    assert [row["weight"] for row in answer["clusters"]] == [2.5, 1.0]
+    assert [row["priority"] for row in answer["clusters"]] == [0, 7]
+    waiting = next(job for job in jobs if job.status == DispyJob.Created)
+    assert "of at most 3 slots" in waiting.why()
+    gate.open(8)
+    assert all(job.wait(DEADLINE) for job in jobs)
+
+
+def test_clusters_with_a_higher_priority_go_first(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+) -> None:
+    scheduler = start_scheduler(start_node("--cpus=1"))
+    usual, urgent = open_shared(scheduler, hold), open_shared(scheduler, hold, priority=1)
+    first = usual.submit(str(gate))
+    wait_until_running(first)
+    later = [usual.submit(str(gate)) for _ in range(2)]
+    soon = urgent.submit(str(gate), "soon")
+    wait_for(lambda: status_of(scheduler)["totals"]["jobs_waiting"] == 3)
+    gate.open()
+    wait_until_running(soon)
+    assert all(job.status == DispyJob.Created for job in later)
+    gate.open(3)
+    assert usual.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_jobs_with_a_higher_priority_go_before_others_of_their_cluster(
+    open_shared: Open,
+    open_cluster: Callable,
+    start_scheduler: Callable,
+    start_node: Callable,
+    gate: Gate,
+    shared: bool,
+) -> None:
+    node = start_node("--cpus=1")
+    if shared:
+        cluster = open_shared(start_scheduler(node), hold)
+    else:
+        cluster = open_cluster(hold, nodes=[node.host])
+    wait_until_running(cluster.submit(str(gate)))
+    low, usual = cluster.submit(str(gate), dispy_job_priority=-1), cluster.submit(str(gate))
+    high = cluster.submit(str(gate), dispy_job_priority=5)
+    gate.open(4)
+    assert cluster.wait(DEADLINE)
+    assert sorted((low, usual, high), key=lambda job: job.start_time) == [high, usual, low]
+    with pytest.raises(DispyError, match="dispy_job_priority is a whole number"):
+        cluster.submit(str(gate), dispy_job_priority=0.5)
