@@ -11,7 +11,7 @@ from typing import Any
 
 from dispy.model import overrides
 from dispy.model.errors import DispyError
-from dispy.model.standing import WEIGHT_LEAST, WEIGHT_MOST
+from dispy.model.precedence import WEIGHT_LEAST, WEIGHT_MOST
 
 logger = logging.getLogger("dispy.client")
 

@@ -9,8 +9,8 @@ from typing import Any
 from dispy.client.depends import check_files
 from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
+from dispy.model.precedence import PRIORITY_MOST
 from dispy.model.settings import SETTINGS
-from dispy.model.standing import PRIORITY_MOST
 
 PREFIX = "dispy_job_"
 CPUS_MOST = 4096  # of a node, as of its --cpus

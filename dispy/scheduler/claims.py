@@ -6,7 +6,7 @@ The rest is for nodes, which check it themselves.
 from math import isfinite
 from typing import Any
 
-from dispy.model.standing import PRIORITY_MOST, WEIGHT_LEAST, WEIGHT_MOST, Standing
+from dispy.model.precedence import PRIORITY_MOST, WEIGHT_LEAST, WEIGHT_MOST, Precedence
 from dispy.model.texts import one_line
 from dispy.protocol.frames import FrameRefused
 
@@ -32,7 +32,7 @@ def check_claims(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-def standing_of(table: dict[str, Any]) -> Standing:
+def precedence_of(table: dict[str, Any]) -> Precedence:
     """Return how a cluster stands among others, as its program says; raises FrameRefused."""
     check_claims(table)
     priority, weight, owner = (table.get(name) for name in ("priority", "weight", "owner"))
@@ -40,7 +40,7 @@ def standing_of(table: dict[str, Any]) -> Standing:
     number = type(weight) in (int, float) and isfinite(weight)
     if not (number and WEIGHT_LEAST <= weight <= WEIGHT_MOST):
         raise FrameRefused(f"'weight' is no number from {WEIGHT_LEAST:g} to {WEIGHT_MOST:g}")
-    return Standing(
+    return Precedence(
         owner=one_line(owner[:OWNER_LETTERS]) if isinstance(owner, str) else "",
         priority=priority or 0, weight=float(weight), exclusive=table.get("exclusive") is True,
     )  # fmt: skip

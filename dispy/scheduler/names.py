@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from dispy.model.errors import DispyError
-from dispy.scheduler.clients import SLOT_BITS, number_there
+from dispy.scheduler.client import SLOT_BITS, number_there
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.records import Cluster
 

@@ -21,7 +21,7 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 from dispy.scheduler.clients import Clients
-from dispy.scheduler.orders import Orders
+from dispy.scheduler.operations import Operations
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.views import view_of_client, view_of_cluster, view_of_node, views_of_owners
 
@@ -34,13 +34,13 @@ Part = dict[str, Any]
 class Operators:
     """Serves their links; used on the scheduler's hub."""
 
-    def __init__(self, scheduler: Scheduler, clients: Clients, policy: str, address: str) -> None:
-        """policy: its name. address: where clients find the scheduler."""
+    def __init__(self, scheduler: Scheduler, clients: Clients, address: str) -> None:
+        """address: where clients find the scheduler."""
         self._scheduler, self._clients = scheduler, clients
         self._core = scheduler._core
-        self._policy, self._address = policy, address
+        self._address = address
         self._began = time()
-        self._orders = Orders(scheduler)
+        self._operations = Operations(scheduler, clients)
         self._links: set[Link] = set()
         self._requests: dict[str, Callable[[Part, str], Iterator[Part]]] = {
             "status": self._status,
@@ -109,13 +109,13 @@ class Operators:
             waiting += sum(row["waiting"] for row in rows)
             on_nodes += sum(row["on_nodes"] for row in rows)
             yield {"clusters": rows}
-        known = clients.all()
+        known = list(clients)
         for rows in _portions(map(view_of_client, known)):
             yield {"clients": rows}
         totals |= {
             "jobs_waiting": waiting, "jobs_on_nodes": on_nodes, "clusters": len(clusters),
             "clients": len(known),
-            "clients_away": sum(1 for client in known if client.link is None),
+            "clients_away": sum(1 for client in known if client.outbox.link is None),
         }  # fmt: skip
         owners = views_of_owners(self._core.clusters.values(), slots)
         yield {"scheduler": self._view(), "owners": owners, "totals": totals}
@@ -123,7 +123,7 @@ class Operators:
     def _view(self) -> Part:
         return {
             "name": self._scheduler.name, "address": self._address, "version": __version__,
-            "policy": self._policy, "up_seconds": round(time() - self._began, 1),
+            "policy": self._core.policy.name, "up_seconds": round(time() - self._began, 1),
         }  # fmt: skip
 
     def _views_of_nodes(self) -> Iterator[Part]:
@@ -137,17 +137,17 @@ class Operators:
             yield {"nodes": rows}
 
     def _explain(self, of: Part, who: str) -> Iterator[Part]:
-        yield {"lines": self._orders.explain(_text(of, "job"))}
+        yield {"lines": self._operations.explain(_text(of, "job"))}
 
     def _cancel(self, of: Part, who: str) -> Iterator[Part]:
         count = 0
-        for portion in self._orders.cancel(_text(of, "what"), who):
+        for portion in self._operations.cancel(_text(of, "what"), who):
             count += portion
             yield {}
         yield {"cancelled": count}
 
     def _drain(self, of: Part, who: str) -> Iterator[Part]:
-        node = self._orders.drain(_text(of, "node"), who, of.get("off") is True)
+        node = self._operations.drain(_text(of, "node"), who, of.get("off") is True)
         yield {"node": view_of_node(node, self._core.nodes[node.node_id])}
 
     def stop(self) -> None:

@@ -1,102 +1,100 @@
-"""What operators order: jobs cancelled, nodes drained. Large orders are carried out in portions."""
+"""Carries out what the core orders: frames to nodes, and words to the owner of the jobs."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
-from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
-from dispy.scheduler.names import find_cluster, find_job, find_node, name_of_cluster
-from dispy.scheduler.nodes import RemoteNode
-from dispy.scheduler.service import Scheduler
-from dispy.scheduling.actions import Action, GiveUp
-from dispy.scheduling.records import Cluster, JobNumber
+from dispy.net.waking import Awake
+from dispy.protocol.messages import Kind, Payload
+from dispy.scheduler.columns import send_jobs
+from dispy.scheduler.given import Given
+from dispy.scheduler.nodes import Nodes, RemoteNode
+from dispy.scheduler.owner import JobsOwner
+from dispy.scheduling.actions import (
+    Action,
+    CancelOnNode,
+    Drop,
+    GiveUp,
+    Leave,
+    Recall,
+    Requeued,
+    RunBatch,
+)
+from dispy.scheduling.core import Scheduling
 
-logger = logging.getLogger("dispy.scheduler")
+if TYPE_CHECKING:
+    from dispy.scheduler.closing import Closing
+    from dispy.scheduler.results import Results
 
-PORTION = 500  # jobs that are cancelled in one turn of the loop: some milliseconds
+UNREADABLE = "its arguments cannot be read any more from where the scheduler had kept them"
 
 
 class Orders:
-    """Works on one scheduler, on its hub; `who` is whom those are told of whom it concerns."""
+    """Of one scheduler, on its hub; `closing` and `results` are set by whoever makes all three."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler, self._core = scheduler, scheduler._core
+    closing: "Closing"
+    results: "Results"
 
-    def _carry_out(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
-        self._scheduler._perform(actions, node)
-        self._scheduler._plan_pass()  # others may run in what is free by it
+    def __init__(
+        self, core: Scheduling, nodes: Nodes, owner: JobsOwner, given: Given, awake: Awake
+    ) -> None:
+        self._core, self._nodes, self._owner = core, nodes, owner
+        self._given, self._awake = given, awake
 
-    # -- jobs
+    def perform(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
+        """Carry out orders in turn; `node` is the one that an event was about."""
+        for action in actions:
+            if isinstance(action, RunBatch):
+                self._run(self._nodes[action.node_id], action)
+            elif isinstance(action, Requeued):
+                assert node is not None
+                self._given.taken(node.node_id, action.jobs)
+                self._owner.requeued(
+                    action.cluster_id, node, action.jobs, action.reason,
+                    action.cut_short, action.died,
+                )  # fmt: skip
+            elif isinstance(action, GiveUp):
+                where = None if action.status == Status.Cancelled else node
+                if where is not None:
+                    self._given.taken(where.node_id, action.jobs)
+                self._owner.given_up(
+                    action.cluster_id, where, action.jobs, action.status, action.tell()
+                )
+            elif isinstance(action, CancelOnNode):
+                self._nodes[action.node_id].tell(Kind.CANCEL, [action.cluster_id, [action.job]])
+            elif isinstance(action, Recall):
+                body = [action.cluster_id, list(action.jobs)]
+                self._nodes[action.node_id].tell(Kind.RECALL, body)
+            elif isinstance(action, Drop):
+                self._nodes[action.node_id].tell(Kind.DROP, [list(action.jobs)])
+            elif isinstance(action, Leave):
+                self.closing.close(action)
 
-    def cancel(self, what: str, who: str) -> Iterator[int]:
-        """Cancel a job (`3.1:17`) or all jobs of a cluster; yield how many, portion by portion.
+    def _run(self, node: RemoteNode, batch: RunBatch) -> None:
+        assert node.link is not None, "the core gives nothing to a node without a link"
+        cluster_id, jobs = batch.cluster_id, batch.jobs
+        options = self.results.with_attempts(cluster_id, jobs, self._owner.options)
+        self._given.sent(node.node_id, jobs, options)
+        order = node.reserve()  # what it is told later comes after this
 
-        The caller lets others run between two portions. Raises DispyError for what there is not.
-        """
-        clusters = self._core.clusters
-        if ":" in what and what not in {cluster.name for cluster in clusters.values()}:
-            cluster, job = find_job(what, clusters)
-            jobs = [job] if self._has(cluster, job) else []
-            if not jobs:
-                name = name_of_cluster(cluster.cluster_id)
-                raise DispyError(f"{name} ({cluster.name}) has no job {what} that is not final")
-        else:
-            cluster = find_cluster(what, clusters)
-            jobs = list(_jobs_of(cluster))
-        why = f"cancelled by {who}"
-        logger.info("%d jobs of %s are cancelled by %s", len(jobs), cluster.name, who)
-        for first in range(0, len(jobs), PORTION):
-            if clusters.get(cluster.cluster_id) is not cluster:
-                return  # its program has closed it meanwhile
-            yield self._cancel(cluster, jobs[first : first + PORTION], why)
+        def send(payloads: Sequence[Payload | None]) -> None:
+            found = [payload for payload in payloads if payload is not None]
+            kept = jobs
+            if len(found) < len(jobs):
+                kept = tuple(
+                    job for job, each in zip(jobs, payloads, strict=True) if each is not None
+                )
+                self._forfeit(node, cluster_id, set(jobs).difference(kept))
+            node.fill(order, lambda link: send_jobs(link, cluster_id, kept, found, options))
 
-    def _cancel(self, cluster: Cluster, jobs: Sequence[JobNumber], why: str) -> int:
-        count, given_up, others = 0, list[JobNumber](), list[Action]()
-        for job in jobs:
-            actions = self._core.cancel(cluster.cluster_id, job, why)
-            count += bool(actions)
-            for action in actions:
-                # One word for all of those that are final, and have nothing to tell of.
-                if isinstance(action, GiveUp) and not action.stories:
-                    given_up += action.jobs
-                else:
-                    others.append(action)
-        if given_up:
-            others.append(GiveUp(cluster.cluster_id, tuple(given_up), why, Status.Cancelled))
-        self._carry_out(others)
-        return count
+        self._owner.hand_over(node, cluster_id, jobs, send)
+        self._owner.started(cluster_id, node, jobs)
+        self._awake.passed_on(len(jobs), self._core.clusters[cluster_id].duration)
 
-    def _has(self, cluster: Cluster, job: JobNumber) -> bool:
-        return job in cluster.placed or self._core.is_queued(cluster.cluster_id, job)
-
-    def explain(self, what: str) -> list[str]:
-        """Say why a job waits, or where it is, line by line; raises DispyError."""
-        cluster, job = find_job(what, self._core.clusters)
-        lines = self._core.explain(cluster.cluster_id, job, monotonic())
-        if not lines:
-            raise DispyError(
-                f"{cluster.name} has no job {what} that is not final: it has ended, or never was"
-            )
-        return lines
-
-    # -- nodes
-
-    def drain(self, what: str, who: str, off: bool) -> RemoteNode:
-        """Give a node no new jobs from now on, or again; raises DispyError."""
-        node = find_node(what, self._scheduler.nodes.values())
-        record = self._core.nodes[node.node_id]
-        why = "" if off else f"drained by {who}"
-        logger.info(
-            "node %s (%s) %s", node.name, node.ip_addr,
-            f"gets jobs again, says {who}" if off else f"is {why}: it gets no new jobs",
-        )  # fmt: skip
-        self._carry_out(self._core.drains.drain(record, why), node)
-        return node
-
-
-def _jobs_of(cluster: Cluster) -> Iterator[JobNumber]:
-    """Return all jobs that are not final: first those that wait, lest they begin meanwhile."""
-    waiting = chain(*(lane.queued for lane in cluster.lanes.values()), cluster.pinned)
-    return chain((job for job in waiting if job not in cluster.placed), cluster.placed)
+    def _forfeit(self, node: RemoteNode, cluster_id: int, jobs: Iterable[int]) -> None:
+        """Give up jobs that cannot be sent to their node: nobody has their arguments any more."""
+        gone = self._core.jobs_finished(node.node_id, cluster_id, list(jobs), None, monotonic())
+        if gone:
+            self._given.taken(node.node_id, gone)
+            self._owner.given_up(cluster_id, node, gone, Status.Abandoned, UNREADABLE)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
-from dispy.scheduler.clients import Client
+from dispy.scheduler.client import Client
 from dispy.scheduler.names import name_of_cluster
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.records import Cluster, Node
@@ -79,7 +79,7 @@ def views_of_owners(clusters: Iterable[Cluster], slots: int) -> list[dict[str, A
 
 def view_of_client(client: Client) -> dict[str, Any]:
     """Return what is known of a client program."""
-    link = client.link
+    link = client.outbox.link
     return {
         "client": client.slot, "name": client.name, "connected": link is not None,
         "address": "" if link is None else link.peer_address, "clusters": len(client.clusters),

@@ -240,18 +240,23 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
 
 
 @pytest.fixture
-def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
+def start_scheduler(nothing_left: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start schedulers, each at its own address of the loopback network."""
     from system.schedulers import RunningScheduler
 
     started: list[Any] = []
 
     def start(
-        *nodes: RunningNode, host: str = "", options: Sequence[str] = (), **environment: str
+        *nodes: RunningNode,
+        host: str = "",
+        data: str = "",
+        options: Sequence[str] = (),
+        **environment: str,
     ) -> Any:
         host = host or f"127.2.{os.getpid() % 250}.{len(started) + 2}"
         hosts = [node.host for node in nodes]
-        started.append(RunningScheduler(host, *hosts, options=options, **environment))
+        data = data or str(tmp_path / f"scheduler-{len(started)}")
+        started.append(RunningScheduler(host, data, *hosts, options=options, **environment))
         return started[-1]
 
     yield start
@@ -264,14 +269,14 @@ def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def open_shared(own_session: None) -> Iterator[Callable[..., Any]]:
-    """Open clusters that are closed, by force, when the test has ended."""
-    from dispy import SharedJobCluster
+    """Open clusters at a running scheduler; they are closed, by force, when the test has ended."""
     from dispy.client import shared
 
     opened: list[Any] = []
 
     def open_one(scheduler: Any, *arguments: Any, **options: Any) -> Any:
-        opened.append(SharedJobCluster(*arguments, scheduler_host=scheduler.host, **options))
+        options = {"scheduler_host": scheduler.host, **options}
+        opened.append(shared.SharedJobCluster(*arguments, **options))
         return opened[-1]
 
     yield open_one

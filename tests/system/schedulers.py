@@ -3,30 +3,23 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from system.conftest import DEADLINE
 
-from dispy import DispyJob
+from dispy import DispyJob, SharedJobCluster
 from dispy.system.interpreter import own_command
-
-
-def wait_until_running(job: DispyJob) -> None:
-    """Wait until a job is on its node."""
-    deadline = time.monotonic() + DEADLINE
-    while job.status != DispyJob.Running:
-        assert time.monotonic() < deadline, job.why()
-        time.sleep(0.01)
 
 
 class RunningScheduler:
     """A `dispy scheduler` process for nodes at these addresses."""
 
     def __init__(
-        self, host: str, *nodes: str, options: Sequence[str] = (), **environment: str
+        self, host: str, data: str, *nodes: str, options: Sequence[str] = (), **environment: str
     ) -> None:
+        """data: its data directory."""
         self.host = host
-        where = f"--host={host}", f"--nodes={','.join(nodes)}"
+        where = f"--host={host}", f"--nodes={','.join(nodes)}", f"--data={data}"
         self._command = own_command("scheduler", *where, *options)
         self._environment = {**os.environ, **environment}
         self.said = ""
@@ -48,6 +41,11 @@ class RunningScheduler:
             assert line, f"the scheduler ended: {self.said}"
             self.said += line
 
+    def kill(self) -> None:
+        """Kill it, as a machine out of memory would."""
+        self.process.kill()
+        self.said += self.process.communicate(timeout=DEADLINE)[1]
+
     def operate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run one of the commands of operators; return what came of it."""
         command = own_command(arguments[0], f"--host={self.host}", *arguments[1:])
@@ -60,3 +58,14 @@ class RunningScheduler:
         self.process.terminate()
         self.said += self.process.communicate(timeout=DEADLINE)[1]
         return self.process.returncode
+
+
+Open = Callable[..., SharedJobCluster]
+
+
+def wait_until_running(job: DispyJob) -> None:
+    """Return when a job runs."""
+    deadline = time.monotonic() + DEADLINE
+    while job.status != DispyJob.Running:
+        assert time.monotonic() < deadline, job.why()
+        time.sleep(0.01)

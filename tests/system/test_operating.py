@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, hold
-from system.schedulers import RunningScheduler, wait_until_running
+from system.schedulers import Open, RunningScheduler, wait_until_running
 
-from dispy import DispyJob, SharedJobCluster
+from dispy import DispyJob
 from dispy.model.errors import DispyError
-
-Open = Callable[..., SharedJobCluster]
 
 
 def done(scheduler: RunningScheduler, *arguments: str) -> str:

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, Program, hold
-from system.schedulers import wait_until_running
+from system.schedulers import Open, wait_until_running
 
-from dispy import DispyJob, DispyNode, SharedJobCluster
+from dispy import DispyJob, DispyNode
 from dispy.system.interpreter import own_command
-
-Open = Callable[..., SharedJobCluster]
 
 
 def double(number: int) -> int:
@@ -142,11 +140,11 @@ def test_a_broken_link_loses_and_doubles_nothing(
     assert {path.read_text() for path in runs.iterdir()} == {"x"}
 
 
-def test_jobs_of_a_scheduler_that_was_restarted_are_told_lost_and_new_ones_run(
+def test_jobs_of_a_scheduler_without_memory_are_told_lost_and_new_ones_run(
     open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
 ) -> None:
     node = start_node("--cpus=1")
-    scheduler = start_scheduler(node)
+    scheduler = start_scheduler(node, data="none")
     cluster = open_shared(scheduler, hold)
     lost = cluster.submit(str(gate))
     wait_until_running(lost)
@@ -242,7 +240,7 @@ def test_an_exclusive_cluster_waits_for_others_and_they_for_it(
     assert waiting.get(DEADLINE) == 10
 
 
-def test_a_scheduler_that_is_ended_frees_its_nodes(
+def test_a_scheduler_without_memory_that_is_ended_frees_its_nodes(
     open_shared: Open,
     open_cluster: Callable,
     start_scheduler: Callable,
@@ -250,7 +248,7 @@ def test_a_scheduler_that_is_ended_frees_its_nodes(
     gate: Gate,
 ) -> None:
     node = start_node("--cpus=1")
-    scheduler = start_scheduler(node)
+    scheduler = start_scheduler(node, data="none")
     cluster = open_shared(scheduler, hold)
     wait_until_running(cluster.submit(str(gate)))
     assert cluster.send_file(__file__, node.host) == -1

@@ -8,7 +8,7 @@ from dispy.cli import nodes, status
 from dispy.cli.tables import Column, duration, natural, number, percent, size, table
 from dispy.model.errors import DispyError
 from dispy.protocol.handshake import Hello
-from dispy.scheduler.clients import SLOT_BITS
+from dispy.scheduler.client import SLOT_BITS
 from dispy.scheduler.names import find_cluster, find_job, find_node, name_of_cluster
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduling.records import Cluster

@@ -1,4 +1,4 @@
-"""How a cluster stands among others that share nodes with it, and a job among those of its own."""
+"""Which cluster goes before others that share nodes with it, and a job among those of its own."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ PRIORITY_MOST = 1000  # of a cluster or a job; as many below 0
 WEIGHT_LEAST, WEIGHT_MOST = 0.001, 1000.0
 
 
-class Standing(NamedTuple):
+class Precedence(NamedTuple):
     """Of one cluster."""
 
     owner: str = ""  # for whose limit its jobs count
@@ -16,4 +16,4 @@ class Standing(NamedTuple):
     exclusive: bool = False
 
 
-EQUAL = Standing()
+EQUAL = Precedence()
