@@ -246,17 +246,11 @@ def start_scheduler(nothing_left: None, tmp_path: Path) -> Iterator[Callable[...
 
     started: list[Any] = []
 
-    def start(
-        *nodes: RunningNode,
-        host: str = "",
-        data: str = "",
-        options: Sequence[str] = (),
-        **environment: str,
-    ) -> Any:
+    def start(*nodes: RunningNode, host: str = "", data: str = "", **more: Any) -> Any:
         host = host or f"127.2.{os.getpid() % 250}.{len(started) + 2}"
         hosts = [node.host for node in nodes]
         data = data or str(tmp_path / f"scheduler-{len(started)}")
-        started.append(RunningScheduler(host, data, *hosts, options=options, **environment))
+        started.append(RunningScheduler(host, data, *hosts, **more))
         return started[-1]
 
     yield start

@@ -19,8 +19,13 @@ class RunningScheduler:
     ) -> None:
         """data: its data directory."""
         self.host = host
-        where = f"--host={host}", f"--nodes={','.join(nodes)}", f"--data={data}"
-        self._command = own_command("scheduler", *where, *options)
+        self._command = own_command(
+            "scheduler",
+            f"--host={host}",
+            f"--nodes={','.join(nodes)}",
+            f"--data={data}",
+            *options,
+        )
         self._environment = {**os.environ, **environment}
         self.said = ""
         self.start()
