@@ -34,6 +34,12 @@ class RunningScheduler:
             assert line, f"the scheduler ended: {self.said}"
             self.said += line
 
+    def read_on(self) -> None:
+        """Read all that it says until its end: who says much never waits for a reader."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
     def end(self) -> int:
         """End it as an operator would; return its exit status."""
         self.process.terminate()
