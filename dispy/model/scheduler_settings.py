@@ -79,6 +79,23 @@ TABLE = (
         "ever",
     ),
     Setting(
+        room="scheduler", name="data", kind=str, option="--data", variable="DISPY_SCHEDULER_DATA",
+        help="directory for what the scheduler was given, which is there again after a restart; "
+        "by default one for its address and port in ~/.local/state/dispy; none: keep it in memory, "
+        "and lose it with the process",
+    ),
+    Setting(
+        room="scheduler", name="outlive_power", kind=bool, default=False, option="--outlive_power",
+        help="lose nothing when the machine loses its power either: each group of entries then "
+        "waits for the disk",
+    ),
+    Setting(
+        room="scheduler", name="memory", kind=int, unit="bytes", default=1 << 30, low=1 << 20,
+        option="--memory",
+        help="bytes of arguments and results that are held in memory, as 512M or 4G; what is more "
+        "lies in the data directory until its turn comes",
+    ),
+    Setting(
         room="scheduler", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
         help="ask other machines of the network for nodes, where they are not named one by one",
     ),

@@ -23,6 +23,7 @@ from dispy.scheduling.policies import Policy
 from dispy.scheduling.queueing import Queueing
 from dispy.scheduling.recalls import Recalls, call_all_back
 from dispy.scheduling.records import Allocation, Cluster, ClusterId, JobNumber, Node, NodeId
+from dispy.scheduling.restoring import Restoring
 from dispy.scheduling.stories import forget, has_notes
 from dispy.scheduling.withdrawing import Withdrawing, cancel_again
 
@@ -33,10 +34,8 @@ class Scheduling:
     """Clusters, nodes, and the jobs between them."""
 
     def __init__(self, policy: Policy | None = None, owner_slots: int | None = None) -> None:
-        """policy: by which clusters share the nodes; None: by load.
-
-        owner_slots: that all clusters of one owner have together at most; None: any number.
-        """
+        """policy: by which clusters share the nodes; None: by load. owner_slots: that all clusters
+        of one owner have together at most; None: any number."""
         self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
@@ -47,6 +46,7 @@ class Scheduling:
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
+        self.restoring = Restoring(self._placement, self._queueing)
         self._joined = self._opened = 0
 
     # -- events of clusters and their jobs

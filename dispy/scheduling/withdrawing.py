@@ -45,11 +45,18 @@ class Withdrawing:
         return [given_up]
 
     def requeue(
-        self, allocation: Allocation, jobs: Sequence[JobNumber], reason: str, now: float
+        self,
+        allocation: Allocation,
+        jobs: Sequence[JobNumber],
+        reason: str,
+        now: float,
+        cut_short: bool = False,
+        died: bool = False,
     ) -> list[Action]:
         """Put jobs of a node back at the head of their queue, in the order they were sent.
 
         Those that are being cancelled are final instead: they did not begin there.
+        cut_short, died: see Requeued.
         """
         cluster, actions = allocation.cluster, list[Action]()
         take_from_node(allocation, jobs)
@@ -60,7 +67,7 @@ class Withdrawing:
         if not jobs:
             return actions
         remember(cluster, jobs, reason, now)
-        actions.append(Requeued(cluster.cluster_id, tuple(jobs), reason))
+        actions.append(Requeued(cluster.cluster_id, tuple(jobs), reason, cut_short, died))
         pinned = [job for job in jobs if job in cluster.pinned]
         if pinned:
             jobs = [job for job in jobs if job not in cluster.pinned]
@@ -122,7 +129,7 @@ class Withdrawing:
         cluster = allocation.cluster
         moved = [job for job in jobs if may_run_again(cluster, job, lost_node=True)]
         note_attempts(cluster, moved)
-        return self.requeue(allocation, moved, why, now)
+        return self.requeue(allocation, moved, why, now, cut_short=True)
 
 
 def give_up(cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: Status) -> GiveUp:

@@ -115,7 +115,7 @@ class Play:
         clients = self.service.clients
         kept = {job for each in clients._clients.values() for own in each.clusters.values()
                 for job in own}  # fmt: skip
-        assert set(clients._payloads) == kept
+        assert clients.calls._held.keys() == kept
         assert set(clients.options) <= kept
         self.service.scheduler._core.check_invariants()
 

@@ -38,13 +38,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="module", autouse=True)
-def module_scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
+def module_scheduler(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """With `--shared`, a scheduler for all tests of a module, and a node to begin with."""
     if not request.config.getoption("--shared"):
         yield
         return
     request.getfixturevalue("shared_node")  # first, so that it outlives the scheduler
-    with shared_run.scheduler_for_a_module():
+    with shared_run.scheduler_for_a_module(tmp_path_factory.mktemp("scheduler")):
         yield
 
 
@@ -265,15 +267,17 @@ def start_node(
 
 
 @pytest.fixture
-def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
+def start_scheduler(nothing_left: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start schedulers, each at its own address of the loopback network."""
     from system.schedulers import RunningScheduler
 
     started: list[Any] = []
 
-    def start(*nodes: RunningNode, host: str = "", **environment: str) -> Any:
+    def start(*nodes: RunningNode, host: str = "", data: str = "", **environment: str) -> Any:
         host = host or f"127.2.{os.getpid() % 250}.{len(started) + 2}"
-        started.append(RunningScheduler(host, *(node.host for node in nodes), **environment))
+        hosts = [node.host for node in nodes]
+        data = data or str(tmp_path / f"scheduler-{len(started)}")
+        started.append(RunningScheduler(host, data, *hosts, **environment))
         return started[-1]
 
     yield start
@@ -282,6 +286,25 @@ def start_scheduler(nothing_left: None) -> Iterator[Callable[..., Any]]:
             scheduler.process.kill()
             scheduler.said += scheduler.process.communicate()[1]
         print(f"scheduler at {scheduler.host} said:\n{scheduler.said}")
+
+
+@pytest.fixture
+def open_shared(own_session: None) -> Iterator[Callable[..., Any]]:
+    """Open clusters at a running scheduler; they are closed, by force, when the test has ended."""
+    from dispy.client import shared
+
+    opened: list[Any] = []
+
+    def open_one(scheduler: Any, *arguments: Any, **options: Any) -> Any:
+        options = {"scheduler_host": scheduler.host, **options}
+        opened.append(shared.SharedJobCluster(*arguments, **options))
+        return opened[-1]
+
+    yield open_one
+    for cluster in opened:
+        cluster.close(timeout=0, terminate=True)
+    for address in list(shared._sessions):
+        shared._sessions.pop(address).end()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dispy
 
@@ -98,13 +99,16 @@ def shared_program(source: str) -> str:
 
 
 @contextmanager
-def scheduler_for_a_module() -> Iterator[None]:
-    """Give a scheduler that finds each node of this test run; programs know it."""
+def scheduler_for_a_module(directory: Path) -> Iterator[None]:
+    """Give a scheduler that finds each node of this test run; programs know it.
+
+    directory: where it keeps its data.
+    """
     from system.schedulers import RunningScheduler
 
     third = os.getpid() % 250
     nodes = ("127.0.0.1", f"127.0.{third}.*", f"127.1.{third}.*")
-    scheduler = RunningScheduler(f"127.2.{third}.1", *nodes)
+    scheduler = RunningScheduler(f"127.2.{third}.1", str(directory), *nodes)
     # Nobody else reads what it says, and it must never wait for that.
     reading = threading.Thread(target=scheduler.read_on, daemon=True)
     reading.start()
