@@ -32,9 +32,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for module in {*modules, *shared} - {None}:
         cloudpickle.register_pickle_by_value(module)
     if which := config.getoption("--shared"):
-        for item in items:
-            if reason := shared_run.reason_to_skip(item.nodeid, which):
-                item.add_marker(pytest.mark.skip(reason))
+        left_out = [item for item in items if shared_run.why_left_out(item.nodeid, which)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -77,8 +77,8 @@ def is_left_out(path: str) -> bool:
     return name.startswith("test_") and name[5:-3] not in MODULES
 
 
-def reason_to_skip(nodeid: str, which: str) -> str | None:
-    """Return why a test is not run: its `nodeid` is as pytest has it."""
+def why_left_out(nodeid: str, which: str) -> str | None:
+    """Return why a test is not for both classes: its `nodeid` is as pytest has it."""
     test = nodeid.rpartition("/")[2].replace("test_", "", 1).replace(".py::test_", "::")
     for reason, tests in NOT_SHARED.items():
         if test.startswith(tests):
