@@ -46,6 +46,12 @@ class RunningScheduler:
             assert line, f"the scheduler ended: {self.said}"
             self.said += line
 
+    def read_on(self) -> None:
+        """Read all that it says until its end: who says much never waits for a reader."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
     def kill(self) -> None:
         """Kill it, as a machine out of memory would."""
         self.process.kill()
