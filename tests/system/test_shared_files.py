@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,9 @@ LARGE = 3 * 1024 * 1024 + 7  # bytes: some pieces and a part of one
 
 
 @pytest.fixture
-def open_shared(
-    own_session: None, start_scheduler: Callable
-) -> Iterator[Callable[..., SharedJobCluster]]:
-    """Open clusters that are closed, by force, when the test has ended, before their scheduler."""
-    from dispy.client import shared
-
-    opened: list[SharedJobCluster] = []
-
-    def open_one(scheduler: RunningScheduler, *arguments: Any, **options: Any) -> SharedJobCluster:
-        opened.append(SharedJobCluster(*arguments, scheduler_host=scheduler.host, **options))
-        return opened[-1]
-
-    yield open_one
-    for cluster in opened:
-        cluster.close(timeout=0, terminate=True)
-    for address in list(shared._sessions):
-        shared._sessions.pop(address).end()
+def open_shared(start_scheduler: Callable, open_shared: Callable) -> Callable:
+    """Open clusters that are closed before their scheduler is killed: then nobody waits for it."""
+    return open_shared
 
 
 @pytest.fixture
