@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.threadpool  # by which names are resolved: too late once the program is ending
 from gevent.event import AsyncResult, Event
 
 from dispy.client.mirrors import NoClosings, NoKeepers

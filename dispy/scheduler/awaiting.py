@@ -24,6 +24,8 @@ Submit = Callable[[int, Sequence[int], str | None], None]  # cluster, jobs, node
 # Cluster, the node that had them: none, jobs, status, why.
 GiveUp = Callable[[int, None, Sequence[int], Status, str], None]
 
+Refuse = Callable[[int, str, str], None]  # cluster, node, why
+
 
 @dataclass(slots=True)
 class _Cluster:
@@ -37,14 +39,22 @@ class _Cluster:
     orders: list[Callable[[], None]] = field(default_factory=list)
     lacking: dict[int, str | None] = field(default_factory=dict)
     ready: dict[int, str | None] = field(default_factory=dict)
+    users: set[Hashable] = field(default_factory=set)  # of contents, for single nodes
+    refused: dict[str, str] = field(default_factory=dict)  # nodes that it cannot use, and why
     is_passing: bool = False  # what is ready will be passed on in this turn of the loop
 
 
 class Awaiting:
-    """Of all clients of a scheduler. submit, give_up: what becomes of jobs."""
+    """Of all clients of a scheduler.
 
-    def __init__(self, contents: ClientContents, submit: Submit, give_up: GiveUp) -> None:
-        self._contents, self._submit, self._give_up = contents, submit, give_up
+    submit, give_up: what becomes of jobs. refuse: says that a cluster cannot use a node.
+    """
+
+    def __init__(
+        self, contents: ClientContents, submit: Submit, give_up: GiveUp, refuse: Refuse
+    ) -> None:
+        self._contents, self._submit = contents, submit
+        self._give_up, self._refuse = give_up, refuse
         self._clusters: dict[int, _Cluster] = {}
 
     # -- clusters
@@ -57,39 +67,86 @@ class Awaiting:
         except DispyError as error:
             cluster.failed = str(error)
             return
-        came = partial(self._cluster_came, cluster)
-        cluster.lacks += not self._contents.need(client, _files(number), wanted, came)
+        self._need(client, cluster, _files(number), wanted, partial(self._files_came, cluster))
 
     def allotted(
         self,
         client: ContentsClient,
         number: int,
+        node_id: str,
         own: Mapping[str, Any] | None,
         allot: Callable[[], None],
     ) -> None:
-        """Let a cluster use a node, which may need its code for another Python, as `own` says.
+        """Let a cluster use a node once all is here that it needs there, as `own` says: files, its
+        code for another Python. What comes next waits for that too."""
+        self.need_own(client, number, node_id, own or {})
+        cluster = self._clusters[number]
 
-        That is fetched once, and what comes next waits for it. Where it does not come, such nodes
-        are refused.
-        """
-        self.need_code(client, number, own)
-        self.order(number, allot)
+        def decide() -> None:
+            why = cluster.refused.get(node_id)
+            if why is None:
+                allot()
+            else:
+                self._refuse(number, node_id, why)
 
-    def need_code(self, client: ContentsClient, number: int, own: Mapping[str, Any] | None) -> None:
-        """Fetch what settings for one node name, unless it was named before."""
-        cluster, said = self._clusters[number], (own or {}).get("code")
-        if cluster.names_code or not isinstance(said, list) or not is_wanted(said):
+        self.order(number, decide)
+
+    def need_own(
+        self, client: ContentsClient, number: int, node_id: str, own: Mapping[str, Any]
+    ) -> None:
+        """Fetch what settings for one node name."""
+        cluster = self._clusters[number]
+        cluster.refused.pop(node_id, None)
+        code = own.get("code")
+        if isinstance(code, list) and is_wanted(code) and not cluster.names_code:
+            cluster.names_code = True
+            digest, size = code
+
+            def code_came(why: str | None) -> None:
+                cluster.code = digest if why is None else None
+
+            what = Wanted([(digest, size)], {digest: "its code with source text"})
+            self._need(client, cluster, _code(number), what, code_came)
+        if "files" in own:
+            self._need_files(client, cluster, node_id, own["files"])
+
+    def _need_files(
+        self, client: ContentsClient, cluster: _Cluster, node_id: str, files: list[Any]
+    ) -> None:
+        try:
+            what = wanted_of({"files": files})
+        except DispyError as error:
+            cluster.refused[node_id] = str(error)
             return
-        digest, size = said
-        cluster.names_code = True
+        user = ("own", cluster.number, node_id, *sorted(what.names))
+        if user in cluster.users:
+            return
 
         def came(why: str | None) -> None:
-            cluster.code = digest if why is None else None
+            if why is not None:
+                cluster.refused[node_id] = f"what it needs there does not come: {why}"
+                cluster.users.discard(user)
+                self._contents.release(user)
+
+        cluster.users.add(user)
+        self._need(client, cluster, user, what, came)
+
+    def _need(
+        self,
+        client: ContentsClient,
+        cluster: _Cluster,
+        user: Hashable,
+        wanted: Wanted,
+        done: Callable[[str | None], None],
+    ) -> None:
+        """Have a cluster wait for contents; `done` is called before it goes on."""
+
+        def came(why: str | None) -> None:
+            done(why)
             self._came(cluster)
 
-        wanted = Wanted([(digest, size)], {digest: "its code with source text"})
-        if self._contents.need(client, _code(number), wanted, came):
-            cluster.code = digest
+        if self._contents.need(client, user, wanted, came):
+            done(None)
         else:
             cluster.lacks += 1
 
@@ -102,10 +159,9 @@ class Awaiting:
         """Whether something that all jobs of a cluster need is not here."""
         return bool(self._clusters[number].lacks)
 
-    def _cluster_came(self, cluster: _Cluster, why: str | None) -> None:
+    def _files_came(self, cluster: _Cluster, why: str | None) -> None:
         if why is not None:
             self._fail(cluster, f"what all jobs of this cluster need does not come: {why}")
-        self._came(cluster)
 
     def _came(self, cluster: _Cluster) -> None:
         cluster.lacks -= 1
@@ -139,9 +195,10 @@ class Awaiting:
 
     def closed(self, number: int) -> None:
         """Forget a cluster; its jobs are released by whoever forgets them."""
-        self._clusters.pop(number, None)  # it may have been closed before it was opened here
-        self._contents.release(_files(number))
-        self._contents.release(_code(number))
+        cluster = self._clusters.pop(number, None)
+        if cluster is not None:  # else it was closed before it was opened here
+            for user in (_files(number), _code(number), *cluster.users):
+                self._contents.release(user)
 
     # -- jobs
 

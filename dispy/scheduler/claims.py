@@ -45,11 +45,8 @@ def precedence_of(table: dict[str, Any]) -> Precedence:
 
 
 def own_settings(said: object) -> dict[str, Any] | None:
-    """Return the settings that a cluster may have on one node alone; what else is said is none.
-
-    Files, for one, would not have been shown to be the client's.
-    """
-    kinds = {"setup_args": bytes, "code": list, "untranslated": str}
+    """Return the settings that a cluster may have on one node alone; what else is said is none."""
+    kinds = {"setup_args": bytes, "files": list, "code": list, "untranslated": str}
     if not isinstance(said, dict):
         return None
     return {name: said[name] for name, kind in kinds.items() if isinstance(said.get(name), kind)}

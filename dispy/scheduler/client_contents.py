@@ -134,6 +134,7 @@ class ClientContents:
     def need(self, client: ContentsClient, user: Hashable, wanted: Wanted, done: Done) -> bool:
         """Keep contents until `release`; True: they are here. Else `done(why)` is called once they
         are, or cannot come; never before this has returned."""
+        assert user not in self._uses, "who needs something says so once"
         own = self._of(client)
         digests = list(dict(wanted.contents))
         for digest in digests:

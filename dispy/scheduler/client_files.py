@@ -48,7 +48,7 @@ class ClientFiles:
     ) -> None:
         """quota, client_disk: as with `ClientContents`; the others as with the parts."""
         self.contents = ClientContents(directory, quota, client_disk)
-        self.awaiting = Awaiting(self.contents, scheduler.submit, give_up)
+        self.awaiting = Awaiting(self.contents, scheduler.submit, give_up, scheduler.refuse)
         self.relay = Relay(client_of)
         self.placings = PlacingOrders(self.contents, scheduler.place)
 

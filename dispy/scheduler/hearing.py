@@ -152,7 +152,7 @@ class Hearing:
                 scheduler.closing.forgive(node, here)
             scheduler.allocate(here, node_id, slots, own)
 
-        self._then(here, client, lambda: awaiting.allotted(client, here, own, allot))
+        self._then(here, client, lambda: awaiting.allotted(client, here, node_id, own, allot))
 
     def _withdraw(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         here, node_id = self._own_cluster(client, body[0]), body[1]

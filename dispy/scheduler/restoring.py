@@ -95,7 +95,7 @@ class _Restoring:
         client, awaiting = self._clients.of(place[0]), self._clients.files.awaiting
         if client is None:
             return
-        awaiting.need_code(client, place[0], allotted.own)
+        awaiting.need_own(client, *place, allotted.own or {})
         rest = (*place, allotted.slots, allotted.own)
         if is_used or not awaiting.lacks(place[0]):
             self._scheduler.standing.put_cluster(*rest)
