@@ -17,8 +17,10 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from dispy.client.mirrors import NoClosings, NoKeepers
+from dispy.client.shared_offering import rules_of
 from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.rules import Rule
 from dispy.model.statuses import Status
 from dispy.model.texts import one_line
 from dispy.net.dialing import connect
@@ -176,7 +178,7 @@ class RemoteScheduler:
         cluster: Any = self._session.clusters[cluster_id]  # a SharedJobCluster
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            **cluster._place_among_others(),
+            "nodes": rules_of(cluster), **cluster._place_among_others(),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
@@ -190,6 +192,13 @@ class RemoteScheduler:
             self.closing.forgiven.discard((cluster_id, node_id))
             table = {"own": own, "forgive": forgiven}
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
+
+    def change_rules(self, cluster_id: int, rules: list[Rule] | None) -> None:
+        """Let a cluster use other nodes, from now on: see `dispy.client.shared_offering`."""
+        if cluster_id in self._clusters:
+            name, table, content = self._clusters[cluster_id]
+            self._clusters[cluster_id] = name, {**table, "nodes": rules}, content
+            self._say(Kind.RULES, [cluster_id, {"nodes": rules}])
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """As `Scheduler.deallocate`."""

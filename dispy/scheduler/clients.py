@@ -28,6 +28,7 @@ from dispy.scheduler.journal_entries import (
     ClientCame,
     ClientForgotten,
     ClusterClosed,
+    ClusterOpened,
     Heard,
     KnownFinals,
 )
@@ -35,6 +36,7 @@ from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.outbox import Outbox
 
 if TYPE_CHECKING:
+    from dispy.scheduler.recruiting import Recruiting
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.scheduler")
@@ -57,8 +59,10 @@ class Clients:
         self.durable, self._budget, self._life = durable, budget, life
         self._zombie_seconds = zombie_seconds
         self.scheduler: Scheduler  # set by whoever makes both
+        self.recruiting: Recruiting  # likewise
         self.calls = Calls(durable.journal, budget)
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self.opened: dict[int, ClusterOpened] = {}  # clusters, as they were written down
         self._clients: dict[str, Client] = {}
         self._slots: dict[int, Client] = {}
         self._counter = count(1)  # 2**22 of them leave numbers below 2**62
@@ -142,6 +146,8 @@ class Clients:
     def close(self, client: Client, cluster_id: int) -> None:
         """Close a client's cluster, with its jobs."""
         self.drop(client.clusters.pop(cluster_id))
+        self.opened.pop(cluster_id, None)
+        self.recruiting.closed(cluster_id)
         self.durable.record(ClusterClosed(cluster_id))
         self.durable.when_safe(partial(self.scheduler.close_cluster, cluster_id))
 
@@ -191,10 +197,12 @@ class Clients:
         """Tell a client how things stand, from the beginning."""
         client = self._slots[slot]
         client.say(Kind.RESYNC, [])
-        for node in self.scheduler.nodes.values():
-            client.say(Kind.NODE, [node.node_id, table_of(node)])
+        client.met.clear()
+        if client.wants_all:
+            self.tell_all_nodes(client)
         for cluster_id in client.clusters:
             for node, is_ready, jobs in self.scheduler.standing.of(cluster_id):
+                client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
                 there = number_there(cluster_id)
                 if is_ready:
                     ready = int(Status.Initialized)
@@ -203,6 +211,11 @@ class Clients:
                     numbers = list(map(number_there, jobs))
                     client.say(Kind.STARTED, [there, node.node_id, numbers])
         client.say(Kind.RESYNCED, [])
+
+    def tell_all_nodes(self, client: Client) -> None:
+        """Tell a client of all nodes, as it decides itself which its clusters use."""
+        for node in self.scheduler.nodes.values():
+            client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
 
     def stop(self) -> None:
         """End all links; without a journal nobody will know what clients have left open."""

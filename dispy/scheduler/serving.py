@@ -22,6 +22,7 @@ from dispy.scheduler.identity import begin
 from dispy.scheduler.journal import SqliteJournal
 from dispy.scheduler.journal_entries import Remembered
 from dispy.scheduler.operators import Operators
+from dispy.scheduler.recruiting import Recruiting
 from dispy.scheduler.restoring import restore
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.telling import Telling
@@ -87,6 +88,7 @@ class SchedulerService:
         core = Scheduling(policy, owner_slots)
         self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
+        self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self._hearing = Hearing(self.clients, max(known.batches, default=0))
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self.operators = Operators(self.scheduler, self.clients, f"{self.address}:{self.port}")
@@ -161,6 +163,7 @@ class SchedulerService:
         self._pulses.stop()
         self.operators.stop()
         self.clients.stop()
+        self.clients.recruiting.stop()
         if self._durable.journal is None:
             self.scheduler.part()
         self.scheduler.stop()

@@ -36,10 +36,6 @@ class Telling:
         if client is not None:
             client.say(kind, [number_there(number), *rest], buffers)
 
-    def _tell_all(self, kind: int, body: list[Any]) -> None:
-        for client in self._clients:
-            client.say(kind, body)
-
     # -- jobs on their way
 
     def hand_over(
@@ -138,21 +134,38 @@ class Telling:
     # -- nodes
 
     def node_found(self, node: RemoteNode) -> None:
-        """Tell all clients of a node; each answers with ALLOT for clusters that may use it."""
+        """Tell clients of a node that decide themselves which nodes they use: by ALLOT."""
         hello = node.hello
         self._durable.record(
             NodeKnown(node.node_id, hello.identity, node.name, node.ip_addr, node.port)
         )
-        self._tell_all(Kind.NODE, [node.node_id, table_of(node)])
+        self._introduce(node)
+
+    def _introduce(self, node: RemoteNode) -> None:
+        for client in self._clients:
+            if client.wants_all:
+                client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
+        self._clients.recruiting.found(node)
+
+    def hungry(self, clusters: set[int]) -> None:
+        """Give clusters more nodes that have none left for jobs that wait."""
+        self._clients.recruiting.look(clusters)
 
     def node_back(self, node: RemoteNode) -> None:
-        """Tell all clients what it is like: some may know it from an earlier scheduler alone."""
-        self._tell_all(Kind.NODE, [node.node_id, table_of(node)])
+        """Tell clients what it is like: some may know it from an earlier scheduler alone."""
+        for client in self._clients:
+            if node.node_id in client.met:
+                client.say(Kind.NODE, [node.node_id, table_of(node)])
+        self._introduce(node)
 
     def node_lost(self, node: RemoteNode) -> None:
-        """Tell all clients."""
+        """Tell clients that know it."""
         self._durable.record(NodeGone(node.node_id))
-        self._tell_all(Kind.LOST, [node.node_id])
+        self._clients.recruiting.lost(node)
+        for client in self._clients:
+            if node.node_id in client.met:
+                client.met.discard(node.node_id)
+                client.say(Kind.LOST, [node.node_id])
 
     def node_available(self, node: RemoteNode) -> None:
         """Tell those who use it what it has to spare."""
@@ -165,6 +178,7 @@ class Telling:
         self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
     ) -> None:
         """Tell a client that its cluster has, or has lost, a node."""
+        self._clients.recruiting.answered(cluster_id, node)
         self._tell(cluster_id, Kind.CHANGED, [node.node_id, int(status), error])
 
     def node_free(self, cluster_id: int, node: RemoteNode) -> None:
