@@ -5,7 +5,8 @@ Usage:
                   [--port=<port> | --scheduler_port=<port>] [--node_port=<port>]
                   [--name=<name>] [--ping_interval=<seconds>]
                   [--policy=<name> | --fair_cluster_scheduler | --early_cluster_scheduler]
-                  [--zombie_interval=<minutes>] [--insecure]
+                  [--data=<directory>] [--outlive_power] [--memory=<bytes>]
+                  [--owner_slots=<n>] [--zombie_interval=<minutes>] [--insecure]
                   [--cluster_secret=<text> | --cluster_secret_file=<file>]
                   [--cluster_certfile=<file>] [--cluster_keyfile=<file>]
                   [--cluster_cafile=<file>] [--cluster_revoked=<file>]
@@ -27,10 +28,19 @@ Options:
   --policy=<name>     whose jobs go first: fair (equal shares of slots and time), load (who has
                       fewest slots), first (the oldest job), rounds (who was served longest ago),
                       early (the oldest cluster) (default: fair)
+  --owner_slots=<n>   jobs' processors that all clusters of one owner (user at host) have together
+                      at most; any number by default
   --fair_cluster_scheduler  dispy 4's name of --policy=rounds
   --early_cluster_scheduler  dispy 4's name of --policy=early
   --ping_interval=<seconds>  seconds between searches for nodes, 1 to 1000; searched for once, by
                       default, and nodes that start later announce themselves
+  --data=<directory>  directory for what the scheduler was given, which is there again after a
+                      restart; by default one for its address and port in ~/.local/state/dispy;
+                      none: keep it in memory, and lose it with the process
+  --outlive_power     lose nothing when the machine loses its power either: each group of entries
+                      then waits for the disk
+  --memory=<bytes>    bytes of arguments and results that are held in memory, as 512M or 4G; what
+                      is more lies in the data directory until its turn comes (default: 1G)
   --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
                       are kept; 0: for ever (default: 60)
   --insecure          listen on an address that other machines reach, and use nodes of other
@@ -68,10 +78,11 @@ Options:
 Programs find it by `SharedJobCluster(..., scheduler_host=ADDRESS)`, or by DISPY_SCHEDULER.
 
 What no option says comes from DISPY_NODES, DISPY_SCHEDULER_HOST, DISPY_SCHEDULER_PORT,
-DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL and DISPY_BROADCAST, then from the table [scheduler] of
-~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_SCHEDULER_DATA, DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL and DISPY_BROADCAST, then from the
+table [scheduler] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
-Ctrl-C or SIGTERM ends it; what it was given by clients is lost then. A second one ends it at once.
+Ctrl-C or SIGTERM ends it, a second one at once. Whatever ended it, nodes and clients go on when it
+is started again: results wait at the nodes, and jobs in its data directory.
 """
 
 import logging
@@ -95,8 +106,9 @@ from dispy.model.errors import DispyError
 from dispy.model.setting import Value
 from dispy.net.credentials import concerns, load_credentials
 from dispy.scheduler.service import Scheduler
-from dispy.scheduler.serving import SchedulerService
+from dispy.scheduler.serving import Keeping, SchedulerService
 from dispy.scheduling.choosing import policy_of
+from dispy.system.directories import user_state
 from dispy.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -104,6 +116,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dispy.scheduler")
 
+GOES_ON = "nodes go on with what they have, and all goes on when it is started again"
 DISPY_4 = {"--fair_cluster_scheduler": "rounds", "--early_cluster_scheduler": "early"}
 
 
@@ -138,8 +151,8 @@ def _serve(settings: Mapping[str, Value]) -> int:
     name = settings["name"].value or socket.gethostname()
     try:
         service = SchedulerService(
-            name, host, port, clients, nodes, 60 * settings["zombie_interval"].value,
-            policy_of(settings["policy"].value),
+            name, host, port, clients, nodes, _keeping(settings),
+            policy_of(settings["policy"].value), settings["owner_slots"].value,
         )  # fmt: skip
     except OSError as error:
         raise DispyError(
@@ -159,10 +172,27 @@ def _serve(settings: Mapping[str, Value]) -> int:
         gevent.signal_handler(number, tell)
     logger.info("scheduler %s serves at %s, port %d", name, host, service.port)
     told.wait()
-    logger.info("ending: nodes stop what clients have given to it")
+    logger.info(
+        "ending: %s", GOES_ON if service.is_durable else "nodes stop what it has given them"
+    )
     discovery.close()
     service.stop()
     return 0
+
+
+def _keeping(settings: Mapping[str, Value]) -> Keeping:
+    """Return how the scheduler keeps what it is given."""
+    directory = settings["data"].value
+    if not directory:
+        name = f"scheduler-{settings['host'].value}-{settings['port'].value}"
+        directory = os.path.join(user_state(os.environ), "dispy", name)
+    in_memory = directory.lower() == "none"
+    return Keeping(
+        None if in_memory else os.path.expanduser(directory),
+        settings["outlive_power"].value,
+        settings["memory"].value,
+        60 * settings["zombie_interval"].value,
+    )
 
 
 def _search(settings: Mapping[str, Value], credentials: Credentials) -> Search:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import AsyncResult, Event
 
-from dispy.client.mirrors import NoClosings, NoKeepers, node_of
+from dispy.client.mirrors import NoClosings, NoKeepers
+from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.statuses import Status
 from dispy.model.texts import one_line
@@ -27,8 +28,7 @@ from dispy.net.secure import NotProven, dial
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
-from dispy.protocol.messages import Kind, Payload, join_payloads, split_payloads
-from dispy.scheduler.columns import select
+from dispy.protocol.messages import Kind, Payload, split_payloads
 from dispy.scheduler.keeping import Pauses
 from dispy.scheduler.nodes import Nodes, RemoteNode
 
@@ -63,7 +63,6 @@ class RemoteScheduler:
         self._session, self.address = session, address
         self.identity, self.name, self.credentials = identity, name, credentials
         self.nodes = Nodes()
-        self._gone: dict[str, RemoteNode] = {}
         self.closing, self.keepers, self.questions = NoClosings(), NoKeepers(), self
         self._conversation, self._token = Conversation(), ""
         self._link: Link | None = None
@@ -71,24 +70,10 @@ class RemoteScheduler:
         self.trouble = ""  # why there is no link
         self._stopped = False
         self._clusters: dict[int, tuple[str, dict[str, Any], bytes]] = {}  # as they were opened
-        self._running: dict[int, int] = {}  # of each cluster, jobs that are on nodes
         self._settling: deque[tuple[int, Event]] = deque()  # who waits until what was heard
         self._tokens = count(1)
         self._answers: dict[int, Callable[[dict[str, Any]], object]] = {}
-        self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
-            Kind.NODE: self._node,
-            Kind.LOST: self._lost,
-            Kind.STARTED: self._started,
-            Kind.ENDED: self._ended,
-            Kind.GIVEN_UP: self._given_up,
-            Kind.REQUEUED: self._requeued,
-            Kind.VALUE: self._value,
-            Kind.WROTE: self._wrote,
-            Kind.CHANGED: self._changed,
-            Kind.FREE: self._free,
-            Kind.CLEANED_UP: self._cleaned_up,
-            Kind.ANSWER: self._answered,
-        }
+        self._told = Told(session, self.nodes, self._clusters, self._answers)
         self._keeper = gevent.spawn(self._keep)
         self._pulses = Pulses(lambda: [self._link] if self._link is not None else [])
 
@@ -144,12 +129,8 @@ class RemoteScheduler:
         if before in ("", token):
             return
         why = f"the scheduler at {self.address[0]} has forgotten this program: it was restarted"
-        for node in list(self.nodes.values()):
-            for cluster_id in list(node.ready):
-                self._session.node_changed(cluster_id, node, Status.Closed)
-            self._lost([node.node_id], ())
+        self._told.forget_all()
         self._conversation = Conversation()
-        self._running.clear()
         for cluster_id, (name, table, content) in self._clusters.items():
             self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
             jobs = [job._number for job in self._session.clusters[cluster_id]._unfinished()]
@@ -171,11 +152,8 @@ class RemoteScheduler:
         if frame.kind != Kind.SAID:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
         number, kind, body = frame.body
-        handler = self._handlers.get(kind)
-        if handler is None:
-            raise FrameRefused(f"{Kind(kind).name} is not for a client to receive")
-        if self._conversation.is_new(number):
-            handler(body, frame.buffers)
+        if self._conversation.is_new(number, may_have_gaps=True):
+            self._told.take(kind, body, frame.buffers)
 
     def _turn_over(self) -> None:
         conversation = self._conversation
@@ -195,10 +173,10 @@ class RemoteScheduler:
         retries: int | None = None,
     ) -> None:
         """As `Scheduler.open_cluster`."""
-        exclusive = getattr(self._session.clusters.get(cluster_id), "exclusive", False)
+        cluster: Any = self._session.clusters[cluster_id]  # a SharedJobCluster
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            "exclusive": exclusive,
+            **cluster._place_among_others(),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
@@ -261,13 +239,13 @@ class RemoteScheduler:
     def close_cluster(self, cluster_id: int) -> None:
         """As `Scheduler.close_cluster`."""
         if self._clusters.pop(cluster_id, None) is not None:
-            self._running.pop(cluster_id, None)
+            self._told.forget(cluster_id)
             self._say(Kind.CLOSE, [cluster_id])
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to."""
         unfinished = self._session.clusters[cluster_id]._pending
-        return bool(unfinished) and not self._running.get(cluster_id)
+        return bool(unfinished) and not self._told.has_running(cluster_id)
 
     def explain_waiting(self, cluster_id: int) -> list[str]:
         """Say why jobs wait, as far as it is known here."""
@@ -322,111 +300,6 @@ class RemoteScheduler:
             f"the scheduler at {host}, port {port}: {self.trouble or 'no answer yet'}",
             f"is `dispy scheduler` running there? `dispy doctor {host}` checks the way to it",
         ]
-
-    # -- what the scheduler tells
-
-    def _node(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        node_id, table = body
-        known = self.nodes.get(node_id)
-        if known is not None:
-            if known.take_available(table.get("available")):
-                self._session.node_available(known)
-            return
-        node = node_of(node_id, table)
-        node.settled = True
-        self.nodes.take_in(node)
-        self._session.node_found(node)
-
-    def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        node = self.nodes.get(body[0])
-        if node is None:
-            return
-        self.nodes.take_out(node)
-        self._gone[node.node_id] = node
-        if len(self._gone) > LOST_NODES:
-            del self._gone[next(iter(self._gone))]
-        self._session.node_lost(node)
-
-    def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
-        """Return the cluster and the node that a message begins with; None: they are no more."""
-        node = self.nodes.get(body[1]) or self._gone.get(body[1])
-        return None if node is None or body[0] not in self._clusters else (body[0], node)
-
-    def _own(self, jobs: Sequence[int]) -> list[int]:
-        return [job for job in jobs if job in self._session.jobs]
-
-    def _started(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None and (jobs := self._own(body[2])):
-            self._running[of[0]] = self._running.get(of[0], 0) + len(jobs)
-            self._session.started(*of, jobs)
-
-    def _ended(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        of, (jobs, starts, ends, column, extras) = self._of(body), body[2:]
-        if of is None:
-            return
-        results = join_payloads(column, buffers)
-        own = self._own(jobs)
-        if len(own) < len(jobs):
-            columns, extras = select(set(own), (jobs, starts, ends, results), extras)
-            jobs, starts, ends, results = columns
-        if jobs:
-            self._stop_running(of[0], len(jobs))
-            self._session.finished(*of, jobs, starts, ends, results, dict(extras))
-
-    def _given_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        cluster_id, node_id, jobs, status, reason = body
-        if cluster_id not in self._clusters or not (jobs := self._own(jobs)):
-            return
-        if status not in (Status.Abandoned, Status.Cancelled, Status.Terminated):
-            raise FrameRefused("GIVEN_UP names no final status")
-        of = None if node_id is None else self._of([cluster_id, node_id])
-        if of is not None:
-            self._stop_running(cluster_id, len(jobs))
-        node = None if of is None else of[1]
-        self._session.given_up(cluster_id, node, jobs, Status(status), reason)
-
-    def _requeued(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None and (jobs := self._own(body[2])):
-            self._stop_running(of[0], len(jobs))
-            self._session.requeued(*of, jobs, body[3])
-
-    def _stop_running(self, cluster_id: int, jobs: int) -> None:
-        self._running[cluster_id] = max(0, self._running.get(cluster_id, 0) - jobs)
-
-    def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None:
-            (value,) = join_payloads([body[3]], buffers)
-            self._session.provisional(*of, body[2], value)
-
-    def _wrote(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None:
-            self._session.output(*of, *body[2:])
-
-    def _changed(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is None:
-            return
-        (cluster_id, node), (status, error) = of, body[2:]
-        if status == Status.Initialized:
-            node.opened.add(cluster_id)
-            node.ready.add(cluster_id)
-        elif status == Status.Closed:
-            node.opened.discard(cluster_id)
-            node.ready.discard(cluster_id)
-        else:
-            raise FrameRefused("CHANGED names no status of a node")
-        self._session.node_changed(cluster_id, node, Status(status), error)
-
-    def _free(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None:
-            self._session.node_free(*of)
-
-    def _cleaned_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        self._session.cleaned_up(body[0])
-
-    def _answered(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        answer = self._answers.pop(body[0], None)
-        if answer is not None:
-            answer(body[1])
 
     # -- the end
 

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -179,6 +179,21 @@ class Session:
         table = self.jobs
         return [table[job]._payload for job in jobs]  # type: ignore[misc]  # kept until final
 
+    def when_safe(self, then: Callable[[], object]) -> None:
+        """Call it: what outlives this program is its nodes' and its recovery file's."""
+        then()
+
+    def hand_over(
+        self,
+        node: "RemoteNode",
+        cluster_id: int,
+        jobs: Sequence[int],
+        send: Callable[[list[Payload]], None],
+    ) -> None:
+        """Have jobs sent to a node, now."""
+        foreign = cluster_id in node.translated
+        send(self.payloads_for(node, jobs) if foreign else self.payloads(jobs))
+
     def content(self, digest: bytes) -> Content | None:
         """Return what is ready under this digest."""
         return self.contents.get(digest)
@@ -294,7 +309,9 @@ class Session:
             if self.options.pop(job, None) is not None:
                 self.contents.release_for(job)
 
-    def requeued(self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str) -> None:
+    def requeued(
+        self, cluster_id: int, node: "RemoteNode", jobs: Sequence[int], why: str, *_: bool
+    ) -> None:
         """Mark jobs as waiting again."""
         cluster = self.clusters[cluster_id]
         view = cluster._node(node)

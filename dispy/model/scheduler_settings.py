@@ -67,6 +67,12 @@ TABLE = (
         "cluster)",
     ),
     Setting(
+        room="scheduler", name="owner_slots", kind=int, unit="slots", low=1, high=2**31,
+        option="--owner_slots",
+        help="jobs' processors that all clusters of one owner (user at host) have together at "
+        "most; any number by default",
+    ),
+    Setting(
         room="scheduler", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         option="--ping_interval",
         help="seconds between searches for nodes, 1 to 1000; searched for once, by default, and "
@@ -77,6 +83,23 @@ TABLE = (
         high=1e7, option="--zombie_interval", variable="DISPY_ZOMBIE_INTERVAL",
         help="minutes for which the jobs and results of a client that is away are kept; 0: for "
         "ever",
+    ),
+    Setting(
+        room="scheduler", name="data", kind=str, option="--data", variable="DISPY_SCHEDULER_DATA",
+        help="directory for what the scheduler was given, which is there again after a restart; "
+        "by default one for its address and port in ~/.local/state/dispy; none: keep it in memory, "
+        "and lose it with the process",
+    ),
+    Setting(
+        room="scheduler", name="outlive_power", kind=bool, default=False, option="--outlive_power",
+        help="lose nothing when the machine loses its power either: each group of entries then "
+        "waits for the disk",
+    ),
+    Setting(
+        room="scheduler", name="memory", kind=int, unit="bytes", default=1 << 30, low=1 << 20,
+        option="--memory",
+        help="bytes of arguments and results that are held in memory, as 512M or 4G; what is more "
+        "lies in the data directory until its turn comes",
     ),
     Setting(
         room="scheduler", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",

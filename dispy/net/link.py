@@ -238,7 +238,7 @@ class Link:
         self.send(Kind.HELLO, ours.body())
         return self.hear_hello(role)
 
-    def hear_hello(self, role: str) -> Hello:
+    def hear_hello(self, *roles: str) -> Hello:
         """Return who the peer is, without a word of who we are; as `exchange_hello`."""
         self._decoder = hello_decoder(blank)
         with gevent.Timeout(HELLO_SECONDS, TimeoutError("it did not say who it is")):
@@ -247,8 +247,8 @@ class Link:
                     get_hub().wait(self._readable)
                 if self.closed or self._receive() is False:
                     raise NoHello("it closed the connection before saying who it is")
-        theirs = accept_hello(frame, role)
-        if self.peer_roles and theirs.role not in self.peer_roles:
+        theirs = accept_hello(frame, *roles)
+        if self.peer_roles and theirs.certified_role not in self.peer_roles:
             allowed = " or ".join(sorted(self.peer_roles))
             raise FrameRefused(f"its certificate is for a {allowed}, not for a {theirs.role}")
         self._decoder.trust()

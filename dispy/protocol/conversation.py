@@ -72,11 +72,14 @@ class Conversation:
 
     # -- hearing
 
-    def is_new(self, number: int) -> bool:
-        """Take note of what came; False: it came before. Raises FrameRefused for a gap."""
+    def is_new(self, number: int, may_have_gaps: bool = False) -> bool:
+        """Take note of what came; False: it came before. Raises FrameRefused for a gap.
+
+        may_have_gaps: the peer drops what does not matter any more, and counts on.
+        """
         if number <= self.arrived:
             return False
-        if number != self.arrived + 1:
+        if number != self.arrived + 1 and not may_have_gaps:
             raise FrameRefused(f"number {number} came where {self.arrived + 1} was expected")
         self.arrived = number
         return True

@@ -100,6 +100,11 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    RESYNC = 98
+    RESYNCED = 99
+    # operator to shared scheduler, and back, on a link of their own
+    REQUEST = 100
+    RESPONSE = 101
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -196,6 +201,10 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
+    Kind.RESYNCED: (),
+    Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what
+    Kind.RESPONSE: (_WHOLE, _WHOLE, _TABLE),  # token, 1: more parts follow, a part of the answer
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers
@@ -313,7 +322,7 @@ def unwrap(frame: Frame) -> Frame:
     return check(Frame(kind, body, frame.buffers))
 
 
-IN_SAID = frozenset({int(Kind.CANCEL), int(Kind.CLOSE), *range(Kind.CLUSTER, Kind.ANSWER + 1)})
+IN_SAID = frozenset({int(Kind.CANCEL), int(Kind.CLOSE), *range(Kind.CLUSTER, Kind.RESYNCED + 1)})
 
 
 def _check_buffers(frame: Frame, counts: list[int]) -> None:

@@ -95,8 +95,7 @@ class Closing:
             self.closed(node, order.cluster_id, "", None, {})  # it was refused there
             return
         node.opened.discard(order.cluster_id)
-        assert node.link is not None, "the core orders nothing of a node without a link"
-        node.link.send(Kind.CLOSE, [order.cluster_id])
+        node.tell(Kind.CLOSE, [order.cluster_id])
 
     def closed(
         self, node: RemoteNode, cluster_id: int, name: str, error: str | None, told: dict[str, Any]
@@ -132,8 +131,8 @@ class Closing:
                 node.ready.discard(cluster_id)
                 if cleans_up:
                     node.closing[cluster_id] = False
-                if node.link is not None and node.settled:  # else it is told when it is back
-                    node.link.send(Kind.CLOSE, [cluster_id])
+                if node.settled:  # else it is told when it is back
+                    node.tell(Kind.CLOSE, [cluster_id])
             if cleans_up and cluster_id in node.closing:
                 waited.add(node.node_id)
         self._cleaning[cluster_id], self._names[cluster_id] = waited, name
@@ -163,8 +162,8 @@ class Closing:
         for cluster_id in list(node.closing):
             if cluster_id not in computations:
                 self.closed(node, cluster_id, "", None, {})
-            elif node.link is not None:
-                node.link.send(Kind.CLOSE, [cluster_id])
+            else:
+                node.tell(Kind.CLOSE, [cluster_id])
 
     def lost(self, node: RemoteNode) -> None:
         """Wait no more for a node that is gone."""

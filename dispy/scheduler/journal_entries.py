@@ -137,14 +137,27 @@ class NodeKnown:
 
 @dataclass(frozen=True, slots=True)
 class NodeGone:
-    """A node is not asked for its jobs any more."""
+    """A node is not asked for its jobs any more, and what clusters had of it is forgotten."""
 
     node_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Allotted:
+    """A cluster that is open may use so many slots of a node; 0: for what is there already.
+
+    Until the cluster is closed, or the node gone; a second one replaces the first.
+    """
+
+    cluster: int
+    node: str
+    slots: int
+    own: dict[str, Any] | None = None  # settings for that node alone
+
+
 Entry = (
     ClientCame | Heard | ClientForgotten | ClusterOpened | ClusterClosed | Submitted | Given
-    | Returned | Cancelling | Finals | Taken | NodeKnown | NodeGone
+    | Returned | Cancelling | Finals | Taken | NodeKnown | NodeGone | Allotted
 )  # fmt: skip
 
 
@@ -195,4 +208,5 @@ class Remembered:
     cancelling: set[int] = field(default_factory=set)
     finals: dict[int, list[KnownFinals]] = field(default_factory=dict)  # by slot, in order
     nodes: dict[str, NodeKnown] = field(default_factory=dict)
+    allotted: dict[tuple[int, str], Allotted] = field(default_factory=dict)
     lost: str = ""  # a sentence, where an earlier journal could not be read

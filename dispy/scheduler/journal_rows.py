@@ -35,6 +35,7 @@ class RowKind(IntEnum):
     ENDED = 7  # jobs whose results were taken
     NODE = 8
     CANCELLING = 9
+    ALLOTTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ class Rows:
         self._placed: dict[int, _Said] = {}  # the last word on a job
         self._cut_short: dict[int, tuple[int, int]] = {}  # how often, and how often by its death
         self._cancelling: dict[int, _Said] = {}
+        self._nodes_of: dict[int, set[str]] = defaultdict(set)  # by cluster, those it may use
+        self._users_of: dict[str, set[int]] = defaultdict(set)  # by node, in the same way
         self._held: dict[int, deque[_Held]] = defaultdict(deque)  # by slot
         self.finals: dict[tuple[int, int], int] = {}  # rows, by slot and number
         self._takers: dict[type, Callable[[Any], None]] = {
@@ -128,7 +131,8 @@ class Rows:
             entries.Finals: self._finals,
             entries.Taken: self._taken,
             entries.NodeKnown: self._node,
-            entries.NodeGone: lambda entry: self._end_latest(RowKind.NODE, entry.node_id),
+            entries.NodeGone: self._node_gone,
+            entries.Allotted: self._allot,
         }
 
     def take(self, entry: entries.Entry) -> tuple[list[Row], list[int]]:
@@ -163,6 +167,23 @@ class Rows:
         head = [*astuple(entry)[:-1], list(entry.clusters)]
         self._set(RowKind.NODE, entry.node_id, self._make(RowKind.NODE, head))
 
+    def _node_gone(self, entry: entries.NodeGone) -> None:
+        for cluster in self._users_of.pop(entry.node_id, ()):
+            self._nodes_of[cluster].discard(entry.node_id)
+            self._end_latest(RowKind.ALLOTTED, (cluster, entry.node_id))
+        self._end_latest(RowKind.NODE, entry.node_id)
+
+    def _allot(self, entry: entries.Allotted) -> None:
+        if entry.cluster in self._slot_of:
+            number = self._make(RowKind.ALLOTTED, list(astuple(entry)))
+            self._may_use((entry.cluster, entry.node), number)
+
+    def _may_use(self, place: tuple[int, str], number: int) -> None:
+        cluster, node = place
+        self._set(RowKind.ALLOTTED, place, number)
+        self._nodes_of[cluster].add(node)
+        self._users_of[node].add(cluster)
+
     def _cluster(self, entry: entries.ClusterOpened) -> None:
         head = [entry.number, entry.slot, entry.name, entry.settings, entry.options]
         number = self._make(RowKind.CLUSTER, head, (), [entry.code])
@@ -196,6 +217,9 @@ class Rows:
         for batch in list(self._batches_of[cluster]):
             self._end([job for job in batch.jobs if self._batch_of.get(job) is batch])
         del self._batches_of[cluster]
+        for node in self._nodes_of.pop(cluster, ()):
+            self._users_of[node].discard(cluster)
+            self._end_latest(RowKind.ALLOTTED, (cluster, node))
         if (slot := self._slot_of.pop(cluster, None)) is not None:
             self._clusters_of[slot].discard(cluster)
         self._end_latest(RowKind.CLUSTER, cluster)
@@ -339,6 +363,11 @@ class Rows:
         known.nodes[node.node_id] = node
         self._set(RowKind.NODE, node.node_id, row.number)
 
+    def _replay_allotted(self, row: Found, head: list[Any], known: Remembered) -> None:
+        entry = entries.Allotted(*head)
+        known.allotted[entry.cluster, entry.node] = entry
+        self._may_use((entry.cluster, entry.node), row.number)
+
     def _replay_cluster(self, row: Found, head: list[Any], known: Remembered) -> None:
         number, slot, name, settings, options = head
         (code,) = row.read().buffers
@@ -383,6 +412,7 @@ class Rows:
         RowKind.ENDED: _replay_ended,
         RowKind.NODE: _replay_node,
         RowKind.CANCELLING: _replay_cancelling,
+        RowKind.ALLOTTED: _replay_allotted,
     }
 
     def recall(self, known: Remembered) -> None:

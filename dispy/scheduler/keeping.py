@@ -103,23 +103,22 @@ class Keepers:
     def __contains__(self, address: Address) -> bool:
         return address in self._greenlets
 
-    def keep(self, host: str, port: int, found: bool) -> None:
-        """Keep a link to the node at this address from now on."""
+    def keep(self, host: str, port: int, found: bool, node: RemoteNode | None = None) -> None:
+        """Keep a link to the node at this address from now on; `node`: that was met before."""
         until = monotonic() + UNPROVEN_SECONDS if found else inf
         address = host, port
         self._wanted_until[address] = max(until, self._wanted_until.get(address, 0.0))
         if address not in self._greenlets:
-            self._greenlets[address] = gevent.spawn(self._keep, address)
+            self._greenlets[address] = gevent.spawn(self._keep, address, node)
 
     def forget(self, host: str, port: int) -> None:
         """Let an address go; a node that is connected there stays until it is lost."""
         if (host, port) in self._wanted_until:
             self._wanted_until[host, port] = 0.0
 
-    def _keep(self, address: Address) -> None:
+    def _keep(self, address: Address, node: RemoteNode | None) -> None:
         """Dial an address for as long as it is wanted."""
-        node: RemoteNode | None = None
-        pauses, longest = Pauses(self._random), RETRY_SECONDS[1]
+        pauses, longest = Pauses(self._random), RETRY_SECONDS[1] if node is None else KNOWN_SECONDS
         attempt = 0
         while True:
             began = monotonic()

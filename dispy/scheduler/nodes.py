@@ -1,13 +1,15 @@
 """A node as a scheduler sees it, and the table of all of them."""
 
 import logging
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import monotonic, time
 from typing import Any
 
 from dispy.net.link import Link
+from dispy.protocol.frames import Buffer
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 
@@ -33,6 +35,14 @@ class Away:
     def lines(self, now: float) -> str:
         """Say what happened, and when."""
         return f"{self.why} {now - self.heard:.0f} s ago"
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """Something that a node is to be told over one of its links, in its turn."""
+
+    link: Link | None
+    send: Callable[[Link], None] | None = None  # None: it may not go yet
 
 
 @dataclass(slots=True)
@@ -74,6 +84,7 @@ class RemoteNode:
     strange: int = 0  # how often it spoke of what was not its own
     told_of: Link | None = None  # the link on which that was logged last
     of_other_user: bool = False  # of this machine, and it has proven nothing
+    waiting: deque[Order] = field(default_factory=deque)  # what goes to it in turn, later
 
     def traffic(self) -> tuple[int, int]:
         """Return how many bytes were sent to it and received from it. From any thread."""
@@ -112,10 +123,28 @@ class RemoteNode:
             return True
         return False
 
-    def tell(self, kind: int, body: list[Any]) -> None:
-        """Send a frame; nothing while the link is broken."""
-        if self.link is not None:
-            self.link.send(kind, body)
+    def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
+        """Send a frame in turn; nothing while the link is broken."""
+        if self.link is None:
+            return
+        if self.waiting:
+            self.fill(self.reserve(), lambda link: link.send(kind, body, buffers))
+        else:
+            self.link.send(kind, body, buffers)
+
+    def reserve(self) -> Order:
+        """Have all that is told from now on wait for something that may go only later."""
+        order = Order(self.link)
+        self.waiting.append(order)
+        return order
+
+    def fill(self, order: Order, send: Callable[[Link], None]) -> None:
+        """Let it go; nothing of it does where its link is not the present one any more."""
+        order.send = send
+        waiting = self.waiting
+        while waiting and (send_first := waiting[0].send) is not None:
+            if (link := waiting.popleft().link) is not None and link is self.link:
+                send_first(link)
 
     def acknowledge(self) -> None:
         """Tell the node which results it may forget."""

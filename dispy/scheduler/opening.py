@@ -5,7 +5,7 @@ comes back without it; its limit each time. What is said of one node alone, and 
 with another Python, comes in here. How a computation ends there is the affair of `Closing`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,23 +104,43 @@ class Openings:
         for cluster_id in node.opened:
             if cluster_id not in computations:
                 self._send(node, cluster_id)
+            elif self._is_foreign(node, self._own(node, cluster_id)):
+                node.translated.add(cluster_id)  # an earlier scheduler has opened it there
             self._send_limit(node, cluster_id, limits[cluster_id].limit)
 
     def _send(self, node: RemoteNode, cluster_id: int) -> None:
         opened = self._clusters[cluster_id]
-        content = opened.content
-        own = {**opened.settings, **node.own.get(cluster_id, {})}
-        if node.python != f"{own.get('implementation')} {own.get('python')}":
+        content, own = opened.content, self._own(node, cluster_id)
+        if not node.settled:
+            return  # it is sent when the node has said what it has
+        if self._is_foreign(node, own):
             node.translated.add(cluster_id)
             try:
                 own, content = self._owner.opening_for(node, cluster_id, own, content)
             except DispyError as error:  # told once the core knows of the allocation
                 get_hub().loop.run_callback(self.answered, node, cluster_id, str(error), {})
                 return
-        if node.link is not None:
-            self._heartbeat.expect(node, cluster_id)
-            self._given.opened(node.node_id, cluster_id, own.get("files", ()))
-            node.link.send(Kind.OPEN, [cluster_id, opened.name, own], [content])
+        self._heartbeat.expect(node, cluster_id)
+        self._given.opened(node.node_id, cluster_id, own.get("files", ()))
+        node.tell(Kind.OPEN, [cluster_id, opened.name, own], [content])
+
+    def _own(self, node: RemoteNode, cluster_id: int) -> dict[str, Any]:
+        """Return a cluster's settings on a node."""
+        return {**self._clusters[cluster_id].settings, **node.own.get(cluster_id, {})}
+
+    def _is_foreign(self, node: RemoteNode, own: Mapping[str, Any]) -> bool:
+        return node.python != f"{own.get('implementation')} {own.get('python')}"
 
     def _send_limit(self, node: RemoteNode, cluster_id: int, cpus: int) -> None:
-        node.tell(Kind.LIMIT, [cluster_id, cpus])
+        if node.settled:
+            node.tell(Kind.LIMIT, [cluster_id, cpus])
+
+    def restore(
+        self, node: RemoteNode, cluster_id: int, cpus: int, own: dict[str, Any] | None
+    ) -> None:
+        """Have a cluster on a node that was opened there by an earlier scheduler, perhaps."""
+        node.opened.add(cluster_id)
+        node.own[cluster_id] = own or {}
+        files = self._own(node, cluster_id).get("files", ())
+        self._given.opened(node.node_id, cluster_id, files)
+        self._core.cluster_allocated(node.node_id, cluster_id, cpus)

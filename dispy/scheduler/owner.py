@@ -1,6 +1,6 @@
 """Whom a scheduler works for: who submits jobs to it and gets their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dispy.model.statuses import Status
@@ -35,8 +35,21 @@ class JobsOwner(Protocol):
     def receiving(self) -> FilesTaker:
         """Who takes the files that jobs send."""
 
-    def payloads(self, jobs: Sequence[int]) -> list[Payload]:
-        """Return the packed calls of jobs that are about to be sent."""
+    def when_safe(self, then: Callable[[], object]) -> None:
+        """Call `then` once all that the owner was told so far outlives this process; at once, if
+        it does already, or never will."""
+
+    def hand_over(
+        self,
+        node: RemoteNode,
+        cluster_id: int,
+        jobs: Sequence[int],
+        send: Callable[[Sequence[Payload | None]], None],
+    ) -> None:
+        """Call `send` with the packed calls of jobs once it is safe that this node has them.
+
+        None: nobody has that call any more.
+        """
 
     def content(self, digest: bytes) -> Content | None:
         """Return what nodes may ask for under this digest, if it is (still) needed."""
@@ -48,9 +61,6 @@ class JobsOwner(Protocol):
         self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:
         """Return settings and code for a node with another Python; raises DispyError."""
-
-    def payloads_for(self, node: RemoteNode, jobs: Sequence[int]) -> list[Payload]:
-        """Return the packed calls of jobs for a node with another Python."""
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
         """These jobs were given to that node."""
@@ -77,8 +87,16 @@ class JobsOwner(Protocol):
     ) -> None:
         """These jobs are final: Abandoned where `node` had them, else Cancelled."""
 
-    def requeued(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
-        """These jobs wait again."""
+    def requeued(
+        self,
+        cluster_id: int,
+        node: RemoteNode,
+        jobs: Sequence[int],
+        why: str,
+        cut_short: bool,
+        died: bool,
+    ) -> None:
+        """These jobs wait again; `cut_short`: a run of each was, by its own death if it `died`."""
 
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
         """A job sent a value before its end."""

@@ -7,6 +7,7 @@ from time import monotonic, time
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import join_payloads
+from dispy.scheduler.cancels import tell_who_cancelled
 from dispy.scheduler.columns import select
 from dispy.scheduler.failing import Failures
 from dispy.scheduler.given import Given
@@ -37,31 +38,41 @@ class Results:
 
     def _is_new(self, node: RemoteNode, frame: Frame) -> bool:
         """Take note of a number; False: it came before, and again after a broken link."""
-        sequence = frame.body[0]
-        if not self._core.results_arrived(node.node_id, sequence):
-            return False
-        node.results_seen = sequence
-        if frame.buffers:
-            node.unacknowledged_bytes += sum(map(_size_of, frame.buffers))
-        if (
-            sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES
-            or node.unacknowledged_bytes >= ACKNOWLEDGE_BYTES
-        ):
-            node.acknowledge()
-        return True
+        return self._core.results_arrived(node.node_id, frame.body[0])
+
+    def _taken(self, node: RemoteNode, frame: Frame) -> None:
+        """Let a node forget what it has sent, once that is safe here."""
+        sequence, size = frame.body[0], sum(map(_size_of, frame.buffers))
+
+        def forget() -> None:
+            node.results_seen = sequence
+            node.unacknowledged_bytes += size
+            if (
+                sequence - node.acknowledged >= ACKNOWLEDGE_FRAMES
+                or node.unacknowledged_bytes >= ACKNOWLEDGE_BYTES
+            ):
+                node.acknowledge()
+
+        self._owner.when_safe(forget)
 
     def take_value(self, node: RemoteNode, frame: Frame) -> None:
         """Take a value that a job has sent before its end (PROVISIONAL)."""
         _, cluster_id, job, value = frame.body
-        if self._is_new(node, frame) and self._given.has_job(node, cluster_id, job):
+        if not self._is_new(node, frame):
+            return
+        if self._given.has_job(node, cluster_id, job):
             (payload,) = join_payloads([value], frame.buffers)
             self._owner.provisional(cluster_id, node, job, payload)
+        self._taken(node, frame)
 
     def take(self, node: RemoteNode, frame: Frame) -> None:
         """Take a node's RESULTS: the core's jobs end, and the owner is told."""
+        if self._is_new(node, frame):
+            self._take(node, frame)
+            self._taken(node, frame)
+
+    def _take(self, node: RemoteNode, frame: Frame) -> None:
         _, cluster_id, jobs, starts, ends, column, extras = frame.body
-        if not self._is_new(node, frame):
-            return
         results = join_payloads(column, frame.buffers)
         own = self._given.own_jobs(node, cluster_id, jobs)
         if len(own) < len(jobs):
@@ -75,6 +86,8 @@ class Results:
         self._awake.passed_back(len(jobs), seconds)
         if extras or self._failures.are_counted(node.node_id, cluster_id):
             self._failures.take(node, cluster_id, jobs, extras, mean)
+        if extras and (cluster := self._core.clusters.get(cluster_id)) and cluster.cancelling:
+            tell_who_cancelled(cluster, jobs, extras)
         counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some wait again, or are named twice
             columns, extras = select(set(counted), (jobs, starts, ends, results), extras)

@@ -15,6 +15,7 @@ from gevent import get_hub
 from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.precedence import EQUAL, Precedence
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
@@ -23,30 +24,21 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, NoHello, proven_identity
 from dispy.protocol.messages import Kind
 from dispy.scheduler.closing import Closing
-from dispy.scheduler.columns import differing, send_jobs
+from dispy.scheduler.columns import differing
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Attempt, Keepers, Served
 from dispy.scheduler.nodes import IMITATION, MUTE, Nodes, RemoteNode
 from dispy.scheduler.opening import Openings
+from dispy.scheduler.orders import Orders
 from dispy.scheduler.owner import JobsOwner
 from dispy.scheduler.parting import part
 from dispy.scheduler.questions import Questions
 from dispy.scheduler.results import Results
+from dispy.scheduler.standing import Standing
 from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
-from dispy.scheduling.actions import (
-    Action,
-    CancelOnNode,
-    Drop,
-    GiveUp,
-    Leave,
-    Recall,
-    Requeued,
-    RunBatch,
-)
 from dispy.scheduling.core import Scheduling
-from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
@@ -64,25 +56,32 @@ class Scheduler:
         identity: str,
         name: str,
         credentials: Credentials = NOTHING,
-        policy: Policy | None = None,
+        core: Scheduling | None = None,
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
-        self._core = Scheduling(policy)
+        self._core = core or Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
         self._given = Given(self._core, owner.content)
         self._supply = Supply(owner.content, self._given)
-        self.closing = Closing(self._core, self.nodes, owner, self._perform)
+        self._awake = Awake()
+        orders = Orders(self._core, self.nodes, owner, self._given, self._awake)
+        self._perform = orders.perform
+        self.closing = orders.closing = Closing(self._core, self.nodes, owner, self._perform)
         self._openings = Openings(
             self._core, owner, self.closing, self._heartbeat, self._perform, self._plan_pass,
             self._given,
         )  # fmt: skip
-        self._awake = Awake()
-        self._results = Results(self._core, owner, self._given, self._awake, self._perform)
+        self._results = orders.results = Results(
+            self._core, owner, self._given, self._awake, self._perform
+        )
         self.questions = Questions(self._given.own_jobs)
+        self.standing = Standing(
+            self._core, owner, self.nodes, self.keepers, self._given, self._openings
+        )
         self._pass_pending = False
         self._watching: gevent.Greenlet[..., None] | None = None  # over jobs sent ahead
         self._links: set[Link] = set()  # all that are open, those that say hello included
@@ -99,13 +98,13 @@ class Scheduler:
         reentrant: bool,
         pulse: float | None,
         retries: int | None = None,
-        exclusive: bool = False,
+        precedence: Precedence = EQUAL,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        cluster = Cluster(cluster_id, name, reentrant, width, retries, exclusive=exclusive)
+        cluster = Cluster(cluster_id, name, reentrant, width, retries, **precedence._asdict())
         self._core.cluster_opened(cluster)
 
     def allocate(
@@ -130,11 +129,11 @@ class Scheduler:
             return  # it was closed in between, with all its jobs
         self._given.newest = max(self._given.newest, max(jobs, default=-1))
         options = self._owner.options
-        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
+        own = [differing(options, jobs, name) for name in ("cpus", "retries", "priority")]
         if node_id is None:
-            self._core.jobs_submitted(cluster_id, jobs, widths, retries)
+            self._core.jobs_submitted(cluster_id, jobs, *own)
         else:
-            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths, retries))
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, *own))
         self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> None:
@@ -240,15 +239,15 @@ class Scheduler:
         if before is not None and before.node_id != node_id and before.link is None:
             self._lost(before, "it was restarted")
         node = self.nodes.get(node_id)
+        said = hello.details.get("cpus")
+        # A peer's nonsense means one.
+        cpus = said if type(said) is int and said <= PROCESSORS_LIMIT else 1
         if node is not None and node.link is not None and not node.link.closed:
             link.close()
             self.keepers.elsewhere[host, port] = node.node_id
             there = f"it is node {node.name}, which is connected at {node.ip_addr} already"
             return None, LinkEnd(there)
         if node is None:
-            said = hello.details.get("cpus")
-            # A peer's nonsense means one.
-            cpus = said if type(said) is int and said <= PROCESSORS_LIMIT else 1
             if self.nodes.knows(hello.identity):
                 logger.warning(IMITATION, hello.name, host)
             node = RemoteNode(node_id, hello.name, host, port, cpus, hello, link, cpus)
@@ -259,6 +258,7 @@ class Scheduler:
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
                 logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
+        node.hello, node.cpus = hello, cpus  # of one from before, little may be known
         node.link_made(link, host, port, told_pulse)
         self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
         self.keepers.unreachable.pop((host, port), None)
@@ -276,7 +276,7 @@ class Scheduler:
         level = logging.WARNING if node.port else logging.DEBUG  # a local node's end is told above
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
         if node.link is not None:
-            node.link.close()
+            self._owner.when_safe(node.link.close)
         self._owner.node_lost(node)
         self._supply.lost(node)
         self._given.lost(node)
@@ -341,7 +341,7 @@ class Scheduler:
 
     def _said_goodbye(self, node: RemoteNode, reason: str, begun: list[int]) -> None:
         """Take out a node that ends; what it had not begun, or never got, is safe to run."""
-        node.acknowledge()  # what it knows to be taken it keeps for nobody
+        self._owner.when_safe(node.acknowledge)  # what it knows to be taken it keeps for nobody
         ran = frozenset(begun)
         for cluster_id, allocation in list(self._core.nodes[node.node_id].allocations.items()):
             jobs = [job for job in allocation.jobs if job not in ran]
@@ -389,42 +389,6 @@ class Scheduler:
             self._perform(self._core.place(now := monotonic()))
             self._perform(self._core.time_passed(now))
         self._watching = None
-
-    def _perform(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
-        """Carry out the core's orders, in order; `node` is the one that an event was about."""
-        for action in actions:
-            if isinstance(action, RunBatch):
-                self._run(self.nodes[action.node_id], action)
-            elif isinstance(action, Requeued):
-                assert node is not None
-                self._given.taken(node.node_id, action.jobs)
-                self._owner.requeued(action.cluster_id, node, action.jobs, action.reason)
-            elif isinstance(action, GiveUp):
-                where = None if action.status == Status.Cancelled else node
-                if where is not None:
-                    self._given.taken(where.node_id, action.jobs)
-                self._owner.given_up(
-                    action.cluster_id, where, action.jobs, action.status, action.tell()
-                )
-            elif isinstance(action, CancelOnNode):
-                self.nodes[action.node_id].tell(Kind.CANCEL, [action.cluster_id, [action.job]])
-            elif isinstance(action, Recall):
-                self.nodes[action.node_id].tell(Kind.RECALL, [action.cluster_id, list(action.jobs)])
-            elif isinstance(action, Drop):
-                self.nodes[action.node_id].tell(Kind.DROP, [list(action.jobs)])
-            elif isinstance(action, Leave):
-                self.closing.close(action)
-
-    def _run(self, node: RemoteNode, batch: RunBatch) -> None:
-        assert node.link is not None, "the core gives nothing to a node without a link"
-        payloads, options = self._owner.payloads(batch.jobs), self._owner.options
-        if batch.cluster_id in node.translated:
-            payloads = self._owner.payloads_for(node, batch.jobs)
-        options = self._results.with_attempts(batch.cluster_id, batch.jobs, options)
-        self._given.sent(node.node_id, batch.jobs, options)
-        send_jobs(node.link, batch.cluster_id, batch.jobs, payloads, options)
-        self._owner.started(batch.cluster_id, node, batch.jobs)
-        self._awake.passed_on(len(batch.jobs), self._core.clusters[batch.cluster_id].duration)
 
     # -- the end
 

@@ -1,7 +1,8 @@
-"""A scheduler that many programs share, as a service: its door, its search for nodes, its end."""
+"""A scheduler that many programs share, as a service: its door, its memory of before, its end."""
 
 import logging
 import os
+from dataclasses import dataclass, replace
 
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.net.dialing import listen
@@ -12,11 +13,38 @@ from dispy.net.secure import Transport
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
-from dispy.scheduler.clients import Client, Clients
+from dispy.scheduler.budget import Budget
+from dispy.scheduler.client import Client
+from dispy.scheduler.clients import Clients
+from dispy.scheduler.durable import Durable
+from dispy.scheduler.hearing import Hearing
+from dispy.scheduler.identity import begin
+from dispy.scheduler.journal import SqliteJournal
+from dispy.scheduler.journal_entries import Remembered
+from dispy.scheduler.operators import Operators
+from dispy.scheduler.restoring import restore
 from dispy.scheduler.service import Scheduler
+from dispy.scheduler.telling import Telling
+from dispy.scheduling.core import Scheduling
 from dispy.scheduling.policies import Policy
 
 logger = logging.getLogger("dispy.scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a scheduler keeps what it was given.
+
+    directory: where, so that it is there after a restart; None: in memory alone. outlive_power: a
+    machine's death too, not the process's alone. memory: bytes of arguments and results that are
+    held beside the journal. zombie_seconds: for which a client that is away is remembered; 0: for
+    ever.
+    """
+
+    directory: str | None = None
+    outlive_power: bool = False
+    memory: int = 1 << 30
+    zombie_seconds: float = 0.0
 
 
 class SchedulerService:
@@ -29,32 +57,55 @@ class SchedulerService:
         port: int,
         credentials: Credentials = NOTHING,
         node_credentials: Credentials = NOTHING,
-        zombie_seconds: float = 0.0,
+        keeping: Keeping = Keeping(),  # it never changes
         policy: Policy | None = None,
+        owner_slots: int | None = None,
     ) -> None:
-        """Bind the port, 0: any that is free; raises OSError.
+        """Bind the port, 0: any that is free, and be what the earlier scheduler was.
 
-        zombie_seconds: for which a client that is away is remembered; 0: for ever.
         policy: by which clusters share the nodes; None: by load.
+        owner_slots: that the clusters of one owner may have together; None: any number.
 
         credentials: by which clients prove themselves; node_credentials: by which nodes do.
+        Raises OSError where the port is taken, and DispyError where the directory cannot be used.
         """
         self.name = name
         listening = listen(host, port)
         self.address, self.port = listening.getsockname()[:2]
-        self.clients = Clients(zombie_seconds)
-        self.scheduler = Scheduler(
-            self.clients, os.urandom(16).hex(), name, node_credentials, policy
-        )
+        identity, life, journal, known = os.urandom(16).hex(), 1, None, Remembered()
+        if keeping.directory is not None:
+            journal = SqliteJournal(keeping.directory, self._failed, keeping.outlive_power)
+            known = journal.load()  # which locks the directory
+            before = begin(keeping.directory)
+            identity, life = before.identity, before.life
+            node_credentials = replace(node_credentials, pair=before.pair)
+        self._durable = Durable(journal)
+        self.trouble = ""  # why nothing is written down for now, and all waits
+        budget = Budget(keeping.memory)
+        self.clients = Clients(self._durable, budget, keeping.zombie_seconds, life)
+        telling = Telling(self.clients)
+        core = Scheduling(policy, owner_slots)
+        self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
-        self._pulses = Pulses(self.clients.links)
+        self._hearing = Hearing(self.clients, max(known.batches, default=0))
+        restore(known, self.clients, self._hearing, telling, self.scheduler)
+        self.operators = Operators(self.scheduler, self.clients, f"{self.address}:{self.port}")
+        self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
         self._door = Door(listening, credentials, self._receive, logger)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what it was given is there again after a restart."""
+        return self._durable.journal is not None
+
+    def _failed(self, why: str) -> None:
+        self.trouble = why
 
     def _receive(self, transport: Transport, guest: Guest) -> None:
         """Serve a client that has proven what it must, until it has gone."""
         link = Link(transport, reads_always=False)
         try:
-            hello = link.hear_hello("client")
+            hello = link.hear_hello("client", "operator")
             if not guest.admit():
                 raise FrameRefused(
                     f"scheduler {self.name} has {self._door.bounds.known} connections, as many as "
@@ -72,7 +123,10 @@ class SchedulerService:
             link.close()
 
     def serve(self, link: Link, hello: Hello) -> None:
-        """Speak with a client that has said who it is, until its link ends."""
+        """Speak with a client or an operator that has said who it is, until its link ends."""
+        if hello.role == "operator":
+            self.operators.serve(link, hello)
+            return
         try:
             client = self._greet(link, hello)
         except FrameRefused as error:
@@ -81,7 +135,7 @@ class SchedulerService:
         logger.info("client %s connected", client.name)
 
         def read(frame: Frame) -> None:
-            self.clients.read(client, frame)
+            self._hearing.read(client, frame)
 
         end = link.read(read, lambda: self.clients.turn_over(client))
         self.clients.left(client, link, end.reason)
@@ -90,17 +144,24 @@ class SchedulerService:
         identity = proven_identity(hello.identity, link.peer_key)
         before = hello.details.get("conversation")
         client = self.clients.client(identity, hello.name, before)
-        details = {"heard": client.conversation.arrived, "conversation": client.token}
+        details = {"heard": client.hearing.arrived, "conversation": client.token}
         ours = Hello("scheduler", self.scheduler.identity, self.name, details=details)
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0
-        client.came(link, heard if type(heard) is int and heard >= 0 else 0)
+        self.clients.came(client, link, heard if type(heard) is int and heard >= 0 else 0)
         return client
 
     def stop(self) -> None:
-        """End all links; nodes are told to stop what they were given, as nobody would take it."""
+        """End all links, when what was heard is written down.
+
+        Nodes go on with what they were given, until this scheduler is there again; without a
+        journal they are told to stop it, as nobody would take what it comes to.
+        """
         self._door.close()
         self._pulses.stop()
+        self.operators.stop()
         self.clients.stop()
-        self.scheduler.part()
+        if self._durable.journal is None:
+            self.scheduler.part()
         self.scheduler.stop()
+        self._durable.close()

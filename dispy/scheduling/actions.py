@@ -65,6 +65,8 @@ class Requeued:
     cluster_id: ClusterId
     jobs: tuple[JobNumber, ...]
     reason: str
+    cut_short: bool = False  # a run of each was, which counts against its retries
+    died: bool = False  # by the end of its own process
 
 
 @dataclass(frozen=True, slots=True)

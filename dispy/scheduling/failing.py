@@ -23,7 +23,7 @@ class Failing:
         if job not in allocation.jobs or not may_run_again(cluster, job, lost_node=False):
             return []
         note_death(cluster, job)
-        actions = self._withdrawing.requeue(allocation, [job], why, now)
+        actions = self._withdrawing.requeue(allocation, [job], why, now, True, True)
         allocation.progress, allocation.stalled = now, False
         self._placement.changed(allocation)
         return actions

@@ -275,6 +275,10 @@ class Placement(Listing):
             self._recalls.watch(allocation, now)
         batches.append(RunBatch(allocation.node.node_id, cluster.cluster_id, tuple(jobs)))
 
+    def watch(self, allocation: Allocation, now: float) -> None:
+        """Look whether jobs that wait there are better off elsewhere."""
+        self._recalls.watch(allocation, now)
+
     def _may_start(self, cluster: Cluster, width: int) -> bool:
         """Whether a job may start, as far as others go; else the cluster wants nothing for now."""
         if not cluster.may_start(width):

@@ -27,7 +27,7 @@ class Queueing:
         priorities: Mapping[JobNumber, int],
     ) -> None:
         """Queue jobs for any node of their cluster."""
-        self._note(cluster, widths, retries, priorities)
+        self.note(cluster, widths, retries, priorities)
         self._placement.policy.submitted(cluster, jobs)
         enqueue(cluster, jobs)
         self._placement.queue_grew(cluster)
@@ -42,7 +42,7 @@ class Queueing:
         priorities: Mapping[JobNumber, int],
     ) -> list[Action]:
         """Queue jobs for one node; give them up if they would never run there."""
-        self._note(cluster, widths, retries, priorities)
+        self.note(cluster, widths, retries, priorities)
         allocation = cluster.allocations.get(node_id)
         widest = max(map(cluster.width_of, jobs), default=0)
         why = why_never_pinned(allocation, widest)
@@ -56,13 +56,14 @@ class Queueing:
         self._placement.offer(allocation)
         return []
 
-    def _note(
+    def note(
         self,
         cluster: Cluster,
         widths: Mapping[JobNumber, int],
         retries: Mapping[JobNumber, int],
         priorities: Mapping[JobNumber, int],
     ) -> None:
+        """Keep what single jobs say of themselves."""
         cluster.own_retries.update(retries)
         if priorities:
             note_priorities(cluster, priorities)

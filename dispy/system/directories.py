@@ -30,6 +30,14 @@ def user_configuration(environment: Mapping[str, str]) -> str:
     return os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")
 
 
+def user_state(environment: Mapping[str, str]) -> str:
+    """Return the directory of what this user's programs keep between their runs, as XDG has it."""
+    named = environment.get("XDG_STATE_HOME", "")
+    if os.path.isabs(named):
+        return named
+    return os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".local", "state")
+
+
 def read_private(path: str, source: str) -> str:
     """Return the text of a file that only its owner, this user or root, may read and write.
 

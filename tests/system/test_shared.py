@@ -3,45 +3,16 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, Program, hold
-from system.schedulers import RunningScheduler
+from system.schedulers import Open, wait_until_running
 
-from dispy import DispyJob, DispyNode, SharedJobCluster
+from dispy import DispyJob, DispyNode
 from dispy.system.interpreter import own_command
-
-
-@pytest.fixture
-def open_shared(own_session: None) -> Iterator[Callable[..., SharedJobCluster]]:
-    """Open clusters that are closed, by force, when the test has ended."""
-    from dispy.client import shared
-
-    opened: list[SharedJobCluster] = []
-
-    def open_one(scheduler: RunningScheduler, *arguments: Any, **options: Any) -> SharedJobCluster:
-        opened.append(SharedJobCluster(*arguments, scheduler_host=scheduler.host, **options))
-        return opened[-1]
-
-    yield open_one
-    for cluster in opened:
-        cluster.close(timeout=0, terminate=True)
-    for address in list(shared._sessions):
-        shared._sessions.pop(address).end()
-
-
-Open = Callable[..., SharedJobCluster]
-
-
-def wait_until_running(job: DispyJob) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while job.status != DispyJob.Running:
-        assert time.monotonic() < deadline, job.why()
-        time.sleep(0.01)
 
 
 def double(number: int) -> int:
@@ -169,11 +140,11 @@ def test_a_broken_link_loses_and_doubles_nothing(
     assert {path.read_text() for path in runs.iterdir()} == {"x"}
 
 
-def test_jobs_of_a_scheduler_that_was_restarted_are_told_lost_and_new_ones_run(
+def test_jobs_of_a_scheduler_without_memory_are_told_lost_and_new_ones_run(
     open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
 ) -> None:
     node = start_node("--cpus=1")
-    scheduler = start_scheduler(node)
+    scheduler = start_scheduler(node, data="none")
     cluster = open_shared(scheduler, hold)
     lost = cluster.submit(str(gate))
     wait_until_running(lost)
@@ -269,7 +240,7 @@ def test_an_exclusive_cluster_waits_for_others_and_they_for_it(
     assert waiting.get(DEADLINE) == 10
 
 
-def test_a_scheduler_that_is_ended_frees_its_nodes(
+def test_a_scheduler_without_memory_that_is_ended_frees_its_nodes(
     open_shared: Open,
     open_cluster: Callable,
     start_scheduler: Callable,
@@ -277,7 +248,7 @@ def test_a_scheduler_that_is_ended_frees_its_nodes(
     gate: Gate,
 ) -> None:
     node = start_node("--cpus=1")
-    scheduler = start_scheduler(node)
+    scheduler = start_scheduler(node, data="none")
     cluster = open_shared(scheduler, hold)
     wait_until_running(cluster.submit(str(gate)))
     assert cluster.send_file(__file__, node.host) == -1

@@ -1,5 +1,6 @@
 """What a journal must remember, worked out the plain way: one job after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 from dispy.scheduler import journal_entries as entries
@@ -23,6 +24,7 @@ class Model:
         self.cancelling: set[int] = set()
         self.finals: dict[int, list[entries.Finals]] = {}
         self.nodes: dict[str, Any] = {}
+        self.allotted: dict[tuple[int, str], entries.Allotted] = {}
 
     def take(self, entry: Any) -> None:
         match entry:
@@ -72,6 +74,14 @@ class Model:
                 self.nodes[entry.node_id] = entry
             case entries.NodeGone():
                 self.nodes.pop(entry.node_id, None)
+                self.forget_allotted(lambda _, node: node == entry.node_id)
+            case entries.Allotted():
+                if entry.cluster in self.clusters:
+                    self.allotted[entry.cluster, entry.node] = entry
+
+    def forget_allotted(self, is_over: Callable[[int, str], bool]) -> None:
+        kept = {place: one for place, one in self.allotted.items() if not is_over(*place)}
+        self.allotted = kept
 
     def leave(self, job: int) -> None:
         self.given.pop(job, None)
@@ -95,6 +105,7 @@ class Model:
                     if self.batch_of.get(job) == batch.batch:
                         self.end(job)
         self.clusters.pop(cluster, None)
+        self.forget_allotted(lambda number, _: number == cluster)
 
     def view(self) -> dict[str, Any]:
         given: dict[str, list[int]] = {}
@@ -102,7 +113,8 @@ class Model:
             given.setdefault(node, []).append(job)
         return {
             "clients": self.clients, "heard": self.heard, "nodes": self.nodes,
-            "clusters": self.clusters, "waiting": self.waiting, "given": given,
+            "allotted": self.allotted, "clusters": self.clusters,
+            "waiting": self.waiting, "given": given,
             "attempts": self.attempts, "deaths": self.deaths, "cancelling": self.cancelling,
             "batches": [
                 (b.batch, b.cluster, list(b.jobs), list(b.extras), b.node, list(b.column),
@@ -132,7 +144,8 @@ def view_of(journal: Journal, known: Remembered) -> dict[str, Any]:
         ]
     return {
         "clients": known.clients, "heard": known.heard, "nodes": known.nodes,
-        "clusters": known.clusters, "waiting": known.waiting, "given": known.given,
+        "allotted": known.allotted, "clusters": known.clusters,
+        "waiting": known.waiting, "given": known.given,
         "attempts": known.attempts, "deaths": known.deaths, "cancelling": known.cancelling,
         "batches": [
             (b.batch, b.cluster, b.jobs, b.extras, b.node, *_parts(payloads[b.batch]))

@@ -55,8 +55,11 @@ class Owner:
         self.told: list[tuple[str, str | None, Any]] = []
         self.receiving = self
 
-    def payloads(self, jobs: Sequence[int]) -> list[bytes]:
-        return [b"call"] * len(jobs)
+    def when_safe(self, then: Any) -> None:
+        then()
+
+    def hand_over(self, node: RemoteNode, cluster: int, jobs: Sequence[int], send: Any) -> None:
+        send([b"call"] * len(jobs))
 
     def content(self, digest: bytes) -> Content | None:
         return next((c for c in CONTENTS.values() if c.digest == digest), None)
@@ -70,7 +73,7 @@ class Owner:
     def given_up(self, cluster: int, node: Any, jobs: Any, *rest: Any) -> None:
         self.told.append(("given up", node and node.node_id, list(jobs)))
 
-    def requeued(self, cluster: int, node: RemoteNode, jobs: Any, why: str) -> None:
+    def requeued(self, cluster: int, node: RemoteNode, jobs: Any, why: str, *_: bool) -> None:
         self.told.append(("requeued", node.node_id, list(jobs)))
 
     def provisional(self, cluster: int, node: RemoteNode, job: int, value: Any) -> None:

@@ -76,6 +76,10 @@ class JournalMachine(RuleBasedStateMachine):
         known = entries.NodeKnown(node, "identity", "a node", "::1", port, [11, 21])
         self.record(known if port else entries.NodeGone(node))
 
+    @rule(slot=SLOTS, at=st.integers(0, 1), node=st.sampled_from(NODES), slots=st.integers(0, 4))
+    def allotted(self, slot: int, at: int, node: str, slots: int) -> None:
+        self.record(entries.Allotted(CLUSTERS[slot][at], node, slots, {"cpus": 1} if at else None))
+
     @rule(
         slot=SLOTS, at=st.integers(0, 1), count=st.integers(0, 6), buffers=st.lists(data),
         node=st.none() | st.sampled_from(NODES),
@@ -169,7 +173,8 @@ class JournalMachine(RuleBasedStateMachine):
         assert files <= self.journal._rows.needed()
         if not self.model.batch_of:
             kept = sum(map(len, self.model.finals.values()))
-            tables = (self.model.clients, self.model.heard, self.model.clusters, self.model.nodes)
+            model = self.model
+            tables = (model.clients, model.heard, model.clusters, model.nodes, model.allotted)
             assert len(rows) == kept + sum(map(len, tables))
 
 

@@ -24,7 +24,7 @@ def die(core: Scheduling, job: int) -> bool:
     where = core.clusters[1].placed[job].node.node_id
     again = core.job_died(where, 1, job, "killed", 0.0)
     if again:
-        assert again == [Requeued(1, (job,), "killed")]
+        assert again == [Requeued(1, (job,), "killed", cut_short=True, died=True)]
         return True
     assert core.jobs_finished(where, 1, [job], None, 0.0) == [job]
     return False

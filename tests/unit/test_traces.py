@@ -27,7 +27,7 @@ def tell(action: Any) -> str:
             return f"{list(jobs)} end {status.name}: {reason}"
         case Leave(node_id, cluster):
             return f"close {cluster} on {node_id}"
-        case Requeued(_, jobs, reason):
+        case Requeued(_, jobs, reason, _, _):
             return f"{list(jobs)} wait again: {reason}"
         case StartWorker(key, worker):
             return f"start worker {worker} for {key[0]}{key[1]}"

@@ -1,0 +1,235 @@
+"""What a shared scheduler tells a program: of its jobs, and of nodes, which are mirrored here.
+
+A scheduler that was restarted, or that could not keep all it had to say, tells anew how things
+stand: what it does not name from RESYNC to RESYNCED is not so any more.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Container, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dispy.client.mirrors import node_of
+from dispy.model.statuses import Status
+from dispy.protocol.frames import Buffer, FrameRefused
+from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.columns import select
+from dispy.scheduler.nodes import Nodes, RemoteNode
+
+if TYPE_CHECKING:
+    from dispy.client.session import Session
+
+LOST_NODES = 1000  # that may still be named
+WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
+
+Answer = Callable[[dict[str, Any]], object]
+
+
+class Told:
+    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open.
+
+    answers: who waits for an ANSWER, by token.
+    """
+
+    def __init__(
+        self,
+        session: "Session",
+        nodes: Nodes,
+        clusters: Container[int],
+        answers: MutableMapping[int, Answer],
+    ) -> None:
+        self._session, self._nodes, self._clusters = session, nodes, clusters
+        self._answers = answers
+        self._gone: dict[str, RemoteNode] = {}
+        # Of each cluster, jobs that are on nodes, and on which.
+        self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
+        self._standing: tuple[set[str], set[int]] | None = None  # nodes and jobs named so far
+        self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
+            Kind.NODE: self._node,
+            Kind.LOST: self._lost,
+            Kind.STARTED: self._started,
+            Kind.ENDED: self._ended,
+            Kind.GIVEN_UP: self._given_up,
+            Kind.REQUEUED: self._requeued,
+            Kind.VALUE: self._value,
+            Kind.WROTE: self._wrote,
+            Kind.CHANGED: self._changed,
+            Kind.FREE: self._free,
+            Kind.CLEANED_UP: self._cleaned_up,
+            Kind.ANSWER: self._answered,
+            Kind.RESYNC: self._resync,
+            Kind.RESYNCED: self._resynced,
+        }
+
+    def take(self, kind: int, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Take something that was told; raises FrameRefused."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise FrameRefused(f"{Kind(kind).name} is not for a client to receive")
+        handler(body, buffers)
+
+    def has_running(self, cluster_id: int) -> bool:
+        """Whether jobs of a cluster are on nodes."""
+        return bool(self._running.get(cluster_id))
+
+    def forget(self, cluster_id: int) -> None:
+        """Forget a cluster that is closed."""
+        self._running.pop(cluster_id, None)
+
+    def forget_all(self) -> None:
+        """Forget all nodes: the scheduler begins anew."""
+        for node in list(self._nodes.values()):
+            self._lose(node)
+        self._running.clear()
+
+    # -- how things stand
+
+    def _resync(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        self._standing = set(), set()
+
+    def _resynced(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if self._standing is None:
+            raise FrameRefused("RESYNCED without RESYNC")
+        (nodes, jobs), self._standing = self._standing, None
+        for cluster_id, running in list(self._running.items()):
+            left: dict[str, list[int]] = defaultdict(list)
+            for job in running.keys() - jobs:
+                left[running[job].node_id].append(job)
+            for mine in left.values():
+                self._wait_again(cluster_id, running[mine[0]], mine, WAITS_AGAIN)
+        for node in [node for node_id, node in self._nodes.items() if node_id not in nodes]:
+            self._lose(node)
+
+    def _lose(self, node: RemoteNode) -> None:
+        for cluster_id in list(node.ready):
+            node.ready.discard(cluster_id)
+            self._session.node_changed(cluster_id, node, Status.Closed)
+        self._lost([node.node_id], ())
+
+    # -- nodes
+
+    def _node(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        node_id, table = body
+        if self._standing is not None:
+            self._standing[0].add(node_id)
+        node, known = node_of(node_id, table), self._nodes.get(node_id)
+        if known is not None:
+            known.hello, known.cpus = node.hello, node.cpus
+            if known.take_available(table.get("available")):
+                self._session.node_available(known)
+            return
+        node.settled = True
+        self._nodes.take_in(node)
+        self._session.node_found(node)
+
+    def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        node = self._nodes.get(body[0])
+        if node is None:
+            return
+        self._nodes.take_out(node)
+        self._gone[node.node_id] = node
+        if len(self._gone) > LOST_NODES:
+            del self._gone[next(iter(self._gone))]
+        self._session.node_lost(node)
+
+    def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
+        """Return the cluster and the node that a message begins with; None: they are no more."""
+        node = self._nodes.get(body[1]) or self._gone.get(body[1])
+        return None if node is None or body[0] not in self._clusters else (body[0], node)
+
+    def _own(self, jobs: Sequence[int]) -> list[int]:
+        return [job for job in jobs if job in self._session.jobs]
+
+    def _started(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is None or not (jobs := self._own(body[2])):
+            return
+        cluster_id, node = of
+        running = self._running[cluster_id]
+        if self._standing is not None:
+            self._standing[1].update(jobs)
+            moved = [job for job in jobs if job in running and running[job] is not node]
+            for job in moved:
+                self._wait_again(cluster_id, running[job], [job], WAITS_AGAIN)
+            jobs = [job for job in jobs if job not in running]
+        running.update(dict.fromkeys(jobs, node))
+        self._session.started(cluster_id, node, jobs)
+
+    def _ended(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        of, (jobs, starts, ends, column, extras) = self._of(body), body[2:]
+        if of is None:
+            return
+        results = join_payloads(column, buffers)
+        own = self._own(jobs)
+        if len(own) < len(jobs):
+            columns, extras = select(set(own), (jobs, starts, ends, results), extras)
+            jobs, starts, ends, results = columns
+        if jobs:
+            self._stop_running(*of, jobs)
+            self._session.finished(*of, jobs, starts, ends, results, dict(extras))
+
+    def _given_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        cluster_id, node_id, jobs, status, reason = body
+        if cluster_id not in self._clusters or not (jobs := self._own(jobs)):
+            return
+        if status not in (Status.Abandoned, Status.Cancelled, Status.Terminated):
+            raise FrameRefused("GIVEN_UP names no final status")
+        of = None if node_id is None else self._of([cluster_id, node_id])
+        node = None if of is None else of[1]
+        if node is not None:
+            self._stop_running(cluster_id, node, jobs)
+        for job in jobs:
+            self._running[cluster_id].pop(job, None)
+        self._session.given_up(cluster_id, node, jobs, Status(status), reason)
+
+    def _requeued(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            running = self._running[of[0]]
+            self._wait_again(*of, [job for job in self._own(body[2]) if job in running], body[3])
+
+    def _wait_again(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int], why: str) -> None:
+        if jobs:
+            self._stop_running(cluster_id, node, jobs)
+            self._session.requeued(cluster_id, node, jobs, why)
+
+    def _stop_running(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
+        """Take jobs off a node; that they were there may not have been told."""
+        running = self._running[cluster_id]
+        missed = [job for job in jobs if running.pop(job, None) is None]
+        if missed:
+            self._session.started(cluster_id, node, missed)
+
+    def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            (value,) = join_payloads([body[3]], buffers)
+            self._session.provisional(*of, body[2], value)
+
+    def _wrote(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            self._session.output(*of, *body[2:])
+
+    def _changed(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is None:
+            return
+        (cluster_id, node), (status, error) = of, body[2:]
+        if status == Status.Initialized:
+            if cluster_id in node.ready:
+                return  # told again
+            node.opened.add(cluster_id)
+            node.ready.add(cluster_id)
+        elif status == Status.Closed:
+            node.opened.discard(cluster_id)
+            node.ready.discard(cluster_id)
+        else:
+            raise FrameRefused("CHANGED names no status of a node")
+        self._session.node_changed(cluster_id, node, Status(status), error)
+
+    def _free(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        if (of := self._of(body)) is not None:
+            self._session.node_free(*of)
+
+    def _cleaned_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        self._session.cleaned_up(body[0])
+
+    def _answered(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        answer = self._answers.pop(body[0], None)
+        if answer is not None:
+            answer(body[1])

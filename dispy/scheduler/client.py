@@ -1,0 +1,43 @@
+"""One client program of a shared scheduler, connected or not; and how its things are numbered."""
+
+import gevent
+
+from dispy.protocol.conversation import Conversation
+from dispy.protocol.frames import FrameRefused
+from dispy.scheduler.outbox import Outbox
+
+SLOT_BITS = 40  # of a number, those that the client counts with
+NUMBERS = 1 << SLOT_BITS
+
+
+def number_here(slot: int, number: int) -> int:
+    """Return the number by which a client's job or cluster is known here; raises FrameRefused."""
+    if not 0 <= number < NUMBERS:
+        raise FrameRefused(f"{number} is no number of a job or cluster")
+    return slot << SLOT_BITS | number
+
+
+def number_there(number: int) -> int:
+    """Return the number by which the client knows it."""
+    return number & (NUMBERS - 1)
+
+
+class Client:
+    """A client has a slot for as long as it is remembered, and its things are numbered by that."""
+
+    def __init__(
+        self, slot: int, client_id: str, name: str, token: str, outbox: Outbox, heard: int = 0
+    ) -> None:
+        """token: of the conversation; who forgets the other begins anew. heard: how far it was."""
+        self.slot, self.client_id, self.name, self.token = slot, client_id, name, token
+        self.hearing = Conversation(arrived=heard)
+        self.outbox = outbox
+        self.clusters: dict[int, set[int]] = {}  # open ones and their jobs that are not final
+        self.waited_for: gevent.Greenlet[..., None] | None = None  # what gives it up
+        self.say = outbox.say
+
+    def stop_waiting(self) -> None:
+        """It is there again, or is not to be waited for any more."""
+        if self.waited_for is not None:
+            self.waited_for.kill(block=False)
+            self.waited_for = None

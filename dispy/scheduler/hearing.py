@@ -1,0 +1,197 @@
+"""What clients of a shared scheduler say: checked and written down at once, done when that is safe.
+
+After a restart the same is done again with what was written down (`dispy.scheduler.restoring`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
+from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.claims import check_claims, precedence_of
+from dispy.scheduler.client import Client, number_here, number_there
+from dispy.scheduler.clients import Clients
+from dispy.scheduler.journal_entries import Allotted, Cancelling, ClusterOpened, Submitted
+
+Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
+
+
+class Hearing:
+    """Takes messages of clients to their scheduler."""
+
+    def __init__(self, clients: Clients, batches: int = 0) -> None:
+        """batches: submissions that were numbered before."""
+        self._clients, self._durable = clients, clients.durable
+        self._batches = count(batches + 1)
+        self._handlers: dict[int, Handler] = {
+            Kind.CLUSTER: self._open,
+            Kind.SUBMIT: self._submit,
+            Kind.CANCEL: self._cancel,
+            Kind.CLOSE: self._close,
+            Kind.ALLOT: self._allot,
+            Kind.WITHDRAW: self._withdraw,
+            Kind.DEPART: self._depart,
+            Kind.ASK: self._ask,
+        }
+
+    def read(self, client: Client, frame: Frame) -> None:
+        """Take what a client says; raises FrameRefused."""
+        if frame.kind == Kind.HEARD:
+            client.outbox.taken(frame.body[0])
+            return
+        if frame.kind != Kind.SAID:
+            raise FrameRefused(f"{Kind(frame.kind).name} is not for a scheduler to receive")
+        number, kind, body = frame.body
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise FrameRefused(f"{Kind(kind).name} is not for a scheduler to receive")
+        if client.hearing.is_new(number):
+            handler(client, body, frame.buffers)
+
+    def _own_cluster(self, client: Client, number: int) -> int:
+        here = number_here(client.slot, number)
+        if here not in client.clusters:
+            raise FrameRefused(f"cluster {number} is not open")
+        return here
+
+    def _then(self, cluster_id: int, client: Client, do: Callable[[], object]) -> None:
+        """Do something about a cluster once what was said of it is safe."""
+
+        def do_it() -> None:
+            if cluster_id in client.clusters:  # else it was closed meanwhile
+                do()
+
+        self._durable.when_safe(do_it)
+
+    # -- clusters
+
+    def _open(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        number, name, table = body
+        here = number_here(client.slot, number)
+        if here in client.clusters:
+            raise FrameRefused(f"cluster {number} is open already")
+        settings = table.pop("settings", None)
+        if not isinstance(settings, dict):
+            raise FrameRefused("CLUSTER has no settings")
+        check_claims(settings)
+        precedence_of(table)
+        (code,) = map(memory_of, buffers)
+        entry = ClusterOpened(here, client.slot, name, settings, bytes(code), table)
+        client.clusters[here] = set()
+        self._durable.record(entry)
+        self._then(here, client, partial(self.open, entry))
+
+    def open(self, entry: ClusterOpened) -> None:
+        """Open a cluster at the scheduler, as its client has described it."""
+        table = entry.options
+        retries, pulse = table.get("retries"), table.get("pulse")
+        self._clients.scheduler.open_cluster(
+            entry.number, entry.name, entry.settings, bytes(entry.code),
+            bool(table.get("reentrant")),
+            float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
+            retries if type(retries) is int else None, precedence_of(table),
+        )  # fmt: skip
+
+    def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        self._clients.close(client, self._own_cluster(client, body[0]))
+
+    # -- jobs
+
+    def _submit(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        number, node_id, jobs, column, extras = body
+        here = self._own_cluster(client, number)
+        numbers = [number_here(client.slot, job) for job in jobs]
+        unfinished, clients = client.clusters[here], self._clients
+        if any(map(clients.calls.__contains__, numbers)):
+            raise FrameRefused("SUBMIT has a job that was submitted before")
+        for _, options in extras:
+            check_claims(options)
+        payloads = join_payloads(column, buffers)
+        batch = next(self._batches)
+        self._durable.record(
+            Submitted(batch, here, numbers, column, [*map(memory_of, buffers)], extras, node_id)
+        )
+        unfinished.update(numbers)
+        clients.calls.add(batch, numbers, payloads)
+        for at, options in extras:
+            clients.options[numbers[at]] = options
+        self._then(here, client, lambda: clients.scheduler.submit(here, numbers, node_id))
+
+    def _cancel(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        cluster = number_here(client.slot, body[0])
+        unfinished = client.clusters.get(cluster, ())
+        jobs = [number_here(client.slot, job) for job in body[1]]
+        if jobs := [job for job in jobs if job in unfinished]:
+            self._durable.record(Cancelling(jobs))
+            self._then(cluster, client, lambda: self._cancel_all(client, cluster, jobs))
+
+    def _cancel_all(self, client: Client, cluster: int, jobs: Sequence[int]) -> None:
+        for job in jobs:
+            if job in client.clusters[cluster]:
+                self._clients.scheduler.cancel(cluster, job)
+
+    # -- nodes
+
+    def _allot(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        number, node_id, slots, table = body
+        here, own = self._own_cluster(client, number), table.get("own")
+        own = check_claims(own) if isinstance(own, dict) and own else None
+        forgive = bool(table.get("forgive"))
+        scheduler = self._clients.scheduler
+        if node_id in scheduler.nodes:
+            self._durable.record(Allotted(here, node_id, slots, own))
+
+        def allot() -> None:
+            node = scheduler.nodes.get(node_id)
+            if node is not None and forgive:
+                scheduler.closing.forgive(node, here)
+            scheduler.allocate(here, node_id, slots, own)
+
+        self._then(here, client, allot)
+
+    def _withdraw(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        here, node_id = self._own_cluster(client, body[0]), body[1]
+        scheduler = self._clients.scheduler
+        if node_id in scheduler.nodes:
+            self._durable.record(Allotted(here, node_id, 0))
+        self._then(here, client, lambda: scheduler.deallocate(here, node_id))
+
+    def _depart(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        number, node_id, table = body
+        here, scheduler = self._own_cluster(client, number), self._clients.scheduler
+        again, terminate = bool(table.get("again")), bool(table.get("terminate"))
+        if not again and node_id in scheduler.nodes:
+            self._durable.record(Allotted(here, node_id, 0))
+        self._then(here, client, lambda: scheduler.leave(here, node_id, again, terminate))
+
+    # -- questions
+
+    def _ask(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        self._durable.when_safe(lambda: self._answer(client, *body))
+
+    def _answer(self, client: Client, token: int, asked: dict[str, Any]) -> None:
+        scheduler = self._clients.scheduler
+        cluster, job, node_id = (asked.get(name) for name in ("cluster", "job", "node"))
+        here = number_here(client.slot, cluster) if type(cluster) is int else -1
+        if here not in client.clusters:
+            client.say(Kind.ANSWER, [token, {}])
+            return
+        if isinstance(node_id, str):
+
+            def answered(jobs: list[int] | None) -> None:
+                client.say(Kind.ANSWER, [token, {"jobs": list(map(number_there, jobs or []))}])
+
+            scheduler.questions.ask(scheduler.nodes.get(node_id), here, answered)
+        elif type(job) is int:
+            lines = scheduler.explain(here, number_here(client.slot, job))
+            client.say(Kind.ANSWER, [token, {"lines": lines}])
+        else:
+            client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
+
+
+def memory_of(buffer: Buffer) -> Memory:
+    """Return a buffer's memory."""
+    assert not isinstance(buffer, Shared), "nobody passes memory to a scheduler"
+    return buffer
