@@ -109,7 +109,7 @@ from dispy.scheduler.service import Scheduler
 from dispy.scheduler.serving import Keeping, SchedulerService
 from dispy.scheduling.choosing import policy_of
 from dispy.system.directories import user_state
-from dispy.system.memory import keep_freed_memory
+from dispy.system.memory import collect_rarely, keep_freed_memory
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -124,6 +124,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a scheduler until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
     keep_freed_memory()
+    collect_rarely()
     level = logging.DEBUG if options["--debug"] else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
     for option, policy in DISPY_4.items():

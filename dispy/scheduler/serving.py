@@ -105,7 +105,7 @@ class SchedulerService:
 
     def _receive(self, transport: Transport, guest: Guest) -> None:
         """Serve a client that has proven what it must, until it has gone."""
-        link = Link(transport, reads_always=False)
+        link = Link(transport, reads_always=False, gathers=True)
         try:
             hello = link.hear_hello("client", "operator")
             if not guest.admit():

@@ -238,7 +238,8 @@ class Placement(Listing):
             elif not (cluster.is_free or self._may_start(cluster, width)):
                 return MAY_NOT_START
             elif room:
-                even_part = -(-len(lane.queued) // lane.listed)
+                # Very short ones are not spread: a message for each would cost more than they do.
+                even_part = max(-(-len(lane.queued) // lane.listed), cluster.packet)
                 if idle and parts is not None:
                     room = -(-room // parts)
                 slots = min(room * width, idle)
