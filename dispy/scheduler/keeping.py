@@ -16,9 +16,10 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.socket import socket
 
+from dispy.model.events import event
 from dispy.net.dialing import connect
 from dispy.net.link import LinkEnd
-from dispy.scheduler.nodes import SILENT, RemoteNode
+from dispy.scheduler.nodes import SILENT, RemoteNode, of_node
 
 logger = logging.getLogger("dispy.scheduler")
 
@@ -182,6 +183,7 @@ class Keepers:
             logger.warning(
                 "node %s (%s) is away: %s; its jobs go on there, and it is lost if it does not "
                 "come back within %.0f s", node.name, node.ip_addr, why, left,
+                extra=event("node_away", **of_node(node), why=why, lost_in=round(left, 3)),
             )  # fmt: skip
 
     def _sit_out(self, node: RemoteNode | None, end: LinkEnd) -> None:

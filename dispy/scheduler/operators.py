@@ -118,6 +118,7 @@ class Operators:
             "clients_away": sum(1 for client in known if client.outbox.link is None),
         }  # fmt: skip
         owners = views_of_owners(self._core.clusters.values(), slots)
+        totals |= {f"jobs_{name}": count for name, count in clients.counts.all().items()}
         yield {"scheduler": self._view(), "owners": owners, "totals": totals}
 
     def _view(self) -> Part:
