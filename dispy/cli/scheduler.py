@@ -124,6 +124,7 @@ from dispy.net.credentials import concerns, load_credentials
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.serving import Keeping, Rules, SchedulerService
 from dispy.scheduling.choosing import policy_of
+from dispy.system.descriptors import raise_descriptor_limit
 from dispy.system.directories import user_state
 from dispy.system.memory import keep_freed_memory
 
@@ -150,6 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a scheduler until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
     keep_freed_memory()
+    raise_descriptor_limit()
     for option, policy in DISPY_4.items():
         if options[option]:
             options["--policy"] = policy
@@ -198,6 +200,9 @@ def _serve(settings: Mapping[str, Value], clean: bool) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)
+    logger.info("%s", service.room.tell())
+    if warning := service.room.warning():
+        logger.warning("%s", warning)
     logger.info("scheduler %s serves at %s, port %d", name, host, service.port)
     told.wait()
     logger.info(

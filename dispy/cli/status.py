@@ -88,6 +88,10 @@ def _summary(answer: Mapping[str, Any]) -> list[str]:
         for state in STATES
         if (count := total(f"nodes_{state.replace(' ', '_')}"))
     ]
+    states += [f"{number(total('nodes_without_room'))} without room"] * bool(
+        total("nodes_without_room")
+    )
+    trouble = [f"trouble   {scheduler['trouble']}"] if scheduler["trouble"] else []
     away = total("clients_away")
     bad = sum(total(f"jobs_{status}") for status in ("terminated", "cancelled", "abandoned"))
     ended = total("jobs_finished") + bad
@@ -100,4 +104,5 @@ def _summary(answer: Mapping[str, Any]) -> list[str]:
         f"nodes, {number(ended)} have ended{f', {number(bad)} of them badly' if bad else ''}",
         f"clients   {number(total('clients'))}{f', {number(away)} away' if away else ''}; "
         f"{number(total('clusters'))} clusters",
+        *trouble,
     ]

@@ -26,10 +26,12 @@ from dispy.scheduler.journal import SqliteJournal
 from dispy.scheduler.journal_entries import Remembered
 from dispy.scheduler.operators import Operators
 from dispy.scheduler.restoring import restore
+from dispy.scheduler.room import OPERATORS, room_for
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.telling import Telling
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.policies import Policy
+from dispy.system.descriptors import descriptor_limit
 
 logger = logging.getLogger("dispy.scheduler")
 
@@ -107,10 +109,14 @@ class SchedulerService:
         self.scheduler.want_pulse(rules.pulse_seconds)
         self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
         restore(known, self.clients, self._hearing, telling, self.scheduler)
-        self.operators = Operators(self.scheduler, self.clients, f"{self.address}:{self.port}")
+        self.operators = Operators(
+            self.scheduler, self.clients, f"{self.address}:{self.port}", lambda: self.trouble
+        )
         self._counts_log = CountsLog(self.clients.counts)
         self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
-        self._door = Door(listening, credentials, self._receive, logger)
+        self.room = room_for(descriptor_limit())
+        self.scheduler.keepers.most = self.room.nodes
+        self._door = Door(listening, credentials, self._receive, logger, self.room.door)
 
     @property
     def is_durable(self) -> bool:
@@ -125,10 +131,10 @@ class SchedulerService:
         link = Link(transport, reads_always=False)
         try:
             hello = link.hear_hello("client", "operator")
-            if not guest.admit():
+            if not guest.admit(OPERATORS if hello.role == "operator" else 0):
                 raise FrameRefused(
-                    f"scheduler {self.name} has {self._door.bounds.known} connections, as many as "
-                    f"it may: end programs that use it, or raise its limit of descriptors"
+                    f"scheduler {self.name} has {self._door.known} programs connected, as many as "
+                    f"it may: end some of them, or raise its limit of open files (`ulimit -Hn`)"
                 )
         except FrameRefused as error:
             if link.received_bytes > len(KNOCK):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from system.conftest import DEADLINE, Gate, hold
+from system.conftest import DEADLINE, Gate, Program, hold
 from system.schedulers import Open, RunningScheduler, wait_until_running
 
 from dispy import DispyJob
@@ -312,3 +312,43 @@ def test_options_of_dispy_4_do_what_they_can_or_say_that_they_do_nothing(
     fresh = start_scheduler(node, data=str(tmp_path / "scheduler-0"), options=["--clean"])
     assert status_of(fresh)["clusters"] == []
     assert "begun where the earlier scheduler ended" not in fresh.said
+
+
+def test_a_connection_too_many_is_refused_in_words_and_a_node_too_many_is_told(
+    open_shared: Open,
+    start_scheduler: Callable,
+    start_node: Callable,
+    run_program: Callable[..., Program],
+) -> None:
+    source = """
+import dispy, sys
+
+def compute():
+    pass
+
+if __name__ == "__main__":
+    cluster = dispy.SharedJobCluster(compute, scheduler_host=sys.argv[1])
+    job = cluster.submit()
+    job()
+"""
+    nodes = [start_node("--cpus=1", f"--name=node{n}") for n in range(2)]
+    few = ["sh", "-c", 'ulimit -Sn 50; ulimit -Hn 56; exec "$@"', "sh"]
+    scheduler = start_scheduler(*nodes, under=few)  # room for one of each
+    assert "the limit of descriptors is low (56)" in scheduler.said
+    scheduler.wait_for("no room for the node at")
+    totals = status_of(scheduler)["totals"]
+    assert (totals["nodes"], totals["nodes_without_room"]) == (1, 1)
+    assert "1 without room" in done(scheduler, "status")
+
+    cluster = open_shared(scheduler, hold)
+    wait_for(lambda: status_of(scheduler)["totals"]["clients"] == 1)
+    other = run_program(source, scheduler.host)
+    while "has 1 programs connected, as many as it may" not in other.line():
+        assert other.process.poll() is None, other.output
+    # Operators still get in; and when somebody leaves, the program that was refused does.
+    assert status_of(scheduler)["totals"]["clients"] == 1
+    cluster.close()
+    cluster._session.end()
+    assert other.end() == 0, other.output
+    assert scheduler.end() == 0
+    assert "Traceback" not in scheduler.said
