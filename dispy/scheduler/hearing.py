@@ -3,12 +3,14 @@
 After a restart the same is done again with what was written down (`dispy.scheduler.restoring`).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
 
+from dispy.model.events import event
 from dispy.model.rules import Rule
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
@@ -16,6 +18,9 @@ from dispy.scheduler.claims import check_claims, precedence_of, rules_in
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.journal_entries import Allotted, Cancelling, ClusterOpened, Submitted
+from dispy.scheduler.names import name_of_cluster
+
+logger = logging.getLogger("dispy.scheduler")
 
 Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
 
@@ -23,8 +28,12 @@ Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
 class Hearing:
     """Takes messages of clients to their scheduler."""
 
-    def __init__(self, clients: Clients, batches: int = 0) -> None:
-        """batches: submissions that were numbered before."""
+    def __init__(self, clients: Clients, batches: int = 0, cleanup_nodes: bool = False) -> None:
+        """batches: submissions that were numbered before.
+
+        cleanup_nodes: nodes remove what clusters have brought, whatever these say.
+        """
+        self._cleanup_nodes = cleanup_nodes
         self._clients, self._durable = clients, clients.durable
         self._batches = count(batches + 1)
         self._handlers: dict[int, Handler] = {
@@ -79,12 +88,19 @@ class Hearing:
         if not isinstance(settings, dict):
             raise FrameRefused("CLUSTER has no settings")
         check_claims(settings)
-        precedence_of(table)
+        owner = precedence_of(table).owner
         rules_in(table)
+        if self._cleanup_nodes:
+            settings["cleanup"] = True
         (code,) = map(memory_of, buffers)
         entry = ClusterOpened(here, client.slot, name, settings, bytes(code), table)
         client.clusters[here] = set()
         self._clients.opened[here] = entry
+        named, slot = name_of_cluster(here), client.slot
+        logger.info(
+            "cluster %s (%s) is opened by %s", named, name, owner or client.name,
+            extra=event("cluster_opened", cluster=named, name=name, owner=owner, client=slot),
+        )  # fmt: skip
         self._durable.record(entry)
         self._then(here, client, partial(self.open, entry))
 
@@ -138,6 +154,7 @@ class Hearing:
         )
         unfinished.update(numbers)
         clients.calls.add(batch, numbers, payloads)
+        clients.counts.submitted(len(numbers))
         for at, options in extras:
             clients.options[numbers[at]] = options
         self._then(here, client, lambda: clients.scheduler.submit(here, numbers, node_id))

@@ -64,6 +64,7 @@ class Telling:
     ) -> None:
         """Tell the client that these jobs wait again."""
         self._durable.record(Returned(jobs, cut_short, died))
+        self._clients.counts.requeued(len(jobs))
         self._tell(cluster_id, Kind.REQUEUED, [node.node_id, list(map(number_there, jobs)), why])
 
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
@@ -94,6 +95,7 @@ class Telling:
         extras: Mapping[int, dict[str, Any]],
     ) -> None:
         """Hand results to the client."""
+        self._clients.counts.ended(len(jobs), extras.values())
         column, buffers = split_payloads(results)
         numbers = list(map(number_there, jobs))
         told = [[at, extra] for at, extra in extras.items()]
@@ -110,6 +112,7 @@ class Telling:
         reason: str,
     ) -> None:
         """Tell the client that these jobs are final without a result."""
+        self._clients.counts.given_up(len(jobs), status)
         where = None if node is None else node.node_id
         rest = [where, list(map(number_there, jobs)), int(status), reason]
         self._end(cluster_id, jobs, Kind.GIVEN_UP, rest, (), len(reason))
