@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -23,3 +25,27 @@ sys.dont_write_bytecode = False
 # A shell has its background jobs ignore Ctrl-C, and every program that a test starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the tests of `JobCluster` for `SharedJobCluster` (system/shared_run.py)."""
+    parser.addoption(
+        "--shared", choices=("most", "all"), help="run tests of JobCluster with SharedJobCluster"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--shared`, leave out what is not for both classes."""
+    if not config.getoption("--shared") or collection_path.suffix != ".py":
+        return None
+    from system.shared_run import is_left_out
+
+    return is_left_out(str(collection_path)) or None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `--shared`, exchange the class before tests are imported."""
+    if config.getoption("--shared"):
+        from system.shared_run import share
+
+        share()

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -15,19 +16,38 @@ from typing import Any
 import cloudpickle
 import psutil
 import pytest
+from system import shared_run
 
+import dispy
 from dispy import JobCluster
 from dispy.system.interpreter import own_command
 
 DEADLINE = 30.0  # seconds; for machines that are busy with something else
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Send what tests define by value: else each node would import pytest before its first job."""
     modules = {item.module for item in items if isinstance(item, pytest.Function)}
     shared = (sys.modules.get(name) for name in ("conftest", "system", "system.conftest"))
     for module in {*modules, *shared} - {None}:
         cloudpickle.register_pickle_by_value(module)
+    if which := config.getoption("--shared"):
+        left_out = [item for item in items if shared_run.why_left_out(item.nodeid, which)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_scheduler(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """With `--shared`, a scheduler for all tests of a module, and a node to begin with."""
+    if not request.config.getoption("--shared"):
+        yield
+        return
+    request.getfixturevalue("shared_node")  # first, so that it outlives the scheduler
+    with shared_run.scheduler_for_a_module(tmp_path_factory.mktemp("scheduler")):
+        yield
 
 
 MARK = "DISPY_TEST_RUN"  # inherited by every process that a test starts, however indirectly
@@ -154,13 +174,16 @@ class Program:
 
 
 @pytest.fixture
-def run_program(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Program]]:
+def run_program(
+    tmp_path: Path, nothing_left: None, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Program]]:
     """Run source text as a program of its own, as a user would."""
     started: list[Program] = []
+    shares = request.config.getoption("--shared")
 
     def run(source: str, *arguments: str, **environment: str) -> Program:
         path = tmp_path / f"program{len(started)}.py"
-        path.write_text(source)
+        path.write_text(shared_run.shared_program(source) if shares else source)
         started.append(Program(path, *arguments, **environment))
         return started[-1]
 
@@ -210,9 +233,13 @@ class RunningNode:
 
 
 @pytest.fixture
-def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., RunningNode]]:
+def start_node(
+    tmp_path: Path, nothing_left: None, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., RunningNode]]:
     """Start nodes on this machine, each at its own address of the loopback network."""
     started: list[RunningNode] = []
+    # A scheduler of all tests of a module may still wait for those of the last one to come back.
+    numbers = shared_run.numbers if request.config.getoption("--shared") else itertools.count(2)
 
     def start(
         *options: str,
@@ -223,7 +250,7 @@ def start_node(tmp_path: Path, nothing_left: None) -> Iterator[Callable[..., Run
         under: Sequence[str] = (),
         **environment: str,
     ) -> RunningNode:
-        host = host or f"127.0.{os.getpid() % 250}.{len(started) + 2}"
+        host = host or f"127.0.{os.getpid() % 250}.{next(numbers)}"
         started.append(
             RunningNode(
                 directory, host, port or 51348, *options, python=python, under=under, **environment
@@ -325,7 +352,7 @@ def open_cluster(own_session: None) -> Iterator[Callable[..., JobCluster]]:
     opened: list[JobCluster] = []
 
     def open_one(*arguments: object, **options: object) -> JobCluster:
-        opened.append(JobCluster(*arguments, **options))
+        opened.append(dispy.JobCluster(*arguments, **options))
         return opened[-1]
 
     yield open_one

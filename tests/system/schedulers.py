@@ -46,10 +46,23 @@ class RunningScheduler:
             assert line, f"the scheduler ended: {self.said}"
             self.said += line
 
+    def read_on(self) -> None:
+        """Read all that it says until its end: who says much never waits for a reader."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
     def kill(self) -> None:
         """Kill it, as a machine out of memory would."""
         self.process.kill()
         self.said += self.process.communicate(timeout=DEADLINE)[1]
+
+    def operate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of the commands of operators; return what came of it."""
+        command = own_command(arguments[0], f"--host={self.host}", *arguments[1:])
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self._environment, timeout=DEADLINE
+        )
 
     def end(self) -> int:
         """End it as an operator would; return its exit status."""
