@@ -77,6 +77,7 @@ class Telling:
             (packed,), buffers = split_payloads([value])
             body = [number_there(cluster_id), node.node_id, number_there(job), packed]
             client.outbox.tell(Kind.VALUE, body, buffers, cluster_id, (), len(value))
+            self._note(node)  # with it: nothing else says, after a restart, that it was told
 
     def output(
         self, cluster_id: int, node: RemoteNode, job: int, descriptor: int, offset: int, text: bytes
@@ -139,11 +140,12 @@ class Telling:
 
     def node_found(self, node: RemoteNode) -> None:
         """Tell all clients of a node; each answers with ALLOT for clusters that may use it."""
-        hello = node.hello
-        self._durable.record(
-            NodeKnown(node.node_id, hello.identity, node.name, node.ip_addr, node.port)
-        )
+        self._note(node)
         self._tell_all(Kind.NODE, [node.node_id, table_of(node)])
+
+    def _note(self, node: RemoteNode) -> None:
+        place = node.node_id, node.hello.identity, node.name, node.ip_addr, node.port
+        self._durable.record(NodeKnown(*place, said=node.said))
 
     def node_back(self, node: RemoteNode) -> None:
         """Tell all clients what it is like: some may know it from an earlier scheduler alone."""
