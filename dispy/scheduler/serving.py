@@ -4,6 +4,8 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
+from gevent.event import Event
+
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.events import event
 from dispy.net.dialing import listen
@@ -172,7 +174,13 @@ class SchedulerService:
         identity = proven_identity(hello.identity, link.peer_key)
         before = hello.details.get("conversation")
         client = self.clients.client(identity, hello.name, before)
-        details = {"heard": client.hearing.arrived, "conversation": client.token}
+        # It may rely on what it is told here, and drops what it hears to be heard.
+        safe = Event()
+        self._durable.when_safe(safe.set)
+        safe.wait()
+        if client not in self.clients:
+            raise FrameRefused("this program has connected anew meanwhile")
+        details = {"heard": client.hearing.confirmed, "conversation": client.token}
         ours = Hello("scheduler", self.scheduler.identity, self.name, details=details)
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0

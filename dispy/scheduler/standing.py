@@ -62,9 +62,12 @@ class Standing:
         hello = Hello("node", known.identity, known.name, python="", implementation="")
         node = RemoteNode(known.node_id, known.name, known.host, known.port, 1, hello, None, 1)
         node.away = Away(RESTARTED, heard, heard)
+        node.said = node.results_seen = known.said
         self._nodes.take_in(node)
         self._given.came(node)
-        self._core.node_joined(Node(node.node_id, node.name, 1, settled=False))
+        self._core.node_joined(
+            Node(node.node_id, node.name, 1, settled=False, results_seen=known.said)
+        )
         self._keepers.keep(node.ip_addr, node.port, True, node)
 
     def put_cluster(

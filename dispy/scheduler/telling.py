@@ -74,6 +74,7 @@ class Telling:
             (packed,), buffers = split_payloads([value])
             body = [number_there(cluster_id), node.node_id, number_there(job), packed]
             client.outbox.tell(Kind.VALUE, body, buffers, cluster_id, (), len(value))
+            self._note(node)  # with it: nothing else says, after a restart, that it was told
 
     def output(
         self, cluster_id: int, node: RemoteNode, job: int, descriptor: int, offset: int, text: bytes
@@ -138,10 +139,7 @@ class Telling:
 
     def node_found(self, node: RemoteNode) -> None:
         """Tell clients of a node that decide themselves which nodes they use: by ALLOT."""
-        hello = node.hello
-        self._durable.record(
-            NodeKnown(node.node_id, hello.identity, node.name, node.ip_addr, node.port)
-        )
+        self._note(node)
         self._introduce(node)
 
     def _introduce(self, node: RemoteNode) -> None:
@@ -153,6 +151,10 @@ class Telling:
     def hungry(self, clusters: set[int]) -> None:
         """Give clusters more nodes that have none left for jobs that wait."""
         self._clients.recruiting.look(clusters)
+
+    def _note(self, node: RemoteNode) -> None:
+        place = node.node_id, node.hello.identity, node.name, node.ip_addr, node.port
+        self._durable.record(NodeKnown(*place, said=node.said))
 
     def node_back(self, node: RemoteNode) -> None:
         """Tell clients what it is like: some may know it from an earlier scheduler alone."""
