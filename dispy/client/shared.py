@@ -108,6 +108,12 @@ class SharedSession(Session):
         """Return nothing: the search is the scheduler's, and so is what to do about it."""
         return []
 
+    def explaining(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Run it in a greenlet, as it waits for the scheduler's answer."""
+        import gevent
+
+        gevent.spawn(call, *arguments)
+
     def settle(self) -> None:
         """Wait until the scheduler has done what it was told."""
         cast("RemoteScheduler", self.scheduler).settle()

@@ -67,12 +67,12 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     },
     Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
-    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
     Kind.NODE: {
         "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
         "available": [[1.0, 2, 3, 4.0], "why"],
     },
-    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]]},
+    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]], "stuck": [True, False]},
 }  # fmt: skip
 _EXTRAS = {
     Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA, Kind.SUBMIT: RUN,
