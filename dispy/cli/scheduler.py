@@ -6,7 +6,7 @@ Usage:
                   [--name=<name>] [--ping_interval=<seconds>]
                   [--policy=<name> | --fair_cluster_scheduler | --early_cluster_scheduler]
                   [--data=<directory>] [--outlive_power] [--memory=<bytes>]
-                  [--zombie_interval=<minutes>] [--insecure]
+                  [--owner_slots=<n>] [--zombie_interval=<minutes>] [--insecure]
                   [--cluster_secret=<text> | --cluster_secret_file=<file>]
                   [--cluster_certfile=<file>] [--cluster_keyfile=<file>]
                   [--cluster_cafile=<file>] [--cluster_revoked=<file>]
@@ -28,6 +28,8 @@ Options:
   --policy=<name>     whose jobs go first: fair (equal shares of slots and time), load (who has
                       fewest slots), first (the oldest job), rounds (who was served longest ago),
                       early (the oldest cluster) (default: fair)
+  --owner_slots=<n>   jobs' processors that all clusters of one owner (user at host) have together
+                      at most; any number by default
   --fair_cluster_scheduler  dispy 4's name of --policy=rounds
   --early_cluster_scheduler  dispy 4's name of --policy=early
   --ping_interval=<seconds>  seconds between searches for nodes, 1 to 1000; searched for once, by
@@ -150,7 +152,7 @@ def _serve(settings: Mapping[str, Value]) -> int:
     try:
         service = SchedulerService(
             name, host, port, clients, nodes, _keeping(settings),
-            policy_of(settings["policy"].value),
+            policy_of(settings["policy"].value), settings["owner_slots"].value,
         )  # fmt: skip
     except OSError as error:
         raise DispyError(

@@ -172,10 +172,10 @@ class RemoteScheduler:
         retries: int | None = None,
     ) -> None:
         """As `Scheduler.open_cluster`."""
-        exclusive = getattr(self._session.clusters.get(cluster_id), "exclusive", False)
+        cluster: Any = self._session.clusters[cluster_id]  # a SharedJobCluster
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            "exclusive": exclusive,
+            **cluster._place_among_others(),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])

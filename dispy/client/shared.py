@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from dispy.client import arguments
 from dispy.client.cluster import JobCluster
 from dispy.client.nodes import NodeAllocate, addresses_in
+from dispy.client.options import check_priority
+from dispy.client.owner import owner_here
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.search import Search, Wanted
 from dispy.client.session import Session, forget_after_fork
@@ -42,6 +44,8 @@ class SharedJobCluster(JobCluster):
         scheduler_port: int | None = None,
         client_port: int | None = None,
         exclusive: bool = False,
+        priority: int = 0,
+        weight: float = 1.0,
         **options: Any,
     ) -> None:
         """Open the cluster at a scheduler; the other arguments are those of `JobCluster`.
@@ -49,6 +53,9 @@ class SharedJobCluster(JobCluster):
         scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
         scheduler_port: its port (51349). client_port: without effect, as this program dials it.
         exclusive: begin when no other cluster runs, and let none run meanwhile.
+        priority: its jobs go before those of all clusters with less (-1000 to 1000), unless the
+            scheduler's policy is "load". weight: how many times the part of a cluster of weight 1
+            it has (0.001 to 1000), where the policy is "fair", as it is by default.
         Raises DispyError.
         """
         host = (
@@ -58,6 +65,8 @@ class SharedJobCluster(JobCluster):
         port = int(overrides.SharedSchedulerPort) if scheduler_port is None else scheduler_port
         self.scheduler_ip_addr, self.scheduler_port = _address_of(host), port
         self.exclusive = arguments.check_flag(exclusive, "exclusive")
+        self.priority = check_priority(priority, "priority")
+        self.weight = arguments.check_weight(weight)
         arguments.pass_over(client_port=client_port)
         super().__init__(
             computation, nodes, depends, callback, cluster_status,
@@ -68,6 +77,13 @@ class SharedJobCluster(JobCluster):
         """Not there yet: -1, and the log says so."""
         logger.error("send_file: files do not go through a shared scheduler yet")
         return -1
+
+    def _place_among_others(self) -> dict[str, Any]:
+        """Return how it stands among the clusters of others, as the scheduler is told."""
+        return {
+            "exclusive": self.exclusive, "priority": self.priority, "weight": self.weight,
+            "owner": owner_here(),
+        }  # fmt: skip
 
     def _find_session(self) -> Session:
         return get_shared_session((self.scheduler_ip_addr, self.scheduler_port))

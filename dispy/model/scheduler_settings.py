@@ -67,6 +67,12 @@ TABLE = (
         "cluster)",
     ),
     Setting(
+        room="scheduler", name="owner_slots", kind=int, unit="slots", low=1, high=2**31,
+        option="--owner_slots",
+        help="jobs' processors that all clusters of one owner (user at host) have together at "
+        "most; any number by default",
+    ),
+    Setting(
         room="scheduler", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         option="--ping_interval",
         help="seconds between searches for nodes, 1 to 1000; searched for once, by default, and "

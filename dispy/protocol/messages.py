@@ -103,6 +103,9 @@ class Kind(IntEnum):
     NOTED = 92
     RESYNC = 98
     RESYNCED = 99
+    # operator to shared scheduler, and back, on a link of their own
+    REQUEST = 100
+    RESPONSE = 101
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -202,6 +205,8 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.NOTED: (_WHOLE, _TEXT, _WHOLE, _TEXT),  # cluster, node, level of `logging`, what it is
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
+    Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what
+    Kind.RESPONSE: (_WHOLE, _WHOLE, _TABLE),  # token, 1: more parts follow, a part of the answer
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers

@@ -10,7 +10,7 @@ from typing import Any
 
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
-from dispy.scheduler.claims import check_claims
+from dispy.scheduler.claims import check_claims, precedence_of
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.journal_entries import Allotted, Cancelling, ClusterOpened, Submitted
@@ -76,6 +76,7 @@ class Hearing:
         if not isinstance(settings, dict):
             raise FrameRefused("CLUSTER has no settings")
         check_claims(settings)
+        precedence_of(table)
         (code,) = map(memory_of, buffers)
         entry = ClusterOpened(here, client.slot, name, settings, bytes(code), table)
         client.clusters[here] = set()
@@ -90,7 +91,7 @@ class Hearing:
             entry.number, entry.name, entry.settings, bytes(entry.code),
             bool(table.get("reentrant")),
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
-            retries if type(retries) is int else None, table.get("exclusive") is True,
+            retries if type(retries) is int else None, precedence_of(table),
         )  # fmt: skip
 
     def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:

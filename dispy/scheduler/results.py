@@ -7,6 +7,7 @@ from time import monotonic, time
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import join_payloads
+from dispy.scheduler.cancels import tell_who_cancelled
 from dispy.scheduler.columns import select
 from dispy.scheduler.failing import Failures
 from dispy.scheduler.given import Given
@@ -85,6 +86,8 @@ class Results:
         self._awake.passed_back(len(jobs), seconds)
         if extras or self._failures.are_counted(node.node_id, cluster_id):
             self._failures.take(node, cluster_id, jobs, extras, mean)
+        if extras and (cluster := self._core.clusters.get(cluster_id)) and cluster.cancelling:
+            tell_who_cancelled(cluster, jobs, extras)
         counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some wait again, or are named twice
             columns, extras = select(set(counted), (jobs, starts, ends, results), extras)

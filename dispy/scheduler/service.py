@@ -15,6 +15,7 @@ from gevent import get_hub
 from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.precedence import EQUAL, Precedence
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
@@ -38,7 +39,6 @@ from dispy.scheduler.standing import Standing
 from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.core import Scheduling
-from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
@@ -56,12 +56,12 @@ class Scheduler:
         identity: str,
         name: str,
         credentials: Credentials = NOTHING,
-        policy: Policy | None = None,
+        core: Scheduling | None = None,
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
-        self._core = Scheduling(policy)
+        self._core = core or Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
@@ -98,13 +98,13 @@ class Scheduler:
         reentrant: bool,
         pulse: float | None,
         retries: int | None = None,
-        exclusive: bool = False,
+        precedence: Precedence = EQUAL,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        cluster = Cluster(cluster_id, name, reentrant, width, retries, exclusive=exclusive)
+        cluster = Cluster(cluster_id, name, reentrant, width, retries, **precedence._asdict())
         self._core.cluster_opened(cluster)
 
     def allocate(
@@ -129,11 +129,11 @@ class Scheduler:
             return  # it was closed in between, with all its jobs
         self._given.newest = max(self._given.newest, max(jobs, default=-1))
         options = self._owner.options
-        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
+        own = [differing(options, jobs, name) for name in ("cpus", "retries", "priority")]
         if node_id is None:
-            self._core.jobs_submitted(cluster_id, jobs, widths, retries)
+            self._core.jobs_submitted(cluster_id, jobs, *own)
         else:
-            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths, retries))
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, *own))
         self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> None:

@@ -21,9 +21,11 @@ from dispy.scheduler.hearing import Hearing
 from dispy.scheduler.identity import begin
 from dispy.scheduler.journal import SqliteJournal
 from dispy.scheduler.journal_entries import Remembered
+from dispy.scheduler.operators import Operators
 from dispy.scheduler.restoring import restore
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.telling import Telling
+from dispy.scheduling.core import Scheduling
 from dispy.scheduling.policies import Policy
 
 logger = logging.getLogger("dispy.scheduler")
@@ -57,10 +59,12 @@ class SchedulerService:
         node_credentials: Credentials = NOTHING,
         keeping: Keeping = Keeping(),  # it never changes
         policy: Policy | None = None,
+        owner_slots: int | None = None,
     ) -> None:
         """Bind the port, 0: any that is free, and be what the earlier scheduler was.
 
         policy: by which clusters share the nodes; None: by load.
+        owner_slots: that the clusters of one owner may have together; None: any number.
 
         credentials: by which clients prove themselves; node_credentials: by which nodes do.
         Raises OSError where the port is taken, and DispyError where the directory cannot be used.
@@ -80,11 +84,13 @@ class SchedulerService:
         budget = Budget(keeping.memory)
         self.clients = Clients(self._durable, budget, keeping.zombie_seconds, life)
         telling = Telling(self.clients)
-        self.scheduler = Scheduler(telling, identity, name, node_credentials, policy)
+        core = Scheduling(policy, owner_slots)
+        self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
         self._hearing = Hearing(self.clients, max(known.batches, default=0))
         restore(known, self.clients, self._hearing, telling, self.scheduler)
-        self._pulses = Pulses(self.clients.links)
+        self.operators = Operators(self.scheduler, self.clients, f"{self.address}:{self.port}")
+        self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
         self._door = Door(listening, credentials, self._receive, logger)
 
     @property
@@ -99,7 +105,7 @@ class SchedulerService:
         """Serve a client that has proven what it must, until it has gone."""
         link = Link(transport, reads_always=False)
         try:
-            hello = link.hear_hello("client")
+            hello = link.hear_hello("client", "operator")
             if not guest.admit():
                 raise FrameRefused(
                     f"scheduler {self.name} has {self._door.bounds.known} connections, as many as "
@@ -117,7 +123,10 @@ class SchedulerService:
             link.close()
 
     def serve(self, link: Link, hello: Hello) -> None:
-        """Speak with a client that has said who it is, until its link ends."""
+        """Speak with a client or an operator that has said who it is, until its link ends."""
+        if hello.role == "operator":
+            self.operators.serve(link, hello)
+            return
         try:
             client = self._greet(link, hello)
         except FrameRefused as error:
@@ -150,6 +159,7 @@ class SchedulerService:
         """
         self._door.close()
         self._pulses.stop()
+        self.operators.stop()
         self.clients.stop()
         if self._durable.journal is None:
             self.scheduler.part()

@@ -60,10 +60,11 @@ class Standing:
         """Have jobs on a node; `pinned`: they are for it alone."""
         self._given.newest = max(self._given.newest, *jobs)
         options = self._owner.options
-        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
+        own = (differing(options, jobs, name) for name in ("cpus", "retries", "priority"))
+        widths, retries, priorities = own
         allocation = self._core.clusters[cluster_id].allocations[node_id]
         self._core.restoring.place(
-            allocation, jobs, jobs if pinned else (), widths, retries, {}, monotonic()
+            allocation, jobs, jobs if pinned else (), widths, retries, priorities, monotonic()
         )
 
     def put_past(

@@ -177,6 +177,8 @@ def _why_not(allocation: Allocation, width: int) -> str:
         return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
+    if node.drained:
+        return f"it is given no new jobs: {node.drained}"
     if allocation.full:
         return allocation.full
     if node.held_back:

@@ -74,7 +74,7 @@ class Cluster:
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
     deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
     priorities: dict[JobNumber, int] = field(default_factory=dict)  # of jobs; else 0
-    cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
+    cancelling: dict[JobNumber, str] = field(default_factory=dict)  # on nodes that were asked: why
     priority: int = 0  # of all its jobs, before those of clusters with less (but by load)
     weight: float = 1.0  # its part of the slots, beside those of others that want some (fair)
     owner: str = ""  # whose limit its jobs count for
@@ -174,6 +174,7 @@ class Node:
     owners: int = 1  # that share its processors
     crowded: str = ""  # who has all of them, when our jobs there wait for theirs
     held_back: str = ""  # why it starts no jobs at all for now
+    drained: str = ""  # why it is given no more jobs; empty: it is
     capacity: int = 0  # slots that it has for all owners: the widest job that it can run
     order: int = 0  # in which it joined; decides between equals
     results_seen: int = 0  # the sequence number of the last results that were taken
@@ -266,7 +267,9 @@ class Allocation:
     @property
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
-        return self.node.settled and self.ready and self.refusal is None and not self.full
+        node = self.node
+        usable = node.settled and self.ready and self.refusal is None
+        return usable and not (self.full or node.drained)
 
     @property
     def is_left(self) -> bool:

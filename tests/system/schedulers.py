@@ -57,6 +57,13 @@ class RunningScheduler:
         self.process.kill()
         self.said += self.process.communicate(timeout=DEADLINE)[1]
 
+    def operate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of the commands of operators; return what came of it."""
+        command = own_command(arguments[0], f"--host={self.host}", *arguments[1:])
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self._environment, timeout=DEADLINE
+        )
+
     def end(self) -> int:
         """End it as an operator would; return its exit status."""
         self.process.terminate()
