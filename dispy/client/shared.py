@@ -132,6 +132,12 @@ class SharedSession(Session):
         self.scheduler.closing.forgive(node, cluster_id)
         super().node_free(cluster_id, node)
 
+    def explaining(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Run it in a greenlet, as it waits for the scheduler's answer."""
+        import gevent
+
+        gevent.spawn(call, *arguments)
+
     def settle(self) -> None:
         """Wait until the scheduler has done what it was told."""
         cast("RemoteScheduler", self.scheduler).settle()

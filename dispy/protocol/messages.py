@@ -101,6 +101,7 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    NOTED = 92
     RESYNC = 98
     RESYNCED = 99
     # operator to shared scheduler, and back, on a link of their own
@@ -203,6 +204,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.NOTED: (_WHOLE, _TEXT, _WHOLE, _TEXT),  # cluster, node, level of `logging`, what it is
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
     Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what

@@ -227,6 +227,8 @@ class Hearing:
         elif type(job) is int:
             lines = scheduler.explain(here, number_here(client.slot, job))
             client.say(Kind.ANSWER, [token, {"lines": lines}])
+        elif asked.get("stuck") is True:
+            client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
         else:
             client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
 

@@ -127,6 +127,9 @@ class JobsOwner(Protocol):
     ) -> None:
         """A cluster's computation is ready on that node, or gone from it; `error`: by what."""
 
+    def noted(self, cluster_id: int, node: RemoteNode, level: int, text: str) -> None:
+        """Something for a person to read has happened to a cluster on a node; log it at `level`."""
+
     def node_free(self, cluster_id: int, node: RemoteNode) -> None:
         """Answer with `allocate`: a computation was closed there to be set up again."""
 

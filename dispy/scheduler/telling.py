@@ -1,5 +1,6 @@
 """The owner of all jobs of a shared scheduler: tells each client what is its, once it is safe."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from dispy.scheduler.clients import Clients, table_of
 from dispy.scheduler.journal_entries import Given, NodeGone, NodeKnown, Returned
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
+
+logger = logging.getLogger("dispy.scheduler")
 
 
 class Telling:
@@ -185,6 +188,11 @@ class Telling:
         """Tell a client that its cluster has, or has lost, a node."""
         self._clients.recruiting.answered(cluster_id, node)
         self._tell(cluster_id, Kind.CHANGED, [node.node_id, int(status), error])
+
+    def noted(self, cluster_id: int, node: RemoteNode, level: int, text: str) -> None:
+        """Have it in both logs: the program's, whose cluster it is, and ours."""
+        logger.log(level, "%s", text)
+        self._tell(cluster_id, Kind.NOTED, [node.node_id, level, text])
 
     def node_free(self, cluster_id: int, node: RemoteNode) -> None:
         """Tell a client that its cluster may be set up there again."""
