@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from dispy.model.precedence import PRIORITY_MOST, WEIGHT_LEAST, WEIGHT_MOST, Precedence
+from dispy.model.rules import Rule, read_rules
 from dispy.model.texts import one_line
 from dispy.protocol.frames import FrameRefused
 
@@ -44,9 +45,19 @@ def precedence_of(table: dict[str, Any]) -> Precedence:
     )  # fmt: skip
 
 
-def own_settings(said: object) -> dict[str, Any] | None:
+def rules_in(table: dict[str, Any]) -> tuple[Rule, ...] | None:
+    """Return which nodes a cluster may use; None: its program says it of each. Raises
+    FrameRefused."""
+    said = table.get("nodes")
+    try:
+        return None if said is None else read_rules(said)
+    except ValueError as error:
+        raise FrameRefused(f"'nodes': {error}") from None
+
+
+def own_settings(said: object) -> dict[str, Any]:
     """Return the settings that a cluster may have on one node alone; what else is said is none."""
     kinds = {"setup_args": bytes, "files": list, "code": list, "untranslated": str}
     if not isinstance(said, dict):
-        return None
+        return {}
     return {name: said[name] for name, kind in kinds.items() if isinstance(said.get(name), kind)}
