@@ -1,6 +1,5 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from dispy.client.remote import RemoteScheduler
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
-
-
-logger = logging.getLogger("dispy.client")
 
 
 class SharedJobCluster(JobCluster):
@@ -73,11 +69,6 @@ class SharedJobCluster(JobCluster):
             computation, nodes, depends, callback, cluster_status,
             **{"recover_file": False, **options},
         )  # fmt: skip
-
-    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
-        """Not there yet: -1, and the log says so."""
-        logger.error("send_file: files do not go through a shared scheduler yet")
-        return -1
 
     def _place_among_others(self) -> dict[str, Any]:
         """Return how it stands among the clusters of others, as the scheduler is told."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dispy.client.mirrors import node_of
+from dispy.client.mirrors import Speak, node_of
 from dispy.model.statuses import Status
 from dispy.model.texts import legible
 from dispy.protocol.frames import Buffer, FrameRefused
@@ -29,15 +29,20 @@ Answer = Callable[[dict[str, Any]], object]
 
 
 class Told:
-    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open."""
+    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open.
+
+    speak: says something to a node of the scheduler.
+    """
 
     def __init__(
         self,
         session: "Session",
         nodes: Nodes,
         clusters: Container[int],
+        speak: Speak,
     ) -> None:
         self._session, self._nodes, self._clusters = session, nodes, clusters
+        self._speak = speak
         self.answers: dict[int, Answer] = {}  # who waits for an ANSWER, by token
         self.news: dict[int, float] = {}  # cluster -> second (monotonic) of news of its jobs
         self._gone: dict[str, RemoteNode] = {}
@@ -117,7 +122,7 @@ class Told:
         node_id, table = body
         if self._standing is not None:
             self._standing[0].add(node_id)
-        node, known = node_of(node_id, table), self._nodes.get(node_id)
+        node, known = node_of(node_id, table, self._speak), self._nodes.get(node_id)
         if known is not None:
             known.hello, known.cpus = node.hello, node.cpus
             if known.take_available(table.get("available")):

@@ -17,6 +17,8 @@ from pathlib import Path
 import dispy
 
 MODULES = {
+    "depends", "files", "large_data", "large_kinds", "send_file_from_job", "send_file_over_links",
+    "other_pythons", "transfers",
     "callbacks", "cancel", "canonical_program", "cluster_arguments", "cluster_nodes", "deaths",
     "dispy4_programs", "embedding", "isolation", "jobs", "jobs_as_seen", "limits", "map",
     "names_in_jobs", "node_control", "overrides", "placement", "processors", "programs", "resetup",
@@ -30,22 +32,14 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
         "embedding::a_notebook_runs_what_its_cells_define",
         "embedding::a_child_that_lives_on_does_not_keep_the_parents_local_node",
         "embedding::two_threads_may_open_the_first_clusters",
+        "dispy4_programs::a_program_that_only_submits_waits_for_its_jobs_at_its_end",
+        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[variants]",
     ),
     "it counts on there being one node, and the scheduler has two": (
         "canonical_program::with_a_node_on_the_machine_that_one_is_used",
     ),
     "it looks into the embedded scheduler": (
         "cluster_nodes::a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too",
-    ),
-    "files do not go through a scheduler so far": (
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[partial_setup]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[node_allocate]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[scheduler]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[sent_files]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[variants]",
-        "dispy4_programs::a_program_that_only_submits_waits_for_its_jobs_at_its_end",
-        "jobs::jobs_have_the_names_that_dispy_4_gave_them",
-        "trouble::a_full_disk_fails_what_needs_it_and_nothing_else",
     ),
 }
 

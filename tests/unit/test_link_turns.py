@@ -181,3 +181,17 @@ for _ in range(2):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("closed here") == 2
+
+
+def test_who_waits_for_what_was_gathered_goes_on_when_it_is_sent() -> None:
+    peer, ours = socketpair()
+    link = Link(ours, gathers=True)
+    with gevent.Timeout(DEADLINE):
+        for _ in range(3):
+            link.send(Kind.LIST, [1, 1])
+            link.send(Kind.LIST, [1, 1])
+            assert link.unsent
+            link.wait_sent()
+    assert peer.recv(1000) == 6 * QUESTION
+    link.close()
+    peer.close()
