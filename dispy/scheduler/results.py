@@ -33,7 +33,7 @@ class Results:
         perform: Callable[[Sequence[Action], RemoteNode], None],
     ) -> None:
         self._core, self._owner, self._given, self._awake = core, owner, given, awake
-        self._failures = Failures(core, perform)
+        self._failures = Failures(core, owner, perform)
         self.with_attempts = self._failures.with_attempts
 
     def _is_new(self, node: RemoteNode, frame: Frame) -> bool:
