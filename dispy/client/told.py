@@ -111,10 +111,14 @@ class Told:
             self._lose(node)
 
     def _lose(self, node: RemoteNode) -> None:
-        for cluster_id in list(node.ready):
+        for cluster_id in list(node.ready):  # of which a restarted scheduler need not know
             node.ready.discard(cluster_id)
             self._session.node_changed(cluster_id, node, Status.Closed)
-        self._lost([node.node_id], ())
+        self._nodes.take_out(node)
+        self._gone[node.node_id] = node
+        if len(self._gone) > LOST_NODES:
+            del self._gone[next(iter(self._gone))]
+        self._session.node_lost(node)
 
     # -- nodes
 
@@ -124,7 +128,8 @@ class Told:
             self._standing[0].add(node_id)
         node, known = node_of(node_id, table, self._speak), self._nodes.get(node_id)
         if known is not None:
-            known.hello, known.cpus = node.hello, node.cpus
+            if node.hello.python:  # else a restarted scheduler has yet to meet it
+                known.hello, known.cpus = node.hello, node.cpus
             if known.take_available(table.get("available")):
                 self._session.node_available(known)
             return
@@ -134,13 +139,8 @@ class Told:
 
     def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         node = self._nodes.get(body[0])
-        if node is None:
-            return
-        self._nodes.take_out(node)
-        self._gone[node.node_id] = node
-        if len(self._gone) > LOST_NODES:
-            del self._gone[next(iter(self._gone))]
-        self._session.node_lost(node)
+        if node is not None:
+            self._lose(node)
 
     def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
         """Return the cluster and the node that a message begins with; None: they are no more."""
@@ -217,9 +217,14 @@ class Told:
         self._session.started(cluster_id, node, jobs)
 
     def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None:
-            (value,) = join_payloads([body[3]], buffers)
-            self._session.provisional(*of, body[2], value)
+        if (of := self._of(body)) is None or not self._own([body[2]]):
+            return
+        (cluster_id, node), job = of, body[2]
+        (value,) = join_payloads([body[3]], buffers)
+        if job not in self._running[cluster_id]:  # that may not have been told
+            self._running[cluster_id][job] = node
+            self._session.started(cluster_id, node, [job])
+        self._session.provisional(cluster_id, node, job, value)
 
     def _wrote(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:
@@ -235,6 +240,8 @@ class Told:
             node.opened.add(cluster_id)
             node.ready.add(cluster_id)
         elif status == Status.Closed:
+            if node.node_id in self._gone and error is None:
+                return  # it was closed when that was lost
             node.opened.discard(cluster_id)
             node.ready.discard(cluster_id)
         else:
