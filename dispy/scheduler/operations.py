@@ -109,5 +109,5 @@ class Operations:
 
 def _jobs_of(cluster: Cluster) -> Iterator[JobNumber]:
     """Return all jobs that are not final: first those that wait, lest they begin meanwhile."""
-    waiting = chain(*(lane.queued for lane in cluster.lanes.values()), cluster.pinned)
-    return chain((job for job in waiting if job not in cluster.placed), cluster.placed)
+    pinned = (job for job in cluster.pinned if job not in cluster.placed)
+    return chain(*(lane.queued for lane in cluster.lanes.values()), pinned, cluster.placed)
