@@ -126,7 +126,7 @@ from dispy.scheduler.serving import Keeping, Rules, SchedulerService
 from dispy.scheduling.choosing import policy_of
 from dispy.system.descriptors import raise_descriptor_limit
 from dispy.system.directories import user_state
-from dispy.system.memory import keep_freed_memory
+from dispy.system.memory import collect_rarely, keep_freed_memory
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -151,6 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a scheduler until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
     keep_freed_memory()
+    collect_rarely()
     raise_descriptor_limit()
     for option, policy in DISPY_4.items():
         if options[option]:

@@ -30,6 +30,7 @@ from dispy.scheduler.journal_entries import (
     ClientCame,
     ClientForgotten,
     ClusterClosed,
+    ClusterOpened,
     Heard,
     KnownFinals,
 )
@@ -38,6 +39,7 @@ from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.outbox import Outbox
 
 if TYPE_CHECKING:
+    from dispy.scheduler.recruiting import Recruiting
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.scheduler")
@@ -60,8 +62,10 @@ class Clients:
         self.durable, self._budget, self._life = durable, budget, life
         self._zombie_seconds = zombie_seconds
         self.scheduler: Scheduler  # set by whoever makes both
+        self.recruiting: Recruiting  # likewise
         self.calls = Calls(durable.journal, budget)
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self.opened: dict[int, ClusterOpened] = {}  # clusters, as they were written down
         self.counts = Counts()
         self._clients: dict[str, Client] = {}
         self._slots: dict[int, Client] = {}
@@ -152,6 +156,8 @@ class Clients:
 
     def close(self, client: Client, cluster_id: int) -> None:
         """Close a client's cluster, with its jobs."""
+        self.opened.pop(cluster_id, None)
+        self.recruiting.closed(cluster_id)
         left = client.clusters.pop(cluster_id)
         named = name_of_cluster(cluster_id)
         logger.info(
@@ -208,10 +214,12 @@ class Clients:
         """Tell a client how things stand, from the beginning."""
         client = self._slots[slot]
         client.say(Kind.RESYNC, [])
-        for node in self.scheduler.nodes.values():
-            client.say(Kind.NODE, [node.node_id, table_of(node)])
+        client.met.clear()
+        if client.wants_all:
+            self.tell_all_nodes(client)
         for cluster_id in client.clusters:
             for node, is_ready, jobs in self.scheduler.standing.of(cluster_id):
+                client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
                 there = number_there(cluster_id)
                 if is_ready:
                     ready = int(Status.Initialized)
@@ -220,6 +228,11 @@ class Clients:
                     numbers = list(map(number_there, jobs))
                     client.say(Kind.STARTED, [there, node.node_id, numbers])
         client.say(Kind.RESYNCED, [])
+
+    def tell_all_nodes(self, client: Client) -> None:
+        """Tell a client of all nodes, as it decides itself which its clusters use."""
+        for node in self.scheduler.nodes.values():
+            client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
 
     def stop(self) -> None:
         """End all links; without a journal nobody will know what clients have left open."""

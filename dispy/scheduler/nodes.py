@@ -62,6 +62,7 @@ class RemoteNode:
     owners: int = 1  # clients that share it
     away: Away | None = None  # while there is no link
     settled: bool = False  # both sides have compared what they hold
+    said: int = 0  # the number of a provisional value of its jobs that came last
     results_seen: int = 0  # the last sequence number of results that was taken
     acknowledged: int = 0  # the number that the node has been told
     unacknowledged_bytes: int = 0  # of buffers of results since then

@@ -389,6 +389,8 @@ class Scheduler:
     def _pass(self) -> None:
         self._pass_pending = False
         self._perform(self._core.place(monotonic()))
+        if self._core.hungry:
+            self._owner.hungry(self._core.hungry)
         if self._watching is None and self._core.due is not None:
             self._watching = gevent.spawn(self._watch)
 

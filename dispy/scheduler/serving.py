@@ -4,6 +4,8 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
+from gevent.event import Event
+
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.events import event
 from dispy.net.dialing import listen
@@ -25,6 +27,7 @@ from dispy.scheduler.identity import begin
 from dispy.scheduler.journal import SqliteJournal
 from dispy.scheduler.journal_entries import Remembered
 from dispy.scheduler.operators import Operators
+from dispy.scheduler.recruiting import Recruiting
 from dispy.scheduler.restoring import restore
 from dispy.scheduler.room import OPERATORS, room_for
 from dispy.scheduler.service import Scheduler
@@ -106,6 +109,7 @@ class SchedulerService:
         core = Scheduling(rules.policy, rules.owner_slots)
         self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
+        self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self.scheduler.want_pulse(rules.pulse_seconds)
         self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
         restore(known, self.clients, self._hearing, telling, self.scheduler)
@@ -128,7 +132,7 @@ class SchedulerService:
 
     def _receive(self, transport: Transport, guest: Guest) -> None:
         """Serve a client that has proven what it must, until it has gone."""
-        link = Link(transport, reads_always=False)
+        link = Link(transport, reads_always=False, gathers=True)
         try:
             hello = link.hear_hello("client", "operator")
             if not guest.admit(OPERATORS if hello.role == "operator" else 0):
@@ -170,7 +174,13 @@ class SchedulerService:
         identity = proven_identity(hello.identity, link.peer_key)
         before = hello.details.get("conversation")
         client = self.clients.client(identity, hello.name, before)
-        details = {"heard": client.hearing.arrived, "conversation": client.token}
+        # It may rely on what it is told here, and drops what it hears to be heard.
+        safe = Event()
+        self._durable.when_safe(safe.set)
+        safe.wait()
+        if client not in self.clients:
+            raise FrameRefused("this program has connected anew meanwhile")
+        details = {"heard": client.hearing.confirmed, "conversation": client.token}
         ours = Hello("scheduler", self.scheduler.identity, self.name, details=details)
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0
@@ -188,6 +198,7 @@ class SchedulerService:
         self._counts_log.stop()
         self.operators.stop()
         self.clients.stop()
+        self.clients.recruiting.stop()
         if self._durable.journal is None:
             self.scheduler.part()
         self.scheduler.stop()
