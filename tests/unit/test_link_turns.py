@@ -181,3 +181,17 @@ for _ in range(2):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("closed here") == 2
+
+
+def test_who_waits_for_what_is_sent_together_does_not_wait_for_ever() -> None:
+    peer, ours = socketpair()
+    link = Link(ours, gathers=True)
+    frame = encode_head(Kind.PULSE, [])
+    for _ in range(3):
+        link.send(Kind.PULSE, [])
+        link.send(Kind.PULSE, [])
+        with gevent.Timeout(DEADLINE, AssertionError("nobody woke who waited")):
+            link.wait_sent()
+        assert peer.recv(100) == 2 * frame
+    link.close()
+    peer.close()
