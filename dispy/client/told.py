@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.client.mirrors import Speak, node_of
 from dispy.model.statuses import Status
-from dispy.model.texts import legible
+from dispy.model.texts import legible, one_line
 from dispy.protocol.frames import Buffer, FrameRefused
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.columns import select
@@ -21,7 +21,10 @@ from dispy.scheduler.nodes import Nodes, RemoteNode
 if TYPE_CHECKING:
     from dispy.client.session import Session
 
+logger = logging.getLogger("dispy.client")
+
 LOST_NODES = 1000  # that may still be named
+CANCELS_KEPT = 1000  # reasons that were logged
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
 
@@ -48,6 +51,7 @@ class Told:
         self._gone: dict[str, RemoteNode] = {}
         # Of each cluster, jobs that are on nodes, and on which.
         self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
+        self._cancelled: set[tuple[int, str]] = set()  # clusters, and why, as it was logged
         self._standing: tuple[set[str], set[int]] | None = None  # nodes and jobs named so far
         self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
             Kind.NODE: self._node,
@@ -190,7 +194,21 @@ class Told:
             self._stop_running(cluster_id, node, jobs)
         for job in jobs:
             self._running[cluster_id].pop(job, None)
+        self._tell_cancelled(cluster_id, jobs, status, reason)
         self._session.given_up(cluster_id, node, jobs, Status(status), reason)
+
+    def _tell_cancelled(
+        self, cluster_id: int, jobs: Sequence[int], status: int, reason: str
+    ) -> None:
+        """Log, once for each reason, that jobs were cancelled by somebody else than their user."""
+        cluster = self._session.clusters[cluster_id]
+        if status != Status.Cancelled or cluster._was_cancelled(self._session.jobs[jobs[0]]):
+            return
+        if (cluster_id, reason) not in self._cancelled:
+            if len(self._cancelled) >= CANCELS_KEPT:
+                self._cancelled.clear()
+            self._cancelled.add((cluster_id, reason))
+            logger.warning("jobs of %s end Cancelled: %s", cluster.name, one_line(reason))
 
     def _requeued(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:

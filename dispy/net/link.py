@@ -231,6 +231,7 @@ class Link:
 
     def wait_sent(self) -> None:
         """Wait in the calling greenlet until all has left, or the link is closed."""
+        self._write_gathered()
         while self.unsent and not self.closed:
             if self._all_sent is None:
                 self._all_sent = Event()
@@ -424,7 +425,6 @@ class Link:
     def cut(self, reason: str) -> None:
         """End a link whose peer says nothing; nobody keeps what was not sent."""
         self._unsent, self._behind, self._chunks = deque(), deque(), None
-        self._gathering = False
         if not self._released:
             drop_unsent(self._sock.fileno())
         self.close(reason)
