@@ -34,7 +34,7 @@ from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, Payload, split_payloads
 from dispy.scheduler.keeping import Pauses
-from dispy.scheduler.nodes import Nodes
+from dispy.scheduler.nodes import Nodes, RemoteNode
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -215,6 +215,16 @@ class RemoteScheduler:
             name, table, content = self._clusters[cluster_id]
             self._clusters[cluster_id] = name, {**table, "nodes": rules}, content
             self._say(Kind.RULES, [cluster_id, {"nodes": rules}])
+
+    def translate(self, cluster_id: int, node: RemoteNode) -> None:
+        """Have a node that rules may bring to a cluster get code for its Python, if that differs
+        from ours and was not said before."""
+        if cluster_id in self._clusters:
+            name, table, content = self._clusters[cluster_id]
+            said = self._files.translation(cluster_id, node, name, table["settings"], content)[0]
+            if said and not said.keys() & table.keys():
+                self._clusters[cluster_id] = name, {**table, **said}, content
+                self._say(Kind.RULES, [cluster_id, {"nodes": table.get("nodes"), **said}])
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """As `Scheduler.deallocate`."""

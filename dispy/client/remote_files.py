@@ -17,6 +17,7 @@ from dispy.net.link import Link
 from dispy.net.pieces import PieceSender
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.messages import Kind
+from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.possession import Prover
 from dispy.shipping.contents import Content
 
@@ -133,18 +134,31 @@ class RemoteFiles:
 
         name, opened, content: as the cluster was opened.
         """
-        node, session = self._session.scheduler.nodes[node_id], self._session
         own = own or {}
-        settings = {**opened["settings"], **own}
+        node, settings = self._session.scheduler.nodes[node_id], {**opened["settings"], **own}
+        said, told = self.translation(cluster_id, node, name, settings, content)
+        return {"own": {**{key: told[key] for key in own}, **said}}
+
+    def translation(
+        self,
+        cluster_id: int,
+        node: RemoteNode,
+        name: str,
+        settings: dict[str, Any],
+        content: bytes,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the scheduler is told of code for a node, and the settings to go with it.
+
+        Nothing if it runs our Python; else where that code lies, or why there is none.
+        """
         if node.python == f"{settings.get('implementation')} {settings.get('python')}":
-            return {"own": own}
+            return {}, settings
+        session = self._session
         try:
             told, code = session.opening_for(node, cluster_id, settings, content)
         except DispyError as error:
-            return {"own": {**own, "untranslated": str(error)}}
+            return {"untranslated": str(error)}, settings
         made = Content.of_memory(code, f"the code of {name}, with its source text")
-        cluster = session.clusters[cluster_id]
         if session.contents.get(made.digest) is None:
-            session.contents.hold_for(cluster, [made])  # until it is closed
-        arguments = {name: told[name] for name in own if name in told}
-        return {"own": {**arguments, "code": [made.digest, made.size]}}
+            session.contents.hold_for(session.clusters[cluster_id], [made])  # until it is closed
+        return {"code": [made.digest, made.size]}, told

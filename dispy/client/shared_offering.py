@@ -55,3 +55,5 @@ class SharedOffering(Offering):
         decides = rules_of(cluster) is None or self._scheduler.is_foreign(cluster._number, node)
         if decides or place in self._scheduler.closing.forgiven:
             self._session.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
+        else:
+            self._session.hub.post(lambda: self._scheduler.translate(cluster._number, node))

@@ -170,11 +170,15 @@ class Link:
     def _write(self) -> None:
         """Write all there is; come back when the kernel takes more."""
         done = self._write_some()
+        if done and self._all_sent is not None:
+            self._wake_waiting()  # also who has waited for what was gathered alone
         if done == self._writing:
             self._writing = not done
             if done:
                 self._writable.stop()
-                self._all_is_sent()
+                if self._waits_for_reader:
+                    self._waits_for_reader = False
+                    get_hub().loop.run_callback(self._go_on)
             else:
                 self._writable.start(self._write)
 
@@ -233,8 +237,7 @@ class Link:
         """Wait in the calling greenlet until all has left, or the link is closed."""
         self._write_gathered()
         while self.unsent and not self.closed:
-            if self._all_sent is None:
-                self._all_sent = Event()
+            self._all_sent = self._all_sent or Event()
             self._all_sent.wait()
 
     def _wake_waiting(self) -> None:

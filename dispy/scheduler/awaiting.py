@@ -24,6 +24,7 @@ Submit = Callable[[int, Sequence[int], str | None], None]  # cluster, jobs, node
 # Cluster, the node that had them: none, jobs, status, why.
 GiveUp = Callable[[int, None, Sequence[int], Status, str], None]
 
+ANY_NODE = ""  # in place of one, for what holds for all
 Refuse = Callable[[int, str, str], None]  # cluster, node, why
 
 
@@ -35,6 +36,7 @@ class _Cluster:
     lacks: int = 0  # of its own, how much has to come
     failed: str | None = None  # why that does not come
     names_code: bool = False  # for another Python
+    untranslated: str | None = None  # why there is none
     code: bytes | None = None  # the digest of its code for another Python, once that is here
     orders: list[Callable[[], None]] = field(default_factory=list)
     lacking: dict[int, str | None] = field(default_factory=dict)
@@ -74,12 +76,12 @@ class Awaiting:
         client: ContentsClient,
         number: int,
         node_id: str,
-        own: Mapping[str, Any] | None,
+        own: Mapping[str, Any],
         allot: Callable[[], None],
     ) -> None:
         """Let a cluster use a node once all is here that it needs there, as `own` says: files, its
         code for another Python. What comes next waits for that too."""
-        self.need_own(client, number, node_id, own or {})
+        self.need_own(client, number, node_id, own)
         cluster = self._clusters[number]
 
         def decide() -> None:
@@ -94,9 +96,11 @@ class Awaiting:
     def need_own(
         self, client: ContentsClient, number: int, node_id: str, own: Mapping[str, Any]
     ) -> None:
-        """Fetch what settings for one node name."""
+        """Fetch what settings for one node name, or for any: code for another Python."""
         cluster = self._clusters[number]
         cluster.refused.pop(node_id, None)
+        if node_id == ANY_NODE:
+            cluster.untranslated = own.get("untranslated", cluster.untranslated)
         code = own.get("code")
         if isinstance(code, list) and is_wanted(code) and not cluster.names_code:
             cluster.names_code = True
@@ -107,7 +111,7 @@ class Awaiting:
 
             what = Wanted([(digest, size)], {digest: "its code with source text"})
             self._need(client, cluster, _code(number), what, code_came)
-        if "files" in own:
+        if "files" in own and node_id != ANY_NODE:
             self._need_files(client, cluster, node_id, own["files"])
 
     def _need_files(
@@ -154,6 +158,11 @@ class Awaiting:
         """Return the digest of a cluster's code for another Python, if it is here."""
         cluster = self._clusters.get(number)
         return None if cluster is None else cluster.code
+
+    def why_untranslated(self, number: int) -> str | None:
+        """Return why there is no code of a cluster for another Python, if its program has said."""
+        cluster = self._clusters.get(number)
+        return None if cluster is None else cluster.untranslated
 
     def lacks(self, number: int) -> bool:
         """Whether something that all jobs of a cluster need is not here."""

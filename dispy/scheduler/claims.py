@@ -55,9 +55,9 @@ def rules_in(table: dict[str, Any]) -> tuple[Rule, ...] | None:
         raise FrameRefused(f"'nodes': {error}") from None
 
 
-def own_settings(said: object) -> dict[str, Any] | None:
+def own_settings(said: object) -> dict[str, Any]:
     """Return the settings that a cluster may have on one node alone; what else is said is none."""
     kinds = {"setup_args": bytes, "files": list, "code": list, "untranslated": str}
     if not isinstance(said, dict):
-        return None
+        return {}
     return {name: said[name] for name, kind in kinds.items() if isinstance(said.get(name), kind)}

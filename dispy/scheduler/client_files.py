@@ -82,12 +82,21 @@ class ClientFiles:
         """
         digest = self.awaiting.code_of(cluster_id)
         content = None if digest is None else self.contents.get(digest)
-        why = settings.get("untranslated")
+        why = settings.get("untranslated") or self.awaiting.why_untranslated(cluster_id)
         if why is not None or content is None:
             raise DispyError(why or WITHOUT_CODE.format(node=node.name, python=node.python))
         pieces = [content.read(at, PIECE_SIZE) for at in range(0, content.size, PIECE_SIZE)]
         own = {name: value for name, value in settings.items() if name != "code"}
         return {**own, "source": True}, b"".join(pieces)
+
+    def may_open(self, node: RemoteNode, cluster_id: int, settings: Mapping[str, Any]) -> bool:
+        """Whether it is known with which code a cluster is opened on a node: it is the program's,
+        or the program has said what other Pythons get."""
+        ours = f"{settings.get('implementation')} {settings.get('python')}"
+        if not node.hello.python or node.python == ours:
+            return True
+        awaiting = self.awaiting
+        return bool(awaiting.code_of(cluster_id) or awaiting.why_untranslated(cluster_id))
 
     def over(self, jobs: Collection[int], with_options: Sequence[int]) -> None:
         """Let go of all that was there for jobs that are final; those alone with options needed

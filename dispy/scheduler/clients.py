@@ -63,8 +63,8 @@ class Clients:
         self.durable, self._budget, self._life = durable, budget, life
         self._zombie_seconds = zombie_seconds
         self.scheduler: Scheduler  # set by whoever makes all of them
-        self.recruiting: Recruiting
         self.files: ClientFiles
+        self.recruiting: Recruiting
         self.calls = Calls(durable.journal, budget)
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.opened: dict[int, ClusterOpened] = {}  # clusters, as they were written down
@@ -169,6 +169,7 @@ class Clients:
             extra=event("cluster_closed", cluster=named, jobs=len(left)),
         )  # fmt: skip
         self.drop(left)
+        self.files.closed(cluster_id)
         self.durable.record(ClusterClosed(cluster_id))
         self.durable.when_safe(partial(self.scheduler.close_cluster, cluster_id))
 

@@ -14,6 +14,7 @@ from dispy.model.events import event
 from dispy.model.rules import Rule
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.awaiting import ANY_NODE
 from dispy.scheduler.claims import check_claims, own_settings, precedence_of, rules_in
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
@@ -115,25 +116,33 @@ class Hearing:
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
             retries if type(retries) is int else None, precedence_of(table),
         )  # fmt: skip
+        awaiting = self._clients.files.awaiting
+        awaiting.opened(client, entry.number, entry.settings)
+        awaiting.need_own(client, entry.number, ANY_NODE, own_settings(table))
         self._clients.opened[entry.number] = entry
-        self._clients.files.awaiting.opened(client, entry.number, entry.settings)
-        self._apply_rules(entry.number, rules_in(table))
+        self._apply_rules(client, entry.number, rules_in(table))
 
-    def _apply_rules(self, number: int, rules: tuple[Rule, ...] | None) -> None:
-        client = self._clients.of(number)
+    def _apply_rules(self, client: Client, number: int, rules: tuple[Rule, ...] | None) -> None:
         if rules is not None:
-            self._clients.recruiting.opened(number, rules)
-        elif client is not None and not client.wants_all:
+            recruit = partial(self._clients.recruiting.opened, number, rules)
+            self._clients.files.awaiting.order(number, recruit)
+        elif not client.wants_all:
             client.wants_all = True
             self._clients.tell_all_nodes(client)
 
     def _change_rules(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         here, rules = self._own_cluster(client, body[0]), rules_in(body[1])
         before = self._clients.opened[here]
-        options = {**before.options, "nodes": body[1].get("nodes")}
+        code = own_settings(body[1])
+        options = {**before.options, "nodes": body[1].get("nodes"), **code}
         entry = self._clients.opened[here] = replace(before, options=options)
         self._durable.record(entry)
-        self._then(here, client, lambda: self._apply_rules(here, rules))
+
+        def apply() -> None:
+            self._clients.files.awaiting.need_own(client, here, ANY_NODE, code)
+            self._apply_rules(client, here, rules)
+
+        self._then(here, client, apply)
 
     def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         self._clients.close(client, self._own_cluster(client, body[0]))

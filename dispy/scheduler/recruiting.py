@@ -191,8 +191,9 @@ class Recruiting:
                 continue
             node = self._scheduler.nodes[node_id]
             client.meet(node_id, Kind.NODE, [node_id, table_of(node)])
-            if self._scheduler.standing.is_foreign_to(node_id, cluster_id):
-                continue  # its program answers with ALLOT, and its code for that Python
+            settings = self._clients.opened[cluster_id].settings
+            if not self._clients.files.may_open(node, cluster_id, settings):
+                continue  # its program is told of the node, says so, and this is done once more
             self._clients.durable.record(Allotted(cluster_id, node_id, slots))
             self._opening[cluster_id].add(node_id)
             allot = partial(self._scheduler.allocate, cluster_id, node_id, slots)

@@ -115,8 +115,6 @@ class SchedulerService:
         core = Scheduling(rules.policy, rules.owner_slots)
         self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
-        self.clients.recruiting = Recruiting(self.clients, self.scheduler)
-        self.scheduler.want_pulse(rules.pulse_seconds)
         directory, self._temporary = keeping.directory, None
         if directory is None:
             self._temporary = TemporaryDirectory(prefix="dispy-scheduler-")
@@ -125,6 +123,8 @@ class SchedulerService:
             Path(directory, "contents"), self.scheduler,
             telling.given_up, self.clients.of, keeping.store_size, keeping.client_disk,
         )  # fmt: skip
+        self.clients.recruiting = Recruiting(self.clients, self.scheduler)
+        self.scheduler.want_pulse(rules.pulse_seconds)
         self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self.operators = Operators(

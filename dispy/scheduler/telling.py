@@ -66,8 +66,8 @@ class Telling:
     ) -> None:
         """Tell the client that these jobs wait again."""
         self._durable.record(Returned(jobs, cut_short, died))
-        self._clients.counts.requeued(len(jobs))
         self._clients.files.relay.forget(jobs)
+        self._clients.counts.requeued(len(jobs))
         self._tell(cluster_id, Kind.REQUEUED, [node.node_id, list(map(number_there, jobs)), why])
 
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:

@@ -17,12 +17,11 @@ from pathlib import Path
 import dispy
 
 MODULES = {
-    "depends", "files", "large_data", "large_kinds", "send_file_from_job", "send_file_over_links",
-    "other_pythons", "transfers",
     "callbacks", "cancel", "canonical_program", "cluster_arguments", "cluster_nodes", "deaths",
-    "dispy4_programs", "embedding", "isolation", "jobs", "jobs_as_seen", "limits", "map",
-    "names_in_jobs", "node_control", "overrides", "placement", "processors", "programs", "resetup",
-    "retries", "setup", "streaming", "trouble",
+    "depends", "dispy4_programs", "embedding", "files", "isolation", "jobs", "jobs_as_seen",
+    "large_data", "large_kinds", "limits", "map", "names_in_jobs", "node_control", "overrides",
+    "placement", "processors", "programs", "resetup", "retries", "send_file_from_job",
+    "send_file_over_links", "setup", "streaming", "trouble",
 }  # fmt: skip
 
 # Tests that cannot apply, by the reason.
@@ -40,6 +39,14 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
     ),
     "it looks into the embedded scheduler": (
         "cluster_nodes::a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too",
+        "files::a_content_goes_once_to_a_node_whatever_the_clusters_and_jobs",
+        "files::what_is_kept_is_found_again_even_by_another_node_process",
+    ),
+    "it names a node that the scheduler does not look for": (
+        "send_file_over_links::a_broken_link_does_not_lose_a_file",
+    ),
+    "a scheduler fetches files at once, not when there is a node": (
+        "files::a_file_that_changes_before_it_is_read_is_named",
     ),
 }
 

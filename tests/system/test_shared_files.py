@@ -10,8 +10,9 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from other_pythons import ROOT, interpreter, others
 from system.conftest import DEADLINE, Gate
-from system.schedulers import RunningScheduler
+from system.schedulers import RunningScheduler, wait_until_running
 
 from dispy import DispyJob, SharedJobCluster
 
@@ -45,13 +46,14 @@ def scheduler(start_scheduler: Callable, start_node: Callable) -> RunningSchedul
 Open = Callable[..., SharedJobCluster]
 
 
-def read(name: str) -> str:
-    with open(name) as file:
+def read(name: str, ran: str = "/dev/null") -> str:
+    with open(name) as file, open(ran, "w"):
         return file.read()
 
 
-def length(value: bytes) -> int:
-    return len(value)
+def length(value: bytes, ran: str = "/dev/null") -> int:
+    with open(ran, "w"):
+        return len(value)
 
 
 def hold_and_read(gate: str, name: str) -> str:
@@ -77,6 +79,11 @@ def fetched(cluster: SharedJobCluster) -> int:
     """Return how many bytes of contents the scheduler has got over the newest link."""
     sender = cluster._session.scheduler._files._sender
     return 0 if sender is None else sender.sent_bytes
+
+
+def brought(tmp_path: Path) -> list[str]:
+    """Return what clients have brought to the scheduler of a test, and need."""
+    return [path.name for path in (tmp_path / "scheduler-0" / "contents" / "marks").iterdir()]
 
 
 # -- contents
@@ -128,8 +135,7 @@ def test_a_content_that_has_come_is_there_while_the_program_is_away(
     open_shared: Open, scheduler: RunningScheduler, here: Path, gate: Gate, tmp_path: Path
 ) -> None:
     """A node asks for what its next job needs when the program cannot be asked any more."""
-    first, second = here / "first", here / "second"
-    first.write_text("first")
+    second = here / "second"
     second.write_bytes(b"y" * LARGE)
     cluster = open_shared(scheduler, hold_and_read, nodes=None)
     other = open_shared(scheduler, hold)
@@ -137,7 +143,7 @@ def test_a_content_that_has_come_is_there_while_the_program_is_away(
     for job in blocking:
         wait_until(lambda job=job: job.status == DispyJob.Running, "both processors to be taken")
     waiting = cluster.submit("/dev/null", "second", dispy_job_depends=[str(second)])
-    wait_until(lambda: fetched(cluster) >= LARGE, "its file to be with the scheduler")
+    wait_until(lambda: len(brought(tmp_path)) == 1, "its file to be with the scheduler")
     remote = cluster._session.scheduler
     remote.address = ("127.0.0.77", remote.address[1])  # where nobody answers
     cluster._session.hub.call(remote._link.close)
@@ -225,6 +231,122 @@ def test_a_job_that_waits_for_its_file_says_so_and_can_be_cancelled(
     finally:
         goes_on.set()
     assert cluster.submit("/dev/null").get(DEADLINE) == ""
+
+
+def test_what_jobs_need_outlives_the_scheduler_and_the_program_s_absence(
+    open_shared: Open, scheduler: RunningScheduler, here: Path, gate: Gate, tmp_path: Path
+) -> None:
+    """Neither the program nor its files are there when the scheduler is begun again."""
+    for name in ("for_all", "for_one"):
+        (here / name).write_bytes(name[-3:].encode() * LARGE)
+    other = open_shared(scheduler, hold)
+    for job in [other.submit(str(gate)) for _ in range(2)]:
+        wait_until_running(job)  # all processors are taken
+    cluster = open_shared(scheduler, read, depends=["for_all"])
+    put = cluster.put(bytes(LARGE))
+    lengths = open_shared(scheduler, length)
+    ran = here / "ran"
+    ran.mkdir()
+    waiting = [
+        cluster.submit("for_all", str(ran / "1")),
+        cluster.submit("for_one", str(ran / "2"), dispy_job_depends=["for_one"]),
+        lengths.submit(put, str(ran / "3")),
+    ]
+    wait_until(lambda: len(brought(tmp_path)) == 3, "all of it to be with the scheduler")
+    cluster._session.hub.call(cluster._session.settle)
+    remote = cluster._session.scheduler
+    remote.address = ("127.0.0.77", remote.address[1])  # where nobody answers
+    cluster._session.hub.call(remote._link.close)
+    scheduler.wait_for("is away")
+    scheduler.kill()
+    for name in ("for_all", "for_one"):
+        (here / name).unlink()
+    scheduler.start()
+    gate.open(2)
+    wait_until(lambda: len(list(ran.iterdir())) == 3, "all jobs to have run")
+    remote.address = (scheduler.host, remote.address[1])
+    assert waiting[0].get(DEADLINE) == "all" * LARGE
+    assert waiting[1].get(DEADLINE) == "one" * LARGE
+    assert waiting[2].get(DEADLINE) == LARGE
+    assert fetched(cluster) == 0  # over the link to the second scheduler
+
+
+def test_what_had_not_come_before_a_restart_comes_afterwards(
+    open_shared: Open, scheduler: RunningScheduler, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dispy.shipping.contents import Content
+
+    (here / "large").write_bytes(b"z" * LARGE)
+    goes_on = threading.Event()
+    as_it_is = Content.read
+
+    def slowly(self: Content, offset: int, length: int) -> Any:
+        if offset:
+            goes_on.wait(DEADLINE)
+        return as_it_is(self, offset, length)
+
+    cluster = open_shared(scheduler, read, depends=["large"])
+    monkeypatch.setattr(Content, "read", slowly)
+    job = cluster.submit("large")
+    try:
+        wait_until(lambda: "come from its program" in job.why(), "the reason")
+        cluster._session.hub.call(cluster._session.settle)
+        scheduler.kill()
+        scheduler.start()
+    finally:
+        goes_on.set()
+    assert job.get(DEADLINE) == "z" * LARGE
+
+
+def test_nothing_that_clients_have_brought_stays_without_need(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, here: Path, tmp_path: Path
+) -> None:
+    scheduler = start_scheduler(start_node(), data=str(tmp_path / "data"), DISPY_STORE_SIZE="0")
+    (here / "large").write_bytes(bytes(LARGE))
+    cluster = open_shared(scheduler, length)
+    contents = tmp_path / "data" / "contents"
+
+    def kept() -> list[str]:
+        return [path.name for path in contents.glob("*/*")]
+
+    put = cluster.put(bytes(LARGE))
+    jobs = [cluster.submit(put) for _ in range(5)]
+    assert {job.get(DEADLINE) for job in jobs} == {LARGE}
+    files = open_shared(scheduler, read, depends=["large"])
+    assert len(files.submit("large").get(DEADLINE)) == LARGE
+    wait_until(lambda: len(kept()) == 2, "one file and its mark")
+    files.close()
+    wait_until(lambda: not kept(), "nothing to be left")
+
+
+# -- nodes with another Python
+
+
+@pytest.mark.skipif(not others(), reason="there is no other Python here")
+def test_a_node_with_another_python_runs_what_has_source(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable
+) -> None:
+    version = others()[0]
+    node = start_node(python=interpreter(version), PYTHONPATH=str(ROOT))
+    scheduler = start_scheduler(node)
+    factor = 3
+
+    def tell(function: Callable[[int], int], number: int) -> tuple[int, int]:
+        import sys
+
+        return sys.version_info[1], factor * function(number)
+
+    cluster = open_shared(scheduler, tell)
+    foreign = int(version.partition(".")[2])
+    jobs = [cluster.submit(lambda n: n + 1, number) for number in range(20)]
+    expected = [(foreign, 3 * (number + 1)) for number in range(20)]
+    assert [job.get(DEADLINE) for job in jobs] == expected
+    names: dict[str, Any] = {}
+    exec("def made(n): return n", names)
+    without = open_shared(scheduler, names["made"])
+    job = without.submit(1)
+    wait_until(lambda: "source" in job.why(), f"the reason: {job.why()}")
+    assert "made" in job.why()
 
 
 # -- files while a cluster runs
