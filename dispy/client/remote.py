@@ -201,14 +201,6 @@ class RemoteScheduler:
             table["forgive"] = forgiven
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
 
-    def is_foreign(self, cluster_id: int, node: "RemoteNode") -> bool:
-        """Whether a node has another Python than this program, which then allots it."""
-        if cluster_id not in self._clusters:
-            return False
-        settings = self._clusters[cluster_id][1]["settings"]
-        own = f"{settings.get('implementation')} {settings.get('python')}"
-        return node.python != own
-
     def change_rules(self, cluster_id: int, rules: list[Rule] | None) -> None:
         """Let a cluster use other nodes, from now on: see `dispy.client.shared_offering`."""
         if cluster_id in self._clusters:

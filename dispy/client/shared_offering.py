@@ -1,8 +1,8 @@
 """Nodes of a shared scheduler, offered to clusters: by rules, where these say all.
 
 A cluster whose allocations run nothing of the user's says which nodes it may use, and the scheduler
-gives it some of them; it is then told of these alone. It answers for nodes with another Python, as
-its code is made anew for these. Any other cluster has the session told of all nodes, and decides.
+gives it some of them; it is then told of these alone. Any other cluster has the session told of all
+nodes, and decides about each.
 """
 
 from collections.abc import Sequence
@@ -52,8 +52,7 @@ class SharedOffering(Offering):
     def _ask(self, cluster: "JobCluster", node: "RemoteNode") -> None:
         cpus, own = cluster._allocate(node)
         place = cluster._number, node.node_id
-        decides = rules_of(cluster) is None or self._scheduler.is_foreign(cluster._number, node)
-        if decides or place in self._scheduler.closing.forgiven:
+        if rules_of(cluster) is None or place in self._scheduler.closing.forgiven:
             self._session.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
         else:
             self._session.hub.post(lambda: self._scheduler.translate(cluster._number, node))

@@ -170,15 +170,11 @@ class Link:
     def _write(self) -> None:
         """Write all there is; come back when the kernel takes more."""
         done = self._write_some()
-        if done and self._all_sent is not None:
-            self._wake_waiting()  # also who has waited for what was gathered alone
         if done == self._writing:
             self._writing = not done
             if done:
                 self._writable.stop()
-                if self._waits_for_reader:
-                    self._waits_for_reader = False
-                    get_hub().loop.run_callback(self._go_on)
+                self._all_is_sent()
             else:
                 self._writable.start(self._write)
 

@@ -161,7 +161,6 @@ class Clients:
         """Close a client's cluster, with its jobs."""
         self.opened.pop(cluster_id, None)
         self.recruiting.closed(cluster_id)
-        self.files.closed(cluster_id)
         left = client.clusters.pop(cluster_id)
         named = name_of_cluster(cluster_id)
         logger.info(

@@ -128,11 +128,6 @@ class Openings:
         """Return a cluster's settings on a node."""
         return {**self._clusters[cluster_id].settings, **node.own.get(cluster_id, {})}
 
-    def is_foreign_to(self, node: RemoteNode, cluster_id: int) -> bool:
-        """Whether a node has another Python than a cluster's program."""
-        opened = self._clusters.get(cluster_id)
-        return opened is not None and self._is_foreign(node, opened.settings)
-
     def _is_foreign(self, node: RemoteNode, own: Mapping[str, Any]) -> bool:
         return node.python != f"{own.get('implementation')} {own.get('python')}"
 

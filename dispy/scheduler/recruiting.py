@@ -197,4 +197,4 @@ class Recruiting:
             self._clients.durable.record(Allotted(cluster_id, node_id, slots))
             self._opening[cluster_id].add(node_id)
             allot = partial(self._scheduler.allocate, cluster_id, node_id, slots)
-            self._clients.files.awaiting.allotted(client, cluster_id, node_id, None, allot)
+            self._clients.files.awaiting.allotted(client, cluster_id, node_id, {}, allot)

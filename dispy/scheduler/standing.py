@@ -45,10 +45,6 @@ class Standing:
         cluster = self._core.clusters.get(cluster_id)
         return {} if cluster is None else cluster.allocations
 
-    def is_foreign_to(self, node_id: str, cluster_id: int) -> bool:
-        """Whether a node has another Python than a cluster's program, which must translate."""
-        return self._openings.is_foreign_to(self._nodes[node_id], cluster_id)
-
     def has_waiting(self, cluster_id: int) -> bool:
         """Whether jobs of a cluster wait for any of its nodes."""
         cluster = self._core.clusters.get(cluster_id)
