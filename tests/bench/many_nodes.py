@@ -48,7 +48,7 @@ PLAIN_BYTES, TLS_BYTES = 60 * 1024, 110 * 1024  # of the scheduler, for an idle 
 IDLE_PERCENT = 10.0  # of one processor
 JOBS_A_SECOND = 40_000.0
 QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
-FLAT_JOBS = 10_000  # that measure it
+FLAT_JOBS = 4000  # that measure it
 CROWD_NODES = 10  # of each of many programs
 CROWD_JOBS = 100
 FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
@@ -280,8 +280,8 @@ class Measurements:
         jobs = FLAT_JOBS
         with self.connected(count) as (scheduler, _, _), ExitStack() as stack:
             time.sleep(QUIET_SECONDS)
-            # Ten nodes are kept busy, by as few jobs at once as there are; each is a message.
-            arguments = ["--nodes=10", f"--jobs={jobs}", "--ahead=10", "--alone"]
+            # Ten jobs are on their way at any time, each of them in a message of its own.
+            arguments = [f"--nodes={count}", f"--jobs={jobs}", "--ahead=10", "--alone"]
             if queued:
                 waiting = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=20")
                 for step in ("connect", "open", "run"):
@@ -340,6 +340,7 @@ class Measurements:
             self.add(f"{queued:,} jobs with 1 KB are taken and written down", took, "s", None)
             spent = (scheduler.processor_seconds - began) / queued
             self.add("... of a processor for each", spent * 1e6, "us", None)
+            time.sleep(QUIET_SECONDS)
             each = (scheduler.private_bytes - before) / queued
             self.add("memory of a queued job with 1 KB", each, "bytes", QUEUED_BYTES)
 

@@ -64,7 +64,7 @@ class SimulatedClient:
         self.link: Link | None = None
         self._nodes: list[str] = []
         self._ready: set[str] = set()
-        self._submitted = self.ended = 0
+        self._first = self._submitted = self.ended = 0  # the first job of this run; of it, how many
         self._padding = os.urandom(max(0, int(options["--bytes"]) - 8))
         self._jobs, self._wanted = int(options["--jobs"]), int(options["--nodes"])
         self._ahead = int(options["--ahead"])
@@ -98,6 +98,7 @@ class SimulatedClient:
 
     def run(self) -> None:
         """Submit all jobs, and wait for their results."""
+        self._first += self._submitted
         self._submitted = self.ended = 0
         self._done.clear()
         self._submit()
@@ -128,7 +129,8 @@ class SimulatedClient:
                         ahead - (self._submitted - self.ended))  # fmt: skip
             if count < min(most, ahead // 4, self._jobs - self._submitted) or count <= 0:
                 return
-            jobs = list(range(self._submitted, self._submitted + count))
+            first = self._first + self._submitted
+            jobs = list(range(first, first + count))
             payloads = [self._arguments(job) for job in jobs]
             self._submitted += count
             self._say(Kind.SUBMIT, [CLUSTER, None, jobs, payloads, []])
