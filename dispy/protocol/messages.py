@@ -87,6 +87,7 @@ class Kind(IntEnum):
     WITHDRAW = 75
     DEPART = 76
     ASK = 77
+    RULES = 78
     # shared scheduler to client, in SAID
     NODE = 80
     LOST = 81
@@ -100,6 +101,7 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    NOTED = 92
     RESYNC = 98
     RESYNCED = 99
     # operator to shared scheduler, and back, on a link of their own
@@ -184,6 +186,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # cluster, node, slots, {"own": settings for it alone, "forgive"}
     Kind.ALLOT: (_WHOLE, _TEXT, _WHOLE, _TABLE),
     Kind.WITHDRAW: (_WHOLE, _TEXT),  # cluster, node: it gets no more jobs
+    Kind.RULES: (_WHOLE, _TABLE),  # cluster, {"nodes": see dispy.model.rules; None: ask for each}
     Kind.DEPART: (_WHOLE, _TEXT, _TABLE),  # cluster, node, {"again", "terminate"}
     Kind.ASK: (_WHOLE, _TABLE),  # token, what is to be known
     Kind.NODE: (_TEXT, _TABLE),  # node, all that is known of it
@@ -201,6 +204,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.NOTED: (_WHOLE, _TEXT, _WHOLE, _TEXT),  # cluster, node, level of `logging`, what it is
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
     Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what

@@ -33,7 +33,7 @@ class Results:
         perform: Callable[[Sequence[Action], RemoteNode], None],
     ) -> None:
         self._core, self._owner, self._given, self._awake = core, owner, given, awake
-        self._failures = Failures(core, perform)
+        self._failures = Failures(core, owner, perform)
         self.with_attempts = self._failures.with_attempts
 
     def _is_new(self, node: RemoteNode, frame: Frame) -> bool:
@@ -60,6 +60,7 @@ class Results:
         _, cluster_id, job, value = frame.body
         if not self._is_new(node, frame):
             return
+        node.said = frame.body[0]
         if self._given.has_job(node, cluster_id, job):
             (payload,) = join_payloads([value], frame.buffers)
             self._owner.provisional(cluster_id, node, job, payload)

@@ -68,13 +68,14 @@ TABLES: dict[int, dict[str, list[Any]]] = {
         "owner": ["ann", "ben", ""], "exclusive": [True, False],
     },
     Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
+    Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
-    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
     Kind.NODE: {
         "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
         "available": [[1.0, 2, 3, 4.0], "why"],
     },
-    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]]},
+    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]], "stuck": [True, False]},
     Kind.REQUEST: {
         "what": ["c", "1.1", "1.1:8", "2.0:7", ":", "1.1:" + "9" * 30, "", 7], "nodes": [True],
         "job": ["1.1:8", "c:9", "c:c"], "node": ["n", "127.0.0.1", "a" * 32], "off": [True, False],
