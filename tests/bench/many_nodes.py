@@ -49,8 +49,7 @@ IDLE_PERCENT = 10.0  # of one processor
 JOBS_A_SECOND = 40_000.0
 QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
 FLAT_JOBS = 4000  # that measure it
-CROWD_NODES = 10  # of each of many programs
-CROWD_JOBS = 100
+CROWD_JOBS = 100  # of each of many programs
 FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
 
 
@@ -305,17 +304,14 @@ class Measurements:
         return (scheduler.processor_seconds - before) / (2 * QUIET_SECONDS)
 
     def crowd(self) -> None:
-        """Many programs at once, each with a cluster on some nodes."""
+        """Many programs at once, each with a cluster on nodes that the scheduler chooses."""
         count, clients = self.number("nodes"), self.number("clients")
-        each = min(count, CROWD_NODES)
         with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
             before = scheduler.private_bytes
-            crowd = self.clients(
-                stack, f"--clients={clients}", f"--nodes={each}", f"--jobs={CROWD_JOBS}"
-            )
+            crowd = self.clients(stack, f"--clients={clients}", "--rules", f"--jobs={CROWD_JOBS}")
             for step, what in (
-                ("connect", f"{clients:,} programs connect, and are told of {count:,} nodes"),
-                ("open", f"... open a cluster, each on {each} nodes"),
+                ("connect", f"{clients:,} programs connect"),
+                ("open", "... open a cluster each"),
                 ("run", f"... run {CROWD_JOBS} jobs each"),
             ):
                 self._progress.show(what)
