@@ -9,6 +9,7 @@ spread.
 A program whose rules are functions of its own is told of every node, and decides (ALLOT).
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from random import Random
@@ -29,6 +30,7 @@ GLANCE = (
     4  # idle nodes that a cluster gets at once which has that; four times as many are looked at
 )
 LOOK_SECONDS = 0.5  # between two looks for one cluster
+_NEXT_TURN = 1e-6  # seconds; a timer, because the loop looks for others' bytes before it
 
 
 class Recruiting:
@@ -45,6 +47,8 @@ class Recruiting:
         self._opening: dict[int, set[str]] = {}  # where a cluster is being set up
         self._has_all: set[int] = set()  # clusters for which there is no further node
         self._hungry: dict[int, float] = {}  # when to look again at clusters that want more
+        self._beginning: deque[int] = deque()  # clusters that wait for their first nodes
+        self._beginner: gevent.Greenlet[..., None] | None = None
         self._greenlet = gevent.spawn(self._keep)
 
     # -- clusters
@@ -59,7 +63,25 @@ class Recruiting:
             nodes = self._scheduler.nodes
             mine = [n for n in self._nodes if nodes[n].ip_addr in named]
             self._allot(cluster_id, mine)
-        self._recruit(cluster_id, EAGER - self._count(cluster_id))
+        if self._beginner is None:
+            self._begin(cluster_id)
+            self._beginner = gevent.spawn(self._begin_others)
+        else:
+            self._beginning.append(cluster_id)
+
+    def _begin(self, cluster_id: int) -> None:
+        if cluster_id in self._rules:
+            self._recruit(cluster_id, EAGER - self._count(cluster_id))
+
+    def _begin_others(self) -> None:
+        """Give clusters their first nodes, one in a turn of the loop: each costs 10 ms."""
+        try:
+            gevent.sleep(_NEXT_TURN)
+            while self._beginning:
+                self._begin(self._beginning.popleft())
+                gevent.sleep(_NEXT_TURN)
+        finally:
+            self._beginner = None
 
     def closed(self, cluster_id: int) -> None:
         """Forget a cluster."""
@@ -103,6 +125,8 @@ class Recruiting:
     def stop(self) -> None:
         """End the greenlet that looks."""
         self._greenlet.kill(block=False)
+        if self._beginner is not None:
+            self._beginner.kill(block=False)
 
     # -- nodes
 
