@@ -88,14 +88,21 @@ def _summary(answer: Mapping[str, Any]) -> list[str]:
         for state in STATES
         if (count := total(f"nodes_{state.replace(' ', '_')}"))
     ]
+    states += [f"{number(total('nodes_without_room'))} without room"] * bool(
+        total("nodes_without_room")
+    )
+    trouble = [f"trouble   {scheduler['trouble']}"] if scheduler["trouble"] else []
     away = total("clients_away")
+    bad = sum(total(f"jobs_{status}") for status in ("terminated", "cancelled", "abandoned"))
+    ended = total("jobs_finished") + bad
     return [
         f"scheduler {scheduler['name']} at {scheduler['address']}, dispy {scheduler['version']}, "
         f"policy {scheduler['policy']}, up {duration(scheduler['up_seconds'])}",
         f"nodes     {number(total('nodes'))}{''.join(f', {state}' for state in states)}; "
         f"{number(total('busy'))} of {number(total('slots'))} slots busy",
         f"jobs      {number(total('jobs_waiting'))} wait, {number(total('jobs_on_nodes'))} are on "
-        f"nodes, {number(total('jobs_done'))} were done by these nodes",
+        f"nodes, {number(ended)} have ended{f', {number(bad)} of them badly' if bad else ''}",
         f"clients   {number(total('clients'))}{f', {number(away)} away' if away else ''}; "
         f"{number(total('clusters'))} clusters",
+        *trouble,
     ]

@@ -17,8 +17,10 @@ from gevent.event import Event
 
 from dispy.client.inquiries import Inquiries
 from dispy.client.mirrors import NoClosings, NoKeepers
+from dispy.client.shared_offering import rules_of
 from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.rules import Rule
 from dispy.model.statuses import Status
 from dispy.net.dialing import connect
 from dispy.net.link import Link, LinkEnd
@@ -175,7 +177,7 @@ class RemoteScheduler:
         cluster: Any = self._session.clusters[cluster_id]  # a SharedJobCluster
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            **cluster._place_among_others(),
+            "nodes": rules_of(cluster), **cluster._place_among_others(),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
@@ -191,6 +193,13 @@ class RemoteScheduler:
                 self.nodes[node_id].opened.add(cluster_id)  # until it is told to be closed there
             table = {"own": own, "forgive": forgiven}
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
+
+    def change_rules(self, cluster_id: int, rules: list[Rule] | None) -> None:
+        """Let a cluster use other nodes, from now on: see `dispy.client.shared_offering`."""
+        if cluster_id in self._clusters:
+            name, table, content = self._clusters[cluster_id]
+            self._clusters[cluster_id] = name, {**table, "nodes": rules}, content
+            self._say(Kind.RULES, [cluster_id, {"nodes": rules}])
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """As `Scheduler.deallocate`."""

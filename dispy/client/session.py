@@ -350,6 +350,10 @@ class Session:
         if found is not None and self.terminal is not None and descriptor in (1, 2):
             self.terminal.show(found, node.name, descriptor, offset, text)
 
+    def hungry(self, clusters: set[int]) -> None:
+        """Forget them: each cluster has all of its nodes."""
+        clusters.clear()
+
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
         if node.exposed:

@@ -21,6 +21,7 @@ from dispy.model.errors import DispyError
 if TYPE_CHECKING:
     from dispy.client.discovery import Discovery
     from dispy.client.remote import RemoteScheduler
+    from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
 
@@ -124,13 +125,20 @@ class SharedSession(Session):
 
     def _make_scheduler(self, identity: str, name: str) -> "Scheduler":
         from dispy.client.remote import RemoteScheduler
+        from dispy.client.shared_offering import SharedOffering
 
         made = RemoteScheduler(self, self._address, identity, name, self.proof.credentials)
+        self.offering = SharedOffering(self, made)
         return cast("Scheduler", made)  # it has what a session asks of one
 
     def search_lines(self, cluster: JobCluster) -> list[str]:
         """Return nothing: the search is the scheduler's, and so is what to do about it."""
         return []
+
+    def node_free(self, cluster_id: int, node: "RemoteNode") -> None:
+        """Have a cluster set up anew on a node, as its rules or itself has it."""
+        self.scheduler.closing.forgive(node, cluster_id)
+        super().node_free(cluster_id, node)
 
     def explaining(self, call: Callable[..., None], *arguments: Any) -> None:
         """Run it in a greenlet, as it waits for the scheduler's answer."""

@@ -136,6 +136,11 @@ _TABLE = (
     ),
     *_credentials("node"),
     Setting(
+        room="node", name="log_format", kind=str, default="text", option="--log_format",
+        words={"text": "text", "json": "json"}, variable="DISPY_LOG_FORMAT",
+        help="how the log is written: text, or json: an object a line, with fields for programs",
+    ),
+    Setting(
         room="node", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
         help="be found by other machines of the network, where the address lets them in",
     ),

@@ -24,7 +24,7 @@ from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
 from dispy.model.texts import one_line
-from dispy.net.passing import WithDescriptors, encode_bulk
+from dispy.net.passing import WithDescriptors, encode_bulk, is_plain
 from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
@@ -71,6 +71,7 @@ class Link:
 
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
     `reads_always`: False where the peer reads always; it is not read from while it does not.
+    `gathers`: what is sent in one turn of the loop goes out together, for a peer that is told much.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Link:
         sock: Transport,
         shares_memory: bool = False,
         reads_always: bool = True,
+        gathers: bool = False,
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
@@ -87,6 +89,7 @@ class Link:
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
         self.shares_memory, self._reads_always = shares_memory, reads_always
         self._waits_for_reader = False
+        self._gathers, self._gathering = gathers, False
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
         self._unsent: deque[bytes | memoryview] = deque()  # pieces whose order is fixed
@@ -137,7 +140,17 @@ class Link:
         self._unsent.append(head)
         if buffers:
             self._chunks = encode_chunks(buffers)
-        if not self._writing:
+        if self._writing or self._gathering:
+            return
+        if self._gathers:
+            self._gathering = True
+            get_hub().loop.run_callback(self._write_gathered)
+        else:
+            self._write()
+
+    def _write_gathered(self) -> None:
+        if self._gathering and not self._released:
+            self._gathering = False
             self._write()
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
@@ -176,7 +189,7 @@ class Link:
                 elif len(unsent) == 1:
                     sent = self._sock.send(unsent[0])
                 else:
-                    sent = self._sock.sendmsg(list(takewhile(_is_plain, islice(unsent, PIECES))))
+                    sent = self._sock.sendmsg(list(takewhile(is_plain, islice(unsent, PIECES))))
             except BlockingIOError:
                 return False
             except OSError:
@@ -406,6 +419,7 @@ class Link:
     def cut(self, reason: str) -> None:
         """End a link whose peer says nothing; nobody keeps what was not sent."""
         self._unsent, self._behind, self._chunks = deque(), deque(), None
+        self._gathering = False
         if not self._released:
             drop_unsent(self._sock.fileno())
         self.close(reason)
@@ -413,6 +427,7 @@ class Link:
     def close(self, reason: str = "closed here") -> None:
         """End the link; the greenlet in `read` returns. Safe to call again."""
         if not self.closed:
+            self._write_gathered()
             self.closed = True
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(plain_socket.SHUT_RDWR)
@@ -429,10 +444,6 @@ class Link:
         """In a forked child: give up its copy of the connection, which is the parent's alone."""
         if not self._released:
             disconnect(self._sock.fileno())
-
-
-def _is_plain(piece: bytes | memoryview) -> bool:
-    return type(piece) is not WithDescriptors
 
 
 def _nobody_reads(frame: Frame) -> None:

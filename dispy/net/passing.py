@@ -13,6 +13,11 @@ class WithDescriptors(bytes):
     sources: list[Any]
 
 
+def is_plain(piece: bytes | memoryview) -> bool:
+    """Say whether no descriptors go with a piece."""
+    return type(piece) is not WithDescriptors
+
+
 def encode_bulk(
     kind: int, body: object, buffers: Sequence[Buffer], shares_memory: bool
 ) -> tuple[Sequence[Buffer], bytes]:

@@ -87,6 +87,7 @@ class Kind(IntEnum):
     WITHDRAW = 75
     DEPART = 76
     ASK = 77
+    RULES = 78
     # shared scheduler to client, in SAID
     NODE = 80
     LOST = 81
@@ -185,6 +186,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # cluster, node, slots, {"own": settings for it alone, "forgive"}
     Kind.ALLOT: (_WHOLE, _TEXT, _WHOLE, _TABLE),
     Kind.WITHDRAW: (_WHOLE, _TEXT),  # cluster, node: it gets no more jobs
+    Kind.RULES: (_WHOLE, _TABLE),  # cluster, {"nodes": see dispy.model.rules; None: ask for each}
     Kind.DEPART: (_WHOLE, _TEXT, _TABLE),  # cluster, node, {"again", "terminate"}
     Kind.ASK: (_WHOLE, _TABLE),  # token, what is to be known
     Kind.NODE: (_TEXT, _TABLE),  # node, all that is known of it

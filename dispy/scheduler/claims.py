@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from dispy.model.precedence import PRIORITY_MOST, WEIGHT_LEAST, WEIGHT_MOST, Precedence
+from dispy.model.rules import Rule, read_rules
 from dispy.model.texts import one_line
 from dispy.protocol.frames import FrameRefused
 
@@ -44,6 +45,16 @@ def precedence_of(table: dict[str, Any]) -> Precedence:
         owner=one_line(owner[:OWNER_LETTERS]) if isinstance(owner, str) else "",
         priority=priority or 0, weight=float(weight), exclusive=table.get("exclusive") is True,
     )  # fmt: skip
+
+
+def rules_in(table: dict[str, Any]) -> tuple[Rule, ...] | None:
+    """Return which nodes a cluster may use; None: its program says it of each. Raises
+    FrameRefused."""
+    said = table.get("nodes")
+    try:
+        return None if said is None else read_rules(said)
+    except ValueError as error:
+        raise FrameRefused(f"'nodes': {error}") from None
 
 
 def _check_entries(table: dict[str, Any], name: str, digest: int) -> None:

@@ -1,5 +1,7 @@
 """One client program of a shared scheduler, connected or not; and how its things are numbered."""
 
+from typing import Any
+
 import gevent
 
 from dispy.protocol.conversation import Conversation
@@ -35,6 +37,14 @@ class Client:
         self.clusters: dict[int, set[int]] = {}  # open ones and their jobs that are not final
         self.waited_for: gevent.Greenlet[..., None] | None = None  # what gives it up
         self.say = outbox.say
+        self.met: set[str] = set()  # nodes that it was told of
+        self.wants_all = False  # nodes: it decides about them itself
+
+    def meet(self, node_id: str, kind: int, body: list[Any]) -> None:
+        """Tell it of a node, once."""
+        if node_id not in self.met:
+            self.met.add(node_id)
+            self.say(kind, body)
 
     def stop_waiting(self) -> None:
         """It is there again, or is not to be waited for any more."""

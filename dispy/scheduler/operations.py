@@ -7,11 +7,12 @@ from itertools import chain
 from time import monotonic
 
 from dispy.model.errors import DispyError
+from dispy.model.events import event
 from dispy.model.statuses import Status
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.journal_entries import Cancelling
 from dispy.scheduler.names import find_cluster, find_job, find_node, name_of_cluster
-from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.nodes import RemoteNode, of_node
 from dispy.scheduler.service import Scheduler
 from dispy.scheduling.actions import Action, GiveUp
 from dispy.scheduling.records import Cluster, JobNumber
@@ -50,7 +51,13 @@ class Operations:
             cluster = find_cluster(what, clusters)
             jobs = list(_jobs_of(cluster))
         why = f"cancelled by {who}"
-        logger.info("%d jobs of %s are cancelled by %s", len(jobs), cluster.name, who)
+        named = name_of_cluster(cluster.cluster_id)
+        logger.info(
+            "%d jobs of %s are cancelled by %s", len(jobs), cluster.name, who,
+            extra=event(
+                "jobs_cancelled", cluster=named, name=cluster.name, jobs=len(jobs), operator=who
+            ),
+        )  # fmt: skip
         for first in range(0, len(jobs), PORTION):
             mine = [job for job in jobs[first : first + PORTION] if self._has(cluster, job)]
             if mine:
@@ -94,6 +101,7 @@ class Operations:
         logger.info(
             "node %s (%s) %s", node.name, node.ip_addr,
             f"gets jobs again, says {who}" if off else f"is {why}: it gets no new jobs",
+            extra=event("node_drained", **of_node(node), off=off, operator=who),
         )  # fmt: skip
         self._carry_out(self._core.drains.drain(record, why), node)
         return node

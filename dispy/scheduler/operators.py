@@ -34,8 +34,11 @@ Part = dict[str, Any]
 class Operators:
     """Serves their links; used on the scheduler's hub."""
 
-    def __init__(self, scheduler: Scheduler, clients: Clients, address: str) -> None:
-        """address: where clients find the scheduler."""
+    def __init__(
+        self, scheduler: Scheduler, clients: Clients, address: str, trouble: Callable[[], str]
+    ) -> None:
+        """address: where clients find the scheduler. trouble: says why it does nothing now."""
+        self._trouble = trouble
         self._scheduler, self._clients = scheduler, clients
         self._core = scheduler._core
         self._address = address
@@ -115,15 +118,18 @@ class Operators:
         totals |= {
             "jobs_waiting": waiting, "jobs_on_nodes": on_nodes, "clusters": len(clusters),
             "clients": len(known),
+            "nodes_without_room": len(self._scheduler.keepers.waiting_for_room),
             "clients_away": sum(1 for client in known if client.outbox.link is None),
         }  # fmt: skip
         owners = views_of_owners(self._core.clusters.values(), slots)
+        totals |= {f"jobs_{name}": count for name, count in clients.counts.all().items()}
         yield {"scheduler": self._view(), "owners": owners, "totals": totals}
 
     def _view(self) -> Part:
         return {
             "name": self._scheduler.name, "address": self._address, "version": __version__,
             "policy": self._core.policy.name, "up_seconds": round(time() - self._began, 1),
+            "trouble": self._trouble(),
         }  # fmt: skip
 
     def _views_of_nodes(self) -> Iterator[Part]:

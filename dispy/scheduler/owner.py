@@ -106,6 +106,10 @@ class JobsOwner(Protocol):
     ) -> None:
         """A running job has written `text` to its descriptor 1 or 2, at this offset (bytes)."""
 
+    def hungry(self, clusters: set[int]) -> None:
+        """Jobs of these clusters wait, and their nodes have no room: give them more, if there are;
+        take out of the set what was looked at."""
+
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 

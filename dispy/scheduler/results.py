@@ -60,6 +60,7 @@ class Results:
         _, cluster_id, job, value = frame.body
         if not self._is_new(node, frame):
             return
+        node.said = frame.body[0]
         if self._given.has_job(node, cluster_id, job):
             (payload,) = join_payloads([value], frame.buffers)
             self._owner.provisional(cluster_id, node, job, payload)

@@ -43,6 +43,7 @@ class Scheduling:
         self._recalls = Recalls()
         self._gates = Gates(owner_slots)
         self._placement = Placement(self._recalls, self.policy, self._gates)
+        self.hungry = self._placement.hungry  # clusters, for whoever may have more nodes for them
         self._queueing = Queueing(self._placement)
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)

@@ -19,6 +19,7 @@ ClusterId = int
 Story = tuple[tuple[float, str], ...]  # what befell a job: (second, what), the oldest first
 
 PREFETCH_SECONDS = 0.05  # of work that may wait on a node for each slot (DESIGN section 7)
+PACKET_SECONDS = 0.0005  # of work: less for one slot is not worth a message of its own
 PREFETCH_JOBS = 4096  # for each slot, however short: bounds what a lost node gives back
 NO_LIMIT = sys.maxsize  # of jobs that may start
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was measured
@@ -135,6 +136,13 @@ class Cluster:
         if self.duration is None:
             return 0
         return min(PREFETCH_JOBS, int(PREFETCH_SECONDS / max(self.duration, SHORTEST)))
+
+    @property
+    def packet(self) -> int:
+        """How many jobs go to a slot at once, if there are enough; 1 while that is not known."""
+        if self.duration is None:
+            return 1
+        return max(1, int(PACKET_SECONDS / max(self.duration, SHORTEST)))
 
     def width_of(self, job: JobNumber) -> int:
         """Return how many slots a job needs."""
@@ -342,10 +350,12 @@ class Allocation:
         """Return how many jobs go at most with `slots` idle slots that are its turn's.
 
         Where turns are strict, short jobs go with as many more as may wait there: an idle slot is
-        the only chance to send some, while others want it too.
+        the only chance to send some, while others want it too. Else in packets.
         """
-        if not self.cluster.strict or not self.cluster.plain or self.recalling or self.stalled:
+        if not self.cluster.plain or self.recalling or self.stalled:
             return slots
+        if not self.cluster.strict:
+            return slots * self.cluster.packet
         most = (self.fills + slots) * (1 + self.cluster.window)
         return max(slots, most - len(self.jobs))
 

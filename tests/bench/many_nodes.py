@@ -48,6 +48,9 @@ PLAIN_BYTES, TLS_BYTES = 60 * 1024, 110 * 1024  # of the scheduler, for an idle 
 IDLE_PERCENT = 10.0  # of one processor
 JOBS_A_SECOND = 40_000.0
 QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
+FLAT_JOBS = 10_000  # that measure it
+CROWD_NODES = 10  # of each of many programs
+CROWD_JOBS = 100
 FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
 
 
@@ -125,7 +128,7 @@ class RunningScheduler:
         log = stack.enter_context(self._log.open("w"))
         self._process = stack.enter_context(
             subprocess.Popen(
-                own_command("scheduler", f"--host={HOST}"), stderr=log,
+                own_command("scheduler", f"--host={HOST}", f"--data={directory}/data"), stderr=log,
                 env={**os.environ, "XDG_CONFIG_HOME": directory, "DISPY_BROADCAST": "0",
                      **environment},
             )
@@ -242,9 +245,110 @@ class Measurements:
             percent = 100 * (scheduler.processor_seconds - began) / seconds
             self.add(f"{count:,} idle nodes", percent, "% of a processor", IDLE_PERCENT)
 
+    def jobs(self) -> None:
+        """One program's short jobs, on all nodes."""
+        count, jobs = self.number("nodes"), self.number("jobs")
+        with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
+            client = self.clients(stack, f"--nodes={count}", f"--jobs={jobs}", f"--ahead={jobs}")
+            client.ask("connect")
+            took = client.ask("open")["seconds"]
+            self.add(f"a cluster's setup on {count:,} nodes", took, "s", None)
+            client.ask("run")  # not counted: how long they take is learnt in it
+            before, batches = scheduler.processor_seconds, nodes.tell("batches")
+            rate = jobs / client.ask("run")["seconds"]
+            self.add(f"short jobs on {count:,} nodes", rate, "jobs/s", JOBS_A_SECOND, least=True)
+            spent = (scheduler.processor_seconds - before) / jobs
+            self.add("... of a processor for each", spent * 1e6, "us", None)
+            self.add("... in one message", jobs / (nodes.tell("batches") - batches), "jobs", None)
+            ran = nodes.tell("jobs_run")
+            assert ran == 2 * jobs, f"{ran} jobs have run instead of {2 * jobs}"
+
+    def flat(self) -> None:
+        """What a job costs the scheduler with few nodes and with all, few jobs queued and many."""
+        most = self.number("nodes")
+        costs = {}
+        for count, queued in ((10, 0), (most, 0), (10, 10 * self.number("queued"))):
+            self._progress.show(f"{count} nodes, {queued} jobs queued")
+            costs[count, queued] = self._cost_of_a_job(count, queued)
+            what = f"a job that is alone in its message: {count:,} nodes"
+            what += f", {queued:,} queued" if queued else ""
+            limit = costs[10, 0] * FLAT if len(costs) > 1 else None
+            self.add(what, costs[count, queued], "us", limit)
+
+    def _cost_of_a_job(self, count: int, queued: int) -> float:
+        """Return microseconds of the scheduler's processor time."""
+        jobs = FLAT_JOBS
+        with self.connected(count) as (scheduler, _, _), ExitStack() as stack:
+            time.sleep(QUIET_SECONDS)
+            # Ten nodes are kept busy, by as few jobs at once as there are; each is a message.
+            arguments = ["--nodes=10", f"--jobs={jobs}", "--ahead=10", "--alone"]
+            if queued:
+                waiting = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=20")
+                for step in ("connect", "open", "run"):
+                    waiting.ask(step)
+            client = self.clients(stack, *arguments)
+            for step in ("connect", "open", "run"):
+                client.ask(step)
+            idle = self._idle_cost(scheduler)
+            costs = []
+            for _ in range(3):
+                before, began = scheduler.processor_seconds, time.monotonic()
+                client.ask("run")
+                spent = scheduler.processor_seconds - before
+                costs.append(spent - idle * (time.monotonic() - began))
+            return min(costs) / jobs * 1e6
+
+    def _idle_cost(self, scheduler: RunningScheduler) -> float:
+        """Return what it takes of a processor while no job is there."""
+        before = scheduler.processor_seconds
+        time.sleep(2 * QUIET_SECONDS)
+        return (scheduler.processor_seconds - before) / (2 * QUIET_SECONDS)
+
+    def crowd(self) -> None:
+        """Many programs at once, each with a cluster on some nodes."""
+        count, clients = self.number("nodes"), self.number("clients")
+        each = min(count, CROWD_NODES)
+        with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
+            before = scheduler.private_bytes
+            crowd = self.clients(
+                stack, f"--clients={clients}", f"--nodes={each}", f"--jobs={CROWD_JOBS}"
+            )
+            for step, what in (
+                ("connect", f"{clients:,} programs connect, and are told of {count:,} nodes"),
+                ("open", f"... open a cluster, each on {each} nodes"),
+                ("run", f"... run {CROWD_JOBS} jobs each"),
+            ):
+                self._progress.show(what)
+                began = scheduler.processor_seconds
+                took = crowd.ask(step)["seconds"]
+                self.add(what, took, "s", None)
+                self.add("... of a processor", scheduler.processor_seconds - began, "s", None)
+            grown = (scheduler.private_bytes - before) / clients / 1024
+            self.add("memory of each program", grown, "KB", None)
+            ran = nodes.tell("jobs_run")
+            assert ran == clients * CROWD_JOBS, f"{ran} jobs have run"
+
+    def queue(self) -> None:
+        """Jobs that wait, with arguments of 1 KB."""
+        queued = self.number("queued")
+        with self.connected(1) as (scheduler, _, _), ExitStack() as stack:
+            client = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=1000")
+            for step in ("connect", "open"):
+                client.ask(step)
+            before, began = scheduler.private_bytes, scheduler.processor_seconds
+            took = client.ask("run")["seconds"]
+            self.add(f"{queued:,} jobs with 1 KB are taken and written down", took, "s", None)
+            spent = (scheduler.processor_seconds - began) / queued
+            self.add("... of a processor for each", spent * 1e6, "us", None)
+            each = (scheduler.private_bytes - before) / queued
+            self.add("memory of a queued job with 1 KB", each, "bytes", QUEUED_BYTES)
+
     def all(self) -> dict[str, Callable[[], None]]:
         """Return the rows by their keys."""
-        return {"idle": self.idle}
+        return {
+            "idle": self.idle, "jobs": self.jobs, "flat": self.flat, "crowd": self.crowd,
+            "queue": self.queue,
+        }  # fmt: skip
 
 
 def main() -> None:

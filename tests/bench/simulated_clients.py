@@ -2,7 +2,7 @@
 
 Usage:
   simulated_clients <host> [--port=<port>] [--clients=<n>] [--nodes=<n>] [--jobs=<n>]
-                    [--bytes=<n>] [--ahead=<n>] [--hold]
+                    [--bytes=<n>] [--ahead=<n>] [--hold] [--alone]
 
 Options:
   --port=<port>  of the scheduler [default: 51349]
@@ -11,6 +11,7 @@ Options:
   --jobs=<n>     that each submits [default: 1000]
   --bytes=<n>    of the arguments of each job [default: 20]
   --ahead=<n>    jobs of one client that have no result, at most [default: 20000]
+  --alone        submit each job by itself
   --hold         use no nodes: all jobs are to wait
 
 The wire is the true one: a connection, proofs where there is a secret, a conversation; a cluster
@@ -121,10 +122,11 @@ class SimulatedClient:
     def _submit(self) -> None:
         """Submit as many as may be on their way, in batches as a program does."""
         ahead = self._jobs if self._options["--hold"] else self._ahead
+        most = 1 if self._options["--alone"] else BATCH_JOBS
         while True:
-            count = min(BATCH_JOBS, self._jobs - self._submitted,
+            count = min(most, self._jobs - self._submitted,
                         ahead - (self._submitted - self.ended))  # fmt: skip
-            if count < min(BATCH_JOBS, ahead // 4, self._jobs - self._submitted) or count <= 0:
+            if count < min(most, ahead // 4, self._jobs - self._submitted) or count <= 0:
                 return
             jobs = list(range(self._submitted, self._submitted + count))
             payloads = [self._arguments(job) for job in jobs]
@@ -146,7 +148,7 @@ class SimulatedClient:
             self._conversation.taken(frame.body[0])
             return
         number, kind, body = frame.body
-        if not self._conversation.is_new(number):
+        if not self._conversation.is_new(number, may_have_gaps=True):
             return
         if kind == Kind.ENDED:
             results = join_payloads(body[5], frame.buffers)
@@ -169,7 +171,8 @@ class SimulatedClient:
         elif kind == Kind.CLEANED_UP:
             self._closed.set()
         else:
-            assert kind == Kind.STARTED, f"{Kind(kind).name} {body!r:.200}"
+            expected = (Kind.STARTED, Kind.RESYNC, Kind.RESYNCED)
+            assert kind in expected, f"{Kind(kind).name} {body!r:.200}"
 
     def _turn_over(self) -> None:
         if self._conversation.confirm(self._conversation.arrived) and self.link is not None:

@@ -11,7 +11,8 @@ The wire is the true one: a connection, proofs where there is a secret, hello, w
 of life, and results that are kept until they are acknowledged. A job's result is its arguments.
 
 Says "ready" when all listen. Each line that is read is answered by one, JSON: how many nodes have
-a link over which they have said what they hold, and how many jobs have run in all. Ends with its
+a link over which they have said what they hold, and how many jobs have run in all, in
+how many batches. Ends with its
 input.
 """
 
@@ -39,6 +40,7 @@ from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
 READ = 1  # libev's name of an event
+JOB_SECONDS = 20e-6  # that each says it took
 PULSE_SECONDS = 3.75  # after its last word: when a node looks that was told 5 s
 PARTS = 30  # of the nodes, which are looked at in turn
 
@@ -56,7 +58,7 @@ class SimulatedNode:
         self._hello = Hello("node", os.urandom(16).hex(), name, details=details)
         self._cpus = cpus
         self._owed: deque[tuple[int, list[Any], Any]] = deque()  # not acknowledged
-        self._results = 0  # the number of the last frame of them
+        self.batches = 0  # frames of results that were sent
         self._computations: dict[int, None] = {}
         self.link: Link | None = None
         self.settled = False
@@ -106,11 +108,11 @@ class SimulatedNode:
         """End all jobs at once."""
         computation, jobs, column, _ = frame.body
         self.jobs_run += len(jobs)
-        self._results += 1
-        times = [time()] * len(jobs)
+        self.batches += 1
+        starts, ends = [now := time()] * len(jobs), [now + JOB_SECONDS] * len(jobs)
         column, buffers = split_payloads(join_payloads(column, frame.buffers))
-        body = [self._results, computation, jobs, times, times, column, []]
-        self._owed.append((self._results, body, buffers))
+        body = [self.batches, computation, jobs, starts, ends, column, []]
+        self._owed.append((self.batches, body, buffers))
         link.send(Kind.RESULTS, body, buffers)
 
 
@@ -161,6 +163,7 @@ class Simulation:
         return {
             "settled": sum(node.settled for node in self.nodes),
             "jobs_run": sum(node.jobs_run for node in self.nodes),
+            "batches": sum(node.batches for node in self.nodes),
         }
 
 

@@ -68,6 +68,7 @@ TABLES: dict[int, dict[str, list[Any]]] = {
         "owner": ["ann", "ben", ""], "exclusive": [True, False],
     },
     Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
+    Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
     Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
     Kind.NODE: {

@@ -20,7 +20,7 @@ from dispy.scheduler.serving import SchedulerService
 STEPS = 40  # that one input may take
 IN_SAID = [
     Kind.CLUSTER, Kind.SUBMIT, Kind.SUBMIT, Kind.ALLOT, Kind.WITHDRAW, Kind.DEPART, Kind.ASK,
-    Kind.CANCEL, Kind.CLOSE, Kind.STARTED,
+    Kind.CANCEL, Kind.CLOSE, Kind.STARTED, Kind.RULES,
 ]  # fmt: skip
 FROM_CLIENTS = [Kind.HEARD, Kind.PULSE, Kind.SAID, Kind.OPEN, Kind.FETCH]
 REQUESTS = ["status", "nodes", "explain", "cancel", "drain", "drain", "none"]

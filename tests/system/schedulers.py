@@ -15,17 +15,24 @@ class RunningScheduler:
     """A `dispy scheduler` process for nodes at these addresses."""
 
     def __init__(
-        self, host: str, data: str, *nodes: str, options: Sequence[str] = (), **environment: str
+        self,
+        host: str,
+        data: str,
+        *nodes: str,
+        options: Sequence[str] = (),
+        under: Sequence[str] = (),
+        **environment: str,
     ) -> None:
-        """data: its data directory."""
+        """data: its data directory. under: a command that runs it in other circumstances."""
         self.host = host
-        self._command = own_command(
+        command = own_command(
             "scheduler",
             f"--host={host}",
             f"--nodes={','.join(nodes)}",
             f"--data={data}",
             *options,
         )
+        self._command = [*under, *command]
         self._environment = {**os.environ, **environment}
         self.said = ""
         self.start()

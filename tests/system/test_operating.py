@@ -1,12 +1,13 @@
 """Operators see and steer a scheduler that runs: `dispy status`, `nodes`, `explain`, and so on."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from system.conftest import DEADLINE, Gate, hold
+from system.conftest import DEADLINE, Gate, Program, hold
 from system.schedulers import Open, RunningScheduler, wait_until_running
 
 from dispy import DispyJob
@@ -248,3 +249,106 @@ def test_jobs_with_a_higher_priority_go_before_others_of_their_cluster(
     assert sorted((low, usual, high), key=lambda job: job.start_time) == [high, usual, low]
     with pytest.raises(DispyError, match="dispy_job_priority is a whole number"):
         cluster.submit(str(gate), dispy_job_priority=0.5)
+
+
+def test_a_log_for_programs_has_what_happens_to_clients_clusters_nodes_and_jobs(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+) -> None:
+    node = start_node("--cpus=1", "--name=one", "--log_format=json")
+    scheduler = start_scheduler(node, options=["--log_format=json"])
+    cluster = open_shared(scheduler, hold)
+    wait_until_running(cluster.submit(str(gate)))
+    done(scheduler, "drain", "one")
+    gate.open()
+    assert cluster.wait(DEADLINE)
+    cluster.submit(str(gate))
+    done(scheduler, "cancel", "hold")
+    assert cluster.wait(DEADLINE)
+    cluster.close()
+    assert node.end() == 0
+    scheduler.wait_for("node_lost")
+    assert scheduler.end() == 0
+    lines = [json.loads(line) for line in scheduler.said.splitlines()]
+    found = {line["event"]: line for line in lines if "event" in line}
+    assert found["node_found"]["node"] == found["node_lost"]["node"] == "one"
+    assert found["node_found"]["processors"] == 1
+    assert found["client_connected"]["client"] == 1
+    assert (found["cluster_opened"]["cluster"], found["cluster_opened"]["name"]) == ("1.1", "hold")
+    assert found["cluster_opened"]["owner"] == found["node_drained"]["operator"]
+    assert found["jobs_cancelled"]["jobs"] == 1
+    assert found["cluster_closed"]["jobs"] == 0
+    jobs = {name: found["jobs"].get(name) for name in ("submitted", "finished", "cancelled")}
+    assert jobs == {"submitted": 2, "finished": 1, "cancelled": 1}
+    told = [json.loads(line) for line in node.said.splitlines() if line.startswith("{")]
+    assert {"client_connected"} <= {line.get("event") for line in told}
+
+
+def test_options_of_dispy_4_do_what_they_can_or_say_that_they_do_nothing(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, tmp_path: Any
+) -> None:
+    def leave_a_file() -> str:
+        import os
+
+        with open("left", "w"):
+            return os.getcwd()
+
+    node = start_node()
+    options = ["--cleanup_nodes", "--cooperative", "--max_file_size=1M", "--pulse_interval=0.5"]
+    scheduler = start_scheduler(node, options=options)
+    assert "--cooperative of dispy 4 has no effect: each program decides" in scheduler.said
+    assert "--max_file_size of dispy 4 has no effect" in scheduler.said
+    cluster = open_shared(scheduler, leave_a_file, cleanup=False)
+    directory = cluster.submit().get(DEADLINE)
+    cluster.close()
+    wait_for(lambda: not os.path.exists(directory))
+    assert scheduler.end() == 0
+
+    # Started again, it knows what it was given; unless it is to forget it.
+    again = start_scheduler(node, data=str(tmp_path / "scheduler-0"))
+    assert "has no effect" not in again.said
+    gone = open_shared(again, leave_a_file)
+    assert gone.submit().get(DEADLINE)
+    again.kill()
+    fresh = start_scheduler(node, data=str(tmp_path / "scheduler-0"), options=["--clean"])
+    assert status_of(fresh)["clusters"] == []
+    assert "begun where the earlier scheduler ended" not in fresh.said
+
+
+def test_a_connection_too_many_is_refused_in_words_and_a_node_too_many_is_told(
+    open_shared: Open,
+    start_scheduler: Callable,
+    start_node: Callable,
+    run_program: Callable[..., Program],
+) -> None:
+    source = """
+import dispy, sys
+
+def compute():
+    pass
+
+if __name__ == "__main__":
+    cluster = dispy.SharedJobCluster(compute, scheduler_host=sys.argv[1])
+    job = cluster.submit()
+    job()
+"""
+    nodes = [start_node("--cpus=1", f"--name=node{n}") for n in range(2)]
+    few = ["sh", "-c", 'ulimit -Sn 50; ulimit -Hn 56; exec "$@"', "sh"]
+    scheduler = start_scheduler(*nodes, under=few)  # room for one of each
+    assert "the limit of descriptors is low (56)" in scheduler.said
+    scheduler.wait_for("no room for the node at")
+    totals = status_of(scheduler)["totals"]
+    assert (totals["nodes"], totals["nodes_without_room"]) == (1, 1)
+    assert "1 without room" in done(scheduler, "status")
+
+    cluster = open_shared(scheduler, hold)
+    wait_for(lambda: status_of(scheduler)["totals"]["clients"] == 1)
+    other = run_program(source, scheduler.host)
+    while "has 1 programs connected, as many as it may" not in other.line():
+        assert other.process.poll() is None, other.output
+    # Operators still get in; and when somebody leaves, the program that was refused does.
+    assert status_of(scheduler)["totals"]["clients"] == 1
+    cluster.close()
+    cluster._session.end()
+    assert other.end() == 0, other.output
+    assert scheduler.end() == 0
+    assert "Traceback" not in scheduler.said

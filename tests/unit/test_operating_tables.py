@@ -70,15 +70,16 @@ def test_the_status_of_an_empty_scheduler_is_its_summary() -> None:
     answer = {
         "scheduler": {
             "name": "head", "address": "10.0.0.1:51349", "version": "5", "policy": "fair",
-            "up_seconds": 90000.0,
+            "trouble": "it waits for the disk", "up_seconds": 90000.0,
         },
         "totals": {"clusters": 0, "clients": 0}, "clusters": [], "owners": [], "clients": [],
     }  # fmt: skip
     assert status.lines(answer, 20) == [
         "scheduler head at 10.0.0.1:51349, dispy 5, policy fair, up 25.0 h",
         "nodes     0; 0 of 0 slots busy",
-        "jobs      0 wait, 0 are on nodes, 0 were done by these nodes",
+        "jobs      0 wait, 0 are on nodes, 0 have ended",
         "clients   0; 0 clusters",
+        "trouble   it waits for the disk",
     ]
 
 

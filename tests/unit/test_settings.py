@@ -24,7 +24,8 @@ COMMANDS = [
 ]
 FLAGS = {
     "--json", "--limit", "--off", "--clean", "--debug", "--help", "--serve-descriptor",
-    "--fair_cluster_scheduler", "--early_cluster_scheduler",
+    "--fair_cluster_scheduler", "--early_cluster_scheduler", "--cooperative", "--max_file_size",
+    "--msg_timeout",
 }  # fmt: skip  # no settings: said each time, or other names
 
 
