@@ -30,9 +30,13 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
         "embedding::a_notebook_runs_what_its_cells_define",
         "embedding::a_child_that_lives_on_does_not_keep_the_parents_local_node",
         "embedding::two_threads_may_open_the_first_clusters",
+        "limits::a_node_short_of_memory_starts_no_job_says_so_and_goes_on",
     ),
     "it counts on there being one node, and the scheduler has two": (
         "canonical_program::with_a_node_on_the_machine_that_one_is_used",
+    ),
+    "the port is that of nodes, and a scheduler has its own": (
+        "cluster_nodes::the_port_of_nodes_is_one_above_the_base_port_of_later_dispy",
     ),
     "it looks into the embedded scheduler": (
         "cluster_nodes::a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too",

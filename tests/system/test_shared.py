@@ -272,7 +272,8 @@ def test_a_scheduler_without_memory_that_is_ended_frees_its_nodes(
         {
             "host": "127.0.0.1", "dispy_port": 51347, "client_port": 51350,
             "scheduler_host": "HOST", "ext_host": "10.0.0.1", "poll_interval": 5,
-            "keyfile": None, "certfile": None, "exclusive": True, "pulse_interval": 1, "ping_interval": 1, "local_node": True,
+            "keyfile": None, "certfile": None, "exclusive": True,
+            "pulse_interval": 1, "ping_interval": 1, "local_node": True,
         },
     ],
     ids=["dispy 4.6", "dispy 4.15"],
