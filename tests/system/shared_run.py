@@ -9,6 +9,7 @@ the local one. `--shared=most` leaves out what takes long and shows little that 
 import atexit
 import itertools
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +54,10 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# What `--shared=most` leaves out, because it takes long: modules, tests, or some of their cases.
+# What `--shared=most` leaves out, because it takes long or shows little more than the rest does.
 LONG = (
+    "trouble::",
+    "overrides::",
     "cancel::force_is_used_on_jobs_that_do_not_listen",
     "programs::a_program_that_ignores_the_interrupt_is_ended_by_sigterm",
     "setup::what_setup_left_is_in_memory_once_for_all_workers",
@@ -62,6 +65,8 @@ LONG = (
     "isolation::one_line_says_when_forking_limits_the_rate_that_nobody_chose",
     "jobs::a_result_of_200_megabytes_comes_back",
 )
+# Tests of workers, for both kinds of these: one kind is enough.
+ISOLATIONS = re.compile(r"(jobs|limits|cancel|isolation)::.*\[job\b")
 
 numbers = itertools.cycle(range(2, 250))  # of the nodes that tests start
 
@@ -78,8 +83,8 @@ def why_left_out(nodeid: str, which: str) -> str | None:
     for reason, tests in NOT_SHARED.items():
         if test.startswith(tests):
             return reason
-    left_out = which == "most" and test.startswith(LONG)
-    return "it takes long; --shared=all runs it" if left_out else None
+    left_out = test.startswith(LONG) or ISOLATIONS.match(test)
+    return "--shared=all runs it" if left_out and which == "most" else None
 
 
 def share() -> None:
