@@ -38,6 +38,7 @@ from dispy.scheduler.nodes import Nodes, RemoteNode
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
+    from dispy.scheduler.nodes import RemoteNode
 
 logger = logging.getLogger("dispy.client")
 

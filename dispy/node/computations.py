@@ -282,8 +282,12 @@ class Computations:
         self._running.refuse(key, self._core.not_begun(key))
 
     def tell_if_ready(self, owner: Owner, key: Key) -> None:
-        """Tell an owner that a computation is ready, which it may have missed."""
-        if self._core.computations[key].ready:
+        """Tell an owner that a computation is ready, which it may have missed.
+
+        While its nursery is replaced, too: nobody is told when that is done.
+        """
+        processes = self._table.get(key)
+        if processes is not None and processes.was_ready:
             owner.tell(Kind.READY, [key[1], None, {}])
 
     def limit(self, key: Key, workers: int) -> None:

@@ -240,6 +240,7 @@ class Scheduler:
         try:
             with attempt.within(MUTE):
                 hello = link.exchange_hello(ours, "node")
+            attempt.greeted()
             of_other_user = link.is_of_other_user()  # raises where the link was reset meanwhile
         except (FrameRefused, OSError) as error:
             link.close()
