@@ -434,3 +434,43 @@ def test_a_file_of_a_job_comes_whole_over_broken_links(
     assert job.get(DEADLINE) == 0, job.stderr
     assert (here / "large").read_bytes() == content(50_000_000)
     assert os.listdir(here) == ["large"]
+
+
+def test_a_file_of_a_job_comes_whole_over_a_scheduler_that_is_killed(
+    open_shared: Open, scheduler: RunningScheduler, here: Path
+) -> None:
+    cluster = open_shared(scheduler, make_and_send)
+    arriving = cluster._session.receiving.arriving
+    job = cluster.submit("large", 60_000_000)
+    for _ in range(2):
+        wait_until(
+            lambda: (
+                job.status not in (DispyJob.Created, DispyJob.Running)
+                or any(each.taken for each in arriving.values())
+            ),
+            "some pieces to come",
+        )
+        scheduler.kill()
+        scheduler.start()
+    assert job.get(DEADLINE) == 0, job.stderr
+    assert (here / "large").read_bytes() == content(60_000_000)
+    assert os.listdir(here) == ["large"]
+
+
+def test_a_file_is_sent_to_a_node_over_a_scheduler_that_is_killed(
+    open_shared: Open, scheduler: RunningScheduler, here: Path
+) -> None:
+    cluster = open_shared(scheduler, read)
+    assert cluster.submit("/dev/null").get(DEADLINE) == ""
+    node = cluster.status().nodes[0]
+    (here / "large").write_bytes(b"x" * 60_000_000)
+    sent: list[int] = []
+    sending = threading.Thread(target=lambda: sent.append(cluster.send_file("large", node)))
+    before = fetched(cluster)
+    sending.start()
+    wait_until(lambda: fetched(cluster) > before or sent, "some pieces to be sent")
+    scheduler.kill()
+    scheduler.start()
+    sending.join(DEADLINE)
+    assert sent == [0]
+    assert len(cluster.submit_node(node, "large").get(DEADLINE)) == 60_000_000
