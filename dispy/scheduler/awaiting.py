@@ -306,12 +306,18 @@ class Awaiting:
         for job in jobs:
             self._contents.release(job)
 
+    def explain_waiting(self, number: int) -> list[str]:
+        """Say how many jobs of a cluster wait here; no lines: none."""
+        if not (jobs := self.jobs_of(number)):
+            return []
+        return [f"{len(jobs)} wait until the scheduler has what they need from their program"]
+
     def explain(self, number: int, job: int) -> list[str]:
         """Say what a job waits for here; no lines: nothing."""
         if not self.has(number, job):
             return []
         count = sum(map(self._contents.missing, (job, _files(number), _code(number))))
-        return [f"it waits until {count} files or values have come from its program"]
+        return [f"it waits until the scheduler has {count} files or values more from its program"]
 
 
 def _nothing(why: str | None) -> None:

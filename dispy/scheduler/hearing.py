@@ -246,7 +246,9 @@ class Hearing:
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
         else:
-            client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
+            waits = self._clients.files.awaiting.explain_waiting(here)
+            lines = waits or scheduler.explain_waiting(here)
+            client.say(Kind.ANSWER, [token, {"lines": lines}])
 
 
 def memory_of(buffer: Buffer) -> Memory:
