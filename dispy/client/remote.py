@@ -7,7 +7,7 @@ links. On the session's hub; nothing waits but the greenlet that keeps the link.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from random import Random
 from time import monotonic
@@ -25,7 +25,7 @@ from dispy.net.dialing import connect
 from dispy.net.link import Link, LinkEnd
 from dispy.net.pulses import Pulses
 from dispy.net.secure import NotProven, dial
-from dispy.protocol.conversation import Conversation
+from dispy.protocol.conversation import Conversation, Said
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, Payload, split_payloads
@@ -87,9 +87,9 @@ class RemoteScheduler:
             end = self._serve()
             if self._stopped:
                 return
-            self.trouble = end.reason
-            if end.refused:
+            if end.refused and end.reason != self.trouble:
                 logger.error("scheduler at %s, port %d: %s", *self.address, end.reason)
+            self.trouble = end.reason
             if monotonic() - began > RETRY_SECONDS:
                 pauses.begin()
             gevent.sleep(pauses.next(RETRY_SECONDS))
@@ -103,13 +103,11 @@ class RemoteScheduler:
         except OSError as error:
             return LinkEnd(f"no answer: {error.strerror or error}")
         try:
-            details = {"heard": self._conversation.arrived, "conversation": self._token}
+            details = self._details()
             hello = link.exchange_hello(
                 Hello("client", self.identity, self.name, details=details), "scheduler"
             )
-            self._take_token(str(hello.details.get("conversation")))
-            heard = hello.details.get("heard")
-            again = self._conversation.again(heard if type(heard) is int else 0)
+            again = self._go_on(hello)
         except (FrameRefused, OSError) as error:
             link.close()
             return LinkEnd(str(error), isinstance(error, FrameRefused))
@@ -122,6 +120,16 @@ class RemoteScheduler:
         end = link.read(self._read, self._turn_over)
         self._link = None
         return end
+
+    def _go_on(self, hello: Hello) -> Iterator[Said]:
+        """Return what the scheduler has to hear that says hello; raises FrameRefused."""
+        self._take_token(str(hello.details.get("conversation")))
+        heard = hello.details.get("heard")
+        return self._conversation.again(heard if type(heard) is int else 0)
+
+    def _details(self) -> dict[str, Any]:
+        """Return what our hello says besides."""
+        return {"heard": self._conversation.arrived, "conversation": self._token}
 
     def _take_token(self, token: str) -> None:
         """Begin anew with a scheduler that does not know us any more; what it had is lost."""
@@ -153,7 +161,11 @@ class RemoteScheduler:
             raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
         number, kind, body = frame.body
         if self._conversation.is_new(number, may_have_gaps=True):
-            self._told.take(kind, body, frame.buffers)
+            self._hear(number, kind, body, frame.buffers)
+
+    def _hear(self, number: int, kind: int, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Take something that was told, for the first time."""
+        self._told.take(kind, body, buffers)
 
     def _turn_over(self) -> None:
         conversation = self._conversation
@@ -173,13 +185,16 @@ class RemoteScheduler:
         retries: int | None = None,
     ) -> None:
         """As `Scheduler.open_cluster`."""
-        exclusive = getattr(self._session.clusters.get(cluster_id), "exclusive", False)
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            "exclusive": exclusive,
+            **self._more_of(cluster_id),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
+
+    def _more_of(self, cluster_id: int) -> dict[str, Any]:
+        """Return what else is said of a cluster when it is opened."""
+        return {"exclusive": getattr(self._session.clusters.get(cluster_id), "exclusive", False)}
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -300,6 +315,15 @@ class RemoteScheduler:
             f"the scheduler at {host}, port {port}: {self.trouble or 'no answer yet'}",
             f"is `dispy scheduler` running there? `dispy doctor {host}` checks the way to it",
         ]
+
+    def was_heard(self, timeout: float | None) -> bool:
+        """Wait until the scheduler has all that was said; False after `timeout` seconds."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while self._conversation.kept or not self._met:
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            gevent.sleep(PART_LOOK_SECONDS)
+        return True
 
     # -- the end
 

@@ -100,8 +100,16 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    # client to shared scheduler, in SAID, of a cluster that others may attach to
+    LABEL = 92
+    COLLECTED = 93
+    KEEP = 94
     RESYNC = 98
     RESYNCED = 99
+    # shared scheduler to a client that attaches to a cluster, or cannot any more
+    ATTACHED = 100
+    LEFT = 101
+    OVER = 102
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -198,8 +206,14 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.LABEL: (_WHOLE, _LISTS),  # cluster, [[job, what its program calls it]]
+    Kind.COLLECTED: (_NUMBERS,),  # of what was told: the program has asked for those results
+    Kind.KEEP: (_REAL,),  # seconds for which the cluster is kept while its program is away
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
+    Kind.ATTACHED: (_WHOLE, _TEXT, _TABLE),  # cluster, name, how it was opened
+    Kind.LEFT: (_NUMBERS, _LISTS),  # its jobs that nobody has collected, [[at, label]]
+    Kind.OVER: (_TEXT,),  # why this client has the cluster no more
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers
@@ -215,7 +229,7 @@ _EXTRAS: dict[int, int] = {
     Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4, Kind.SUBMIT: 4, Kind.ENDED: 6
 }  # fmt: skip
 # Whose texts are reasons; whose extras tell how jobs ended.
-_REASONS = frozenset(map(int, (Kind.REFUSE, Kind.GOODBYE, Kind.DIED, Kind.NOT_FORKED)))
+_REASONS = frozenset(map(int, (Kind.REFUSE, Kind.GOODBYE, Kind.DIED, Kind.NOT_FORKED, Kind.OVER)))
 _ENDS = frozenset(map(int, (Kind.RESULTS, Kind.DONE, Kind.ENDED)))
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1, Kind.CLUSTER: 1}
 _LAST_IS_OPAQUE = frozenset(map(int, (Kind.PROVISIONAL, Kind.INTERIM, Kind.VALUE)))

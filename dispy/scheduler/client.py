@@ -4,6 +4,7 @@ import gevent
 
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import FrameRefused
+from dispy.scheduler.journal_entries import ClientCame, ClusterOpened
 from dispy.scheduler.outbox import Outbox
 
 SLOT_BITS = 40  # of a number, those that the client counts with
@@ -25,16 +26,28 @@ def number_there(number: int) -> int:
 class Client:
     """A client has a slot for as long as it is remembered, and its things are numbered by that."""
 
-    def __init__(
-        self, slot: int, client_id: str, name: str, token: str, outbox: Outbox, heard: int = 0
-    ) -> None:
-        """token: of the conversation; who forgets the other begins anew. heard: how far it was."""
-        self.slot, self.client_id, self.name, self.token = slot, client_id, name, token
+    def __init__(self, came: ClientCame, outbox: Outbox, heard: int = 0) -> None:
+        """heard: how far it was."""
+        self.slot, self.client_id = came.slot, came.identity
+        self.come(came)
         self.hearing = Conversation(arrived=heard)
         self.outbox = outbox
+        self.opened: ClusterOpened | None = None  # how its cluster was, if others may attach to it
+        self.labels: dict[int, bytes] = {}  # what its program calls jobs, of those that are kept
         self.clusters: dict[int, set[int]] = {}  # open ones and their jobs that are not final
         self.waited_for: gevent.Greenlet[..., None] | None = None  # what gives it up
         self.say = outbox.say
+
+    def come(self, came: ClientCame) -> None:
+        """Be what is written down of it."""
+        self.came = came
+        self.name = came.name
+        self.token = came.key.hex()  # of the conversation; who forgets the other begins anew
+
+    @property
+    def holder(self) -> str:
+        """Whose cluster it is that others may attach to; "": they may not."""
+        return self.came.holder
 
     def stop_waiting(self) -> None:
         """It is there again, or is not to be waited for any more."""

@@ -10,9 +10,11 @@ from dispy.net.door import Door, Guest
 from dispy.net.link import Link
 from dispy.net.pulses import Pulses
 from dispy.net.secure import Transport
+from dispy.protocol.claims import said_in
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
+from dispy.scheduler.attaching import Attaching
 from dispy.scheduler.budget import Budget
 from dispy.scheduler.client import Client
 from dispy.scheduler.clients import Clients
@@ -82,7 +84,8 @@ class SchedulerService:
         telling = Telling(self.clients)
         self.scheduler = Scheduler(telling, identity, name, node_credentials, policy)
         self.clients.scheduler = self.scheduler
-        self._hearing = Hearing(self.clients, max(known.batches, default=0))
+        self._attaching = Attaching(self.clients, name)
+        self._hearing = Hearing(self.clients, self._attaching, max(known.batches, default=0))
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self._pulses = Pulses(self.clients.links)
         self._door = Door(listening, credentials, self._receive, logger)
@@ -119,9 +122,15 @@ class SchedulerService:
     def serve(self, link: Link, hello: Hello) -> None:
         """Speak with a client that has said who it is, until its link ends."""
         try:
+            if hello.details.get("attach") is True:
+                ours = Hello("scheduler", self.scheduler.identity, self.name)
+                self._attaching.hand_over(link, hello, ours)
+                return
             client = self._greet(link, hello)
         except FrameRefused as error:
             link.send(Kind.REFUSE, [str(error)])
+            return
+        if client is None:
             return
         logger.info("client %s connected", client.name)
 
@@ -131,12 +140,19 @@ class SchedulerService:
         end = link.read(read, lambda: self.clients.turn_over(client))
         self.clients.left(client, link, end.reason)
 
-    def _greet(self, link: Link, hello: Hello) -> Client:
+    def _greet(self, link: Link, hello: Hello) -> Client | None:
+        """Return who it is; None: it has been told that it has its cluster no more."""
         identity = proven_identity(hello.identity, link.peer_key)
-        before = hello.details.get("conversation")
-        client = self.clients.client(identity, hello.name, before)
-        details = {"heard": client.hearing.arrived, "conversation": client.token}
-        ours = Hello("scheduler", self.scheduler.identity, self.name, details=details)
+        before, claim = hello.details.get("conversation"), said_in(hello.details)
+        ours = Hello("scheduler", self.scheduler.identity, self.name, details={})
+        if claim is None:
+            client = self.clients.client(identity, hello.name, before)
+        elif (held := self._attaching.client(claim, hello, identity)) is not None:
+            client = held
+        else:
+            self._attaching.tell_over(link, claim, ours)
+            return None
+        ours.details.update(heard=client.hearing.arrived, conversation=client.token)
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0
         self.clients.came(client, link, heard if type(heard) is int and heard >= 0 else 0)

@@ -98,6 +98,13 @@ class Telling:
         extras: Mapping[int, dict[str, Any]],
     ) -> None:
         """Hand results to the client."""
+        if self._tells_singly(cluster_id, jobs):
+            for at, job in enumerate(jobs):
+                extra = {0: extras[at]} if at in extras else {}
+                self.finished(
+                    cluster_id, node, [job], [starts[at]], [ends[at]], [results[at]], extra
+                )
+            return
         column, buffers = split_payloads(results)
         numbers = list(map(number_there, jobs))
         told = [[at, extra] for at, extra in extras.items()]
@@ -114,9 +121,18 @@ class Telling:
         reason: str,
     ) -> None:
         """Tell the client that these jobs are final without a result."""
+        if self._tells_singly(cluster_id, jobs):
+            for job in jobs:
+                self.given_up(cluster_id, node, [job], status, reason)
+            return
         where = None if node is None else node.node_id
         rest = [where, list(map(number_there, jobs)), int(status), reason]
         self._end(cluster_id, jobs, Kind.GIVEN_UP, rest, (), len(reason))
+
+    def _tells_singly(self, cluster_id: int, jobs: Sequence[int]) -> bool:
+        """Whether each of these jobs may be collected on its own."""
+        client = self._clients.of(cluster_id)
+        return client is not None and bool(client.holder) and len(jobs) > 1
 
     def _end(
         self,
