@@ -7,6 +7,8 @@ Services run patched. A worker is a plain process that runs users' code; `demo`,
 import sys
 
 _PLAIN = {"worker", "demo", "bench", "cert", "doctor", "run", "secret"}
+# That may be given a secret.
+_PROVE = {"node", "run", "scheduler", "status", "nodes", "cancel", "drain", "explain"}
 
 
 def main() -> None:
@@ -15,7 +17,7 @@ def main() -> None:
     if arguments[:1] == ["worker"]:
         from dispy.worker.main import main as run  # no docopt: it starts in milliseconds
     else:
-        if arguments[:1] in (["node"], ["run"], ["scheduler"]):
+        if arguments and arguments[0] in _PROVE:
             from dispy.system.arguments import hide_secrets, secret_places
 
             if secret_places(arguments):

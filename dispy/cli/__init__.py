@@ -7,14 +7,19 @@ Usage:
 
 Commands:
   bench   measure how fast dispy is here, and compare it with its budget
+  cancel  cancel a job or a cluster of a shared scheduler
   cert    make certificates for machines, look at them, revoke them
   demo    see it work: digests and word counts of many files, on all processors
+  drain   give a node of a shared scheduler no new jobs
+  explain  say why a job of a shared scheduler waits
   node    offer this machine's processors to dispy clients
+  nodes   list the nodes of a shared scheduler
   recover  bring back what a program had at nodes when it died
   run     run a program on the nodes, once for each set of arguments
   scheduler  share nodes among many programs (SharedJobCluster)
   secret  make the secret that your machines share, change it, compare it
   doctor  check this machine, its networks, and the way to other hosts
+  status  show what a shared scheduler has: nodes, clusters, owners, clients
 
 Options:
   -h, --help  print this text; `dispy <command> --help` says more
@@ -34,7 +39,10 @@ from dispy import __version__
 from dispy.model.errors import DispyError
 from dispy.system.arguments import secret_places
 
-COMMANDS = ("bench", "cert", "demo", "doctor", "node", "recover", "run", "scheduler", "secret")
+COMMANDS = (
+    "bench", "cancel", "cert", "demo", "doctor", "drain", "explain", "node", "nodes", "recover",
+    "run", "scheduler", "secret", "status",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -22,8 +22,9 @@ from dispy.model.errors import DispyError
 from dispy.model.ports import CLIENT_PORT
 from dispy.net.secure import OTHER_USER, WANTS_PROOF, NotProven, OfOtherUser
 from dispy.protocol.frames import FrameRefused
+from dispy.system.descriptors import descriptor_limit
 from dispy.system.network import LOOPBACK, Network, networks, share_port
-from dispy.system.processes import descriptor_limit, forbids_execution, processors
+from dispy.system.processes import forbids_execution, processors
 
 LIBRARIES = {  # module -> distribution
     "gevent": "gevent",

@@ -8,7 +8,7 @@ Usage:
              [--run-as=<user> | --suid=<uid>] [--sgid=<gid>]
              [--secret=<text> | --secret-file=<file>]
              [--certfile=<file>] [--keyfile=<file>] [--cafile=<file>] [--revoked=<file>]
-             [--insecure] [--sandbox] [-d | --debug]
+             [--insecure] [--sandbox] [--log_format=<form>] [-d | --debug]
   dispy node --serve-descriptor=<fd>
   dispy node (-h | --help)
 
@@ -48,6 +48,8 @@ Options:
   --sandbox           have the jobs of each cluster run in a sandbox of its own (bubblewrap;
                       Linux): they see neither the machine's files, but for programs, nor its
                       processes and network
+  --log_format=<form>  how the log is written: text, or json: an object a line, with fields for
+                      programs (default: text)
   -d, --debug         log more
   --serve-descriptor=<fd>  serve one client on an open socket (for dispy itself)
   -h, --help          print this text
@@ -60,8 +62,9 @@ What no option says comes from DISPY_CPUS, DISPY_NODE_HOST, DISPY_NODE_PORT, DIS
 DISPY_DEST_PATH_PREFIX, DISPY_MAX_FILE_SIZE, DISPY_STORE_SIZE, DISPY_ZOMBIE_INTERVAL,
 DISPY_SPILL_ABOVE, DISPY_CLIENT_MEMORY, DISPY_CLIENT_DISK, DISPY_MEMORY_RESERVE, DISPY_PASS_ENV,
 DISPY_NEW_PRIVILEGES, DISPY_RUN_AS, DISPY_SUID, DISPY_SGID, DISPY_MAX_PROCESSES, DISPY_SANDBOX,
-DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE and DISPY_BROADCAST, then
-from the table [node] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_SANDBOX_NETWORK, DISPY_SANDBOX_PATHS, DISPY_SANDBOX_WRITABLE, DISPY_LOG_FORMAT and
+DISPY_BROADCAST, then from the table [node] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends the node: jobs that have not begun go back to their clients, running
 ones are stopped, files are removed, but for results of absent clients. A second one ends it at
@@ -86,6 +89,7 @@ from gevent import socket
 from gevent.event import Event
 
 from dispy.cli.addresses import check_address
+from dispy.cli.logs import begin_log
 from dispy.cli.options import read_options, warn_of_secret
 from dispy.client.local_node import PATH_VARIABLE
 from dispy.model.errors import DispyError
@@ -118,9 +122,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run a node until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
     keep_freed_memory()
-    level = logging.DEBUG if options["--debug"] else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
     settings = read_options("node", options)
+    begin_log(settings["log_format"].value, options["--debug"])
     cpus = processors_to_offer(settings["cpus"], processors())
     if options["--serve-descriptor"]:
         logging.getLogger("dispy").setLevel(logging.WARNING)

@@ -5,8 +5,11 @@ Usage:
                   [--port=<port> | --scheduler_port=<port>] [--node_port=<port>]
                   [--name=<name>] [--ping_interval=<seconds>]
                   [--policy=<name> | --fair_cluster_scheduler | --early_cluster_scheduler]
-                  [--data=<directory>] [--outlive_power] [--memory=<bytes>]
-                  [--zombie_interval=<minutes>] [--insecure]
+                  [--data=<directory> | --dest_path_prefix=<directory>] [--clean]
+                  [--outlive_power] [--memory=<bytes>] [--log_format=<form>]
+                  [--pulse_interval=<seconds>] [--cleanup_nodes] [--cooperative]
+                  [--max_file_size=<n>] [--msg_timeout=<seconds>]
+                  [--owner_slots=<n>] [--zombie_interval=<minutes>] [--insecure]
                   [--cluster_secret=<text> | --cluster_secret_file=<file>]
                   [--cluster_certfile=<file>] [--cluster_keyfile=<file>]
                   [--cluster_cafile=<file>] [--cluster_revoked=<file>]
@@ -28,19 +31,32 @@ Options:
   --policy=<name>     whose jobs go first: fair (equal shares of slots and time), load (who has
                       fewest slots), first (the oldest job), rounds (who was served longest ago),
                       early (the oldest cluster) (default: fair)
+  --owner_slots=<n>   jobs' processors that all clusters of one owner (user at host) have together
+                      at most; any number by default
   --fair_cluster_scheduler  dispy 4's name of --policy=rounds
   --early_cluster_scheduler  dispy 4's name of --policy=early
+  --pulse_interval=<seconds>  seconds between signs of life of nodes, 0.1 to 1000, 5 at most; a
+                      node that misses five is lost; 5 by default, or what clusters want
   --ping_interval=<seconds>  seconds between searches for nodes, 1 to 1000; searched for once, by
                       default, and nodes that start later announce themselves
   --data=<directory>  directory for what the scheduler was given, which is there again after a
                       restart; by default one for its address and port in ~/.local/state/dispy;
                       none: keep it in memory, and lose it with the process
+  --dest_path_prefix=<directory>  dispy 4's name of --data
+  --clean             forget what an earlier scheduler was given: remove it from that directory
   --outlive_power     lose nothing when the machine loses its power either: each group of entries
                       then waits for the disk
   --memory=<bytes>    bytes of arguments and results that are held in memory, as 512M or 4G; what
                       is more lies in the data directory until its turn comes (default: 1G)
   --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
                       are kept; 0: for ever (default: 60)
+  --cleanup_nodes     have nodes remove the files of each cluster when it is closed, also where its
+                      program wants them kept (cleanup=False)
+  --log_format=<form>  how the log is written: text, or json: an object a line, with fields for
+                      programs (default: text)
+  --cooperative       dispy 4's; without effect, because each program decides for itself alone
+  --max_file_size=<n>  dispy 4's; without effect, because each node has its own
+  --msg_timeout=<seconds>  dispy 4's; without effect, because links notice silence by themselves
   --insecure          listen on an address that other machines reach, and use nodes of other
                       machines, without encryption: anybody who reaches it can run any program on
                       the nodes
@@ -76,8 +92,9 @@ Options:
 Programs find it by `SharedJobCluster(..., scheduler_host=ADDRESS)`, or by DISPY_SCHEDULER.
 
 What no option says comes from DISPY_NODES, DISPY_SCHEDULER_HOST, DISPY_SCHEDULER_PORT,
-DISPY_SCHEDULER_DATA, DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL and DISPY_BROADCAST, then from the
-table [scheduler] of ~/.config/dispy/config.toml or /etc/dispy/config.toml.
+DISPY_SCHEDULER_DATA, DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL, DISPY_LOG_FORMAT and
+DISPY_BROADCAST, then from the table [scheduler] of ~/.config/dispy/config.toml or
+/etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends it, a second one at once. Whatever ended it, nodes and clients go on when it
 is started again: results wait at the nodes, and jobs in its data directory.
@@ -95,6 +112,7 @@ from docopt import docopt
 from gevent.event import Event
 
 from dispy.cli.addresses import check_address
+from dispy.cli.logs import begin_log
 from dispy.cli.options import read_options, warn_of_secret
 from dispy.client.discovery import Discovery
 from dispy.client.nodes import NodeAllocate, parse_nodes
@@ -104,10 +122,11 @@ from dispy.model.errors import DispyError
 from dispy.model.setting import Value
 from dispy.net.credentials import concerns, load_credentials
 from dispy.scheduler.service import Scheduler
-from dispy.scheduler.serving import Keeping, SchedulerService
+from dispy.scheduler.serving import Keeping, Rules, SchedulerService
 from dispy.scheduling.choosing import policy_of
+from dispy.system.descriptors import raise_descriptor_limit
 from dispy.system.directories import user_state
-from dispy.system.memory import keep_freed_memory
+from dispy.system.memory import collect_rarely, keep_freed_memory
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -115,6 +134,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dispy.scheduler")
 
 GOES_ON = "nodes go on with what they have, and all goes on when it is started again"
+WITHOUT_EFFECT = {
+    "--cooperative": (
+        "each program decides by its NodeAllocate how many processors of a node it uses, and "
+        "changes nothing for others"
+    ),
+    "--max_file_size": (
+        "no files of jobs are kept here, and each node has its own --max_file_size"
+    ),
+    "--msg_timeout": "links notice by themselves that the other side is silent",
+}
 DISPY_4 = {"--fair_cluster_scheduler": "rounds", "--early_cluster_scheduler": "early"}
 
 
@@ -122,12 +151,17 @@ def main(arguments: Sequence[str]) -> int:
     """Run a scheduler until it is told to end; return its exit status."""
     options = docopt(__doc__, argv=list(arguments))
     keep_freed_memory()
-    level = logging.DEBUG if options["--debug"] else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s - %(message)s")
+    collect_rarely()
+    raise_descriptor_limit()
     for option, policy in DISPY_4.items():
         if options[option]:
             options["--policy"] = policy
-    return _serve(read_options("scheduler", options))
+    settings = read_options("scheduler", options)
+    begin_log(settings["log_format"].value, options["--debug"])
+    for option, why in WITHOUT_EFFECT.items():
+        if options[option]:
+            logger.warning("%s of dispy 4 has no effect: %s", option, why)
+    return _serve(settings, options["--clean"])
 
 
 def credentials_towards(side: str, settings: Mapping[str, Value]) -> Credentials:
@@ -137,7 +171,7 @@ def credentials_towards(side: str, settings: Mapping[str, Value]) -> Credentials
     return load_credentials({**own, "insecure": settings["insecure"]})
 
 
-def _serve(settings: Mapping[str, Value]) -> int:
+def _serve(settings: Mapping[str, Value], clean: bool) -> int:
     host, port = settings["host"].value, settings["port"].value
     clients, nodes = (credentials_towards(side, settings) for side in ("cluster", "node"))
     if settings["cluster_secret"].value or settings["node_secret"].value:
@@ -149,9 +183,8 @@ def _serve(settings: Mapping[str, Value]) -> int:
     name = settings["name"].value or socket.gethostname()
     try:
         service = SchedulerService(
-            name, host, port, clients, nodes, _keeping(settings),
-            policy_of(settings["policy"].value),
-        )  # fmt: skip
+            name, host, port, clients, nodes, _keeping(settings, clean), _rules(settings)
+        )
     except OSError as error:
         raise DispyError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}. Another scheduler "
@@ -168,6 +201,9 @@ def _serve(settings: Mapping[str, Value]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, tell)
+    logger.info("%s", service.room.tell())
+    if warning := service.room.warning():
+        logger.warning("%s", warning)
     logger.info("scheduler %s serves at %s, port %d", name, host, service.port)
     told.wait()
     logger.info(
@@ -178,7 +214,17 @@ def _serve(settings: Mapping[str, Value]) -> int:
     return 0
 
 
-def _keeping(settings: Mapping[str, Value]) -> Keeping:
+def _rules(settings: Mapping[str, Value]) -> Rules:
+    """Return how the scheduler treats its clients."""
+    return Rules(
+        policy_of(settings["policy"].value),
+        settings["owner_slots"].value,
+        settings["cleanup_nodes"].value,
+        settings["pulse_interval"].value,
+    )
+
+
+def _keeping(settings: Mapping[str, Value], clean: bool) -> Keeping:
     """Return how the scheduler keeps what it is given."""
     directory = settings["data"].value
     if not directory:
@@ -190,6 +236,7 @@ def _keeping(settings: Mapping[str, Value]) -> Keeping:
         settings["outlive_power"].value,
         settings["memory"].value,
         60 * settings["zombie_interval"].value,
+        clean,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from dispy.model import overrides
 from dispy.model.errors import DispyError
+from dispy.model.precedence import WEIGHT_LEAST, WEIGHT_MOST
 
 logger = logging.getLogger("dispy.client")
 
@@ -89,6 +90,16 @@ def check_flag(value: Any, name: str) -> bool:
         logger.warning("%s is True or False, not %r; taken as False", name, value)
         return False
     return value
+
+
+def check_weight(weight: Any) -> float:
+    """Return the part of a cluster, as a multiple of others'; raises DispyError."""
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not number or not WEIGHT_LEAST <= weight <= WEIGHT_MOST:  # nor is NaN
+        raise DispyError(
+            f"weight is a number from {WEIGHT_LEAST:g} to {WEIGHT_MOST:g}, not {weight!r}"
+        )
+    return float(weight)
 
 
 def pass_over(**arguments: Any) -> None:

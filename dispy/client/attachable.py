@@ -24,6 +24,7 @@ from dispy.client.shared import SharedJobCluster, SharedSession, address_of
 from dispy.model.statuses import Status
 from dispy.protocol.claims import claim_of
 from dispy.protocol.messages import Kind
+from dispy.scheduler.claims import precedence_of, rules_in
 from dispy.worker import inside
 
 if TYPE_CHECKING:
@@ -49,19 +50,10 @@ class Found:
     jobs: list[tuple[int, bytes | None]] = field(default_factory=list)  # number and label
 
     @property
-    def has(self) -> list[str]:
-        """The nodes that the cluster may use."""
-        return [node_id for node_id in self._list("has") if isinstance(node_id, str)]
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What nodes were told of the cluster."""
         settings = self.table.get("settings")
         return settings if isinstance(settings, dict) else {}
-
-    def _list(self, name: str) -> list[Any]:
-        said = self.table.get(name)
-        return said if isinstance(said, list) else []
 
     def opening(self) -> Opening:
         """Return what the cluster was opened with, but for its code."""
@@ -74,8 +66,8 @@ class Found:
         )  # fmt: skip
 
     def allocations(self) -> list[NodeAllocate]:
-        """Return which nodes the cluster may have besides, as far as its program could say."""
-        return [NodeAllocate(*each) for each in self._list("nodes") if isinstance(each, list)]
+        """Return which nodes the cluster may use, as far as its program could say."""
+        return [NodeAllocate(*rule) for rule in rules_in(self.table) or ()]
 
 
 class AttachableSession(SharedSession):
@@ -86,6 +78,7 @@ class AttachableSession(SharedSession):
     def __init__(self, address: tuple[str, int], name: str, key: str) -> None:
         self.claim, self.identity = claim_of(name, key), os.urandom(16).hex()
         self.found: Found | None = None  # where it was attached to
+        self.has_own_nodes = False  # it says itself which its cluster may use from now on
         self.collecting = Collecting(self)
         super().__init__(address)
 
@@ -101,8 +94,10 @@ class AttachableSession(SharedSession):
 
     def _make_scheduler(self, identity: str, name: str) -> "Scheduler":
         from dispy.client.holding import HoldingScheduler
+        from dispy.client.shared_offering import SharedOffering
 
         made = HoldingScheduler(self, self.address, name, self.proof.credentials)
+        self.offering = SharedOffering(self, made)
         return cast("Scheduler", made)  # it has what a session asks of one
 
     def attach(self) -> Found:
@@ -124,8 +119,6 @@ class AttachableSession(SharedSession):
             jobs = [_job(cluster, number, label) for number, label in self.found.jobs]
             attached = cast("AttachedCluster", cluster)
             attached.jobs = jobs
-            if attached.takes_no_more:
-                cluster.allocations = []
             self.jobs.update((job._number, job) for job in jobs)
             cluster._pending += len(jobs)
         super().open(cluster, settings, content)
@@ -133,14 +126,6 @@ class AttachableSession(SharedSession):
     def _look_again(self) -> None:
         super()._look_again()
         self.collecting.tell()
-
-    def nodes_of(self, cluster: JobCluster) -> list[list[Any]]:
-        """Return what whoever attaches can know of the nodes that a cluster may use."""
-        return [
-            [each.host, each.port, each.cpus]
-            for each in cluster.allocations
-            if each.is_default and not each.depends and not each.setup_args
-        ]
 
     # -- the end
 
@@ -228,6 +213,7 @@ def leave_at_exit(session: AttachableSession) -> None:
 def _job(cluster: JobCluster, number: int, label: bytes | None) -> KeptJob:
     job = KeptJob(number=number)
     job.submit_time = None
+    job._payload = b""  # the scheduler has it
     if label is not None:
         job.id = id_of(label, number)
     job._cluster = cluster
@@ -256,10 +242,12 @@ class AttachedCluster(SharedJobCluster):
         try:
             self._own.proof.use(client_credentials(**proof))
             found = self._own.attach()
-            self.takes_no_more = not nodes and not found.allocations()
-            self.exclusive = found.table.get("exclusive") is True
+            self._own.has_own_nodes = nodes is not None
+            precedence = precedence_of(found.table)
+            self.exclusive, self.priority = precedence.exclusive, precedence.priority
+            self.weight = precedence.weight
             JobCluster.__init__(
-                self, cast("Any", found.opening()), nodes or found.allocations(),
+                self, cast("Any", found.opening()), found.allocations() if nodes is None else nodes,
                 **{**_as_opened(found), **options},
             )  # fmt: skip
         except BaseException:
@@ -274,5 +262,5 @@ def _as_opened(found: Found) -> dict[str, Any]:
     return {
         "recover_file": False, "reentrant": table.get("reentrant") is True,
         "retries": table.get("retries"), "pulse_interval": table.get("pulse"),
-        "max_file_size": table.get("max_file_size"), "stream": found.settings.get("stream"),
+        "stream": found.settings.get("stream"),
     }  # fmt: skip

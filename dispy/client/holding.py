@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.client.mirrors import node_of
 from dispy.client.remote import CONNECT_SECONDS, RemoteScheduler
+from dispy.client.shared_offering import rules_of
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.texts import one_line
@@ -41,10 +42,8 @@ class HoldingScheduler(RemoteScheduler):
         found = session.found
         super().__init__(session, address, session.identity, name, credentials)
         self.is_left = False  # the scheduler keeps the cluster, whatever becomes of it here
-        self._had: set[str] = set()  # nodes that the cluster had when it was attached to
         if found is not None:
             self._token, self._met = found.token, True
-            self._had.update(found.has)
             self._told.expect(found.nodes, self._lost_node)
 
     def say(self, kind: int, body: list[Any]) -> None:
@@ -92,12 +91,9 @@ class HoldingScheduler(RemoteScheduler):
         if found is None:
             super().open_cluster(cluster_id, name, settings, *rest)
         else:
-            self._clusters[cluster_id] = name, {}, b""
-
-    def _more_of(self, cluster_id: int) -> dict[str, Any]:
-        cluster = self._holder.clusters[cluster_id]
-        said = {"nodes": self._holder.nodes_of(cluster), "max_file_size": cluster.max_file_size}
-        return {**super()._more_of(cluster_id), **said}
+            self._clusters[cluster_id] = name, found.table, b""
+            if self._holder.has_own_nodes:
+                self.change_rules(cluster_id, rules_of(self._holder.clusters[cluster_id]))
 
     def submit(self, cluster_id: int, jobs: Sequence[int], node_id: str | None = None) -> None:
         """As `Scheduler.submit`; jobs that have an id of the program's own come with that."""
@@ -106,15 +102,6 @@ class HoldingScheduler(RemoteScheduler):
         named = [job for job in map(table.__getitem__, jobs) if job.id is not job._number]
         if named:
             self._holder.collecting.label([job for job in named if job.is_call])
-
-    def allocate(
-        self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
-    ) -> None:
-        """As `Scheduler.allocate`; what the cluster had stays as it was."""
-        if node_id in self._had:
-            self._had.discard(node_id)
-        else:
-            super().allocate(cluster_id, node_id, cpus, own)
 
     def close_cluster(self, cluster_id: int) -> None:
         """As `Scheduler.close_cluster`; not where the cluster is left to others."""

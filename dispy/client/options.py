@@ -9,6 +9,7 @@ from typing import Any
 from dispy.client.depends import check_files
 from dispy.client.limits import OF_JOB, check_of_job
 from dispy.model.errors import DispyError
+from dispy.model.precedence import PRIORITY_MOST
 from dispy.model.settings import SETTINGS
 
 PREFIX = "dispy_job_"
@@ -30,9 +31,21 @@ def check_cpus(value: Any, name: str = "dispy_job_cpus") -> int:
     return value
 
 
+def check_priority(value: Any, name: str) -> int:
+    """Return a priority, of a job or a cluster; raises DispyError."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if not number or not -PRIORITY_MOST <= value <= PRIORITY_MOST:
+        raise DispyError(
+            f"{name} is a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}, not {value!r}"
+        )
+    return int(value)
+
+
 # Name behind the prefix -> what checks a value, and returns it as it travels (msgpack).
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "cpus": check_cpus,  # of its node, where that many are free for it
+    # Those with more go before others of their cluster, which have 0.
+    "priority": lambda value: check_priority(value, PREFIX + "priority"),
     "depends": lambda value: check_files(value, PREFIX + "depends"),
     "retries": lambda value: SETTINGS["client.retries"].check(value, PREFIX + "retries"),
     "stdin": _check_stdin,  # goes to a program with its arguments

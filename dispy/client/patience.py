@@ -50,13 +50,13 @@ class Patience:
             del self._waits[number]
         for number, cluster in session.clusters.items():
             if session.scheduler.is_stuck(number):
-                self._warn(cluster, self._waits.setdefault(number, Wait(now)), now)
+                wait = self._waits.setdefault(number, Wait(now))
+                if wait.is_due(now, FIRST_SECONDS, AGAIN_SECONDS):
+                    session.explaining(self._warn, cluster, wait, now)
             elif number in self._waits and self._waits.pop(number).told is not None:
                 logger.info("jobs of %s go on", cluster.name)
 
     def _warn(self, cluster: "JobCluster", wait: Wait, now: float) -> None:
-        if not wait.is_due(now, FIRST_SECONDS, AGAIN_SECONDS):
-            return
         lines = "".join(f"\n    {line}" for line in reasons(self._session, cluster))
         waited = now - wait.since
         logger.warning(

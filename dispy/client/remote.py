@@ -7,20 +7,21 @@ links. On the session's hub; nothing waits but the greenlet that keeps the link.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 
+from dispy.client.inquiries import Inquiries
 from dispy.client.mirrors import NoClosings, NoKeepers
+from dispy.client.shared_offering import rules_of
 from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.rules import Rule
 from dispy.model.statuses import Status
-from dispy.model.texts import one_line
 from dispy.net.dialing import connect
 from dispy.net.link import Link, LinkEnd
 from dispy.net.pulses import Pulses
@@ -30,7 +31,7 @@ from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, Payload, split_payloads
 from dispy.scheduler.keeping import Pauses
-from dispy.scheduler.nodes import Nodes, RemoteNode
+from dispy.scheduler.nodes import Nodes
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
@@ -39,12 +40,10 @@ logger = logging.getLogger("dispy.client")
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 3.0  # between attempts, at most
-ANSWER_SECONDS = 5.0  # that the scheduler may take to say why a job waits
 SETTLE_SECONDS = 5.0  # that it may take to do what it is told
 PART_SECONDS = 5.0  # that it may take, at the program's end, to hear which clusters are closed
 PART_LOOK_SECONDS = 0.01
 STOP_SECONDS = 2.0  # that our greenlet may take to end
-LOST_NODES = 1000  # that may still be named
 BATCH_JOBS = 4096  # in one message
 BATCH_BYTES = 1024 * 1024  # of payloads, unless one job has more
 
@@ -63,7 +62,7 @@ class RemoteScheduler:
         self._session, self.address = session, address
         self.identity, self.name, self.credentials = identity, name, credentials
         self.nodes = Nodes()
-        self.closing, self.keepers, self.questions = NoClosings(), NoKeepers(), self
+        self.closing, self.keepers = NoClosings(), NoKeepers()
         self._conversation, self._token = Conversation(), ""
         self._link: Link | None = None
         self._met = False
@@ -71,9 +70,11 @@ class RemoteScheduler:
         self._stopped = False
         self._clusters: dict[int, tuple[str, dict[str, Any], bytes]] = {}  # as they were opened
         self._settling: deque[tuple[int, Event]] = deque()  # who waits until what was heard
-        self._tokens = count(1)
-        self._answers: dict[int, Callable[[dict[str, Any]], object]] = {}
-        self._told = Told(session, self.nodes, self._clusters, self._answers)
+        self._told = Told(session, self.nodes, self._clusters)
+        self.questions = Inquiries(
+            session, self._told, address[0],
+            lambda token, table: self._say(Kind.ASK, [token, table]), self._trouble,
+        )  # fmt: skip
         self._keeper = gevent.spawn(self._keep)
         self._pulses = Pulses(lambda: [self._link] if self._link is not None else [])
 
@@ -185,16 +186,13 @@ class RemoteScheduler:
         retries: int | None = None,
     ) -> None:
         """As `Scheduler.open_cluster`."""
+        cluster: Any = self._session.clusters[cluster_id]  # a SharedJobCluster
         table = {
             "settings": settings, "reentrant": reentrant, "pulse": pulse, "retries": retries,
-            **self._more_of(cluster_id),
+            "nodes": rules_of(cluster), **cluster._place_among_others(),
         }  # fmt: skip
         self._clusters[cluster_id] = name, table, content
         self._say(Kind.CLUSTER, [cluster_id, name, table], [content])
-
-    def _more_of(self, cluster_id: int) -> dict[str, Any]:
-        """Return what else is said of a cluster when it is opened."""
-        return {"exclusive": getattr(self._session.clusters.get(cluster_id), "exclusive", False)}
 
     def allocate(
         self, cluster_id: int, node_id: str, cpus: int, own: dict[str, Any] | None = None
@@ -203,8 +201,17 @@ class RemoteScheduler:
         if node_id in self.nodes and cluster_id in self._clusters:
             forgiven = (cluster_id, node_id) in self.closing.forgiven
             self.closing.forgiven.discard((cluster_id, node_id))
+            if cpus:
+                self.nodes[node_id].opened.add(cluster_id)  # until it is told to be closed there
             table = {"own": own, "forgive": forgiven}
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
+
+    def change_rules(self, cluster_id: int, rules: list[Rule] | None) -> None:
+        """Let a cluster use other nodes, from now on: see `dispy.client.shared_offering`."""
+        if cluster_id in self._clusters:
+            name, table, content = self._clusters[cluster_id]
+            self._clusters[cluster_id] = name, {**table, "nodes": rules}, content
+            self._say(Kind.RULES, [cluster_id, {"nodes": rules}])
 
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """As `Scheduler.deallocate`."""
@@ -255,62 +262,32 @@ class RemoteScheduler:
         """As `Scheduler.close_cluster`."""
         if self._clusters.pop(cluster_id, None) is not None:
             self._told.forget(cluster_id)
+            self.questions.forget(cluster_id)
             self._say(Kind.CLOSE, [cluster_id])
 
     def is_stuck(self, cluster_id: int) -> bool:
-        """Whether a cluster has jobs and none of them runs, or is about to."""
-        unfinished = self._session.clusters[cluster_id]._pending
-        return bool(unfinished) and not self._told.has_running(cluster_id)
+        """As `Scheduler.is_stuck`."""
+        return self.questions.is_stuck(cluster_id)
 
     def explain_waiting(self, cluster_id: int) -> list[str]:
-        """Say why jobs wait, as far as it is known here."""
-        return self._trouble()
+        """As `Scheduler.explain_waiting`; waits for the answer."""
+        return self.questions.lines({"cluster": cluster_id}) or [
+            f"the scheduler at {self.address[0]}, port {self.address[1]} has no node for it yet"
+        ]
 
     def explain(self, cluster_id: int, job: int) -> list[str]:
         """As `Scheduler.explain`; waits for the answer."""
-        if self._link is None:
-            return self._trouble()
-        answer: AsyncResult[dict[str, Any]] = AsyncResult()
-        token = self._ask({"cluster": cluster_id, "job": job}, answer.set)
-        try:
-            lines = answer.get(timeout=ANSWER_SECONDS).get("lines")
-        except gevent.Timeout:
-            return [f"the scheduler at {self.address[0]} did not say within {ANSWER_SECONDS:g} s"]
-        finally:
-            self._answers.pop(token, None)
-        return [one_line(str(line)) for line in lines] if isinstance(lines, list) else []
-
-    def ask(
-        self,
-        node: RemoteNode | None,
-        cluster_id: int,
-        answered: Callable[[list[int] | None], None],
-    ) -> None:
-        """Ask a node which of a cluster's jobs it runs, as `Questions.ask`."""
-
-        def answer(table: dict[str, Any]) -> None:
-            jobs = table.get("jobs")
-            answered([job for job in jobs if type(job) is int] if isinstance(jobs, list) else None)
-
-        if node is None:
-            answered(None)
-        else:
-            self._ask({"cluster": cluster_id, "node": node.node_id}, answer)
-
-    def _ask(self, table: dict[str, Any], answer: Callable[[dict[str, Any]], object]) -> int:
-        token = next(self._tokens)
-        self._answers[token] = answer
-        self._say(Kind.ASK, [token, table])
-        return token
+        return self.questions.lines({"cluster": cluster_id, "job": job})
 
     def has_ready_node(self, cluster_id: int) -> bool:
         """Whether some node has this cluster's computation ready to run."""
         return any(cluster_id in node.ready for node in self.nodes.values())
 
     def _trouble(self) -> list[str]:
-        host, port = self.address
+        """Say why the scheduler cannot be asked; nothing where it can."""
         if self._link is not None:
-            return [f"the scheduler at {host}, port {port} has no node for it yet"]
+            return []
+        host, port = self.address
         return [
             f"the scheduler at {host}, port {port}: {self.trouble or 'no answer yet'}",
             f"is `dispy scheduler` running there? `dispy doctor {host}` checks the way to it",

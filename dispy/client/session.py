@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
+SCHEDULER_LOG = logging.getLogger("dispy.scheduler")  # of the one in this process, or another
 
 
 class Session:
@@ -168,6 +169,10 @@ class Session:
         # Of those that are away something else is said, until they are lost.
         connected = [(node.ip_addr, node.port) for node in self.scheduler.nodes.values()]
         return cluster._search.lines(monotonic(), self.scheduler.keepers.unreachable, connected)
+
+    def explaining(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Run what asks the scheduler why jobs wait, on the hub."""
+        call(*arguments)
 
     # -- what the scheduler tells; on the hub
 
@@ -345,6 +350,10 @@ class Session:
         if found is not None and self.terminal is not None and descriptor in (1, 2):
             self.terminal.show(found, node.name, descriptor, offset, text)
 
+    def hungry(self, clusters: set[int]) -> None:
+        """Forget them: each cluster has all of its nodes."""
+        clusters.clear()
+
     def node_found(self, node: "RemoteNode") -> None:
         """Offer a new node to every cluster."""
         if node.exposed:
@@ -377,6 +386,10 @@ class Session:
         cluster = self.clusters.get(cluster_id)
         if cluster is not None:
             cluster._node_changed(node, status, error)
+
+    def noted(self, cluster_id: int, node: "RemoteNode", level: int, text: str) -> None:
+        """Log what has happened to a cluster on a node."""
+        SCHEDULER_LOG.log(level, "%s", text)
 
     def node_free(self, cluster_id: int, node: "RemoteNode") -> None:
         """Offer a cluster a node again, to be set up anew."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from dispy.client import arguments
 from dispy.client.cluster import JobCluster
 from dispy.client.nodes import NodeAllocate, addresses_in
+from dispy.client.options import check_priority
+from dispy.client.owner import owner_here
 from dispy.client.reporting import JobCallback, StatusCallback
 from dispy.client.search import Search, Wanted
 from dispy.client.session import Session, forget_after_fork
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dispy.client.attachable import AttachableSession, AttachedCluster
     from dispy.client.discovery import Discovery
     from dispy.client.remote import RemoteScheduler
+    from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
 
@@ -46,6 +49,8 @@ class SharedJobCluster(JobCluster):
         scheduler_port: int | None = None,
         client_port: int | None = None,
         exclusive: bool = False,
+        priority: int = 0,
+        weight: float = 1.0,
         name: str | None = None,
         key: str | bool | None = None,
         **options: Any,
@@ -55,6 +60,9 @@ class SharedJobCluster(JobCluster):
         scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
         scheduler_port: its port (51349). client_port: without effect, as this program dials it.
         exclusive: begin when no other cluster runs, and let none run meanwhile.
+        priority: its jobs go before those of all clusters with less (-1000 to 1000), unless the
+            scheduler's policy is "load". weight: how many times the part of a cluster of weight 1
+            it has (0.001 to 1000), where the policy is "fair", as it is by default.
         name: what the cluster is called; None: as its computation.
         key: who knows it, and the name, may attach to the cluster when this program has ended, or
             has left it (`detach`). True: a random one is made; it is the cluster's `key`.
@@ -63,6 +71,8 @@ class SharedJobCluster(JobCluster):
         host = arguments.newer("scheduler_host", scheduler_host, "scheduler_node", scheduler_node)
         self.scheduler_ip_addr, self.scheduler_port = address_of(host, scheduler_port)
         self.exclusive = arguments.check_flag(exclusive, "exclusive")
+        self.priority = check_priority(priority, "priority")
+        self.weight = arguments.check_weight(weight)
         arguments.pass_over(client_port=client_port)
         self.key = _check_key(name, key)
         if self.key:
@@ -150,6 +160,13 @@ class SharedJobCluster(JobCluster):
         logger.error("send_file: files do not go through a shared scheduler yet")
         return -1
 
+    def _place_among_others(self) -> dict[str, Any]:
+        """Return how it stands among the clusters of others, as the scheduler is told."""
+        return {
+            "exclusive": self.exclusive, "priority": self.priority, "weight": self.weight,
+            "owner": owner_here(),
+        }  # fmt: skip
+
     def _find_session(self) -> Session:
         if self._own is not None:
             _sessions[self._own.place] = self._own
@@ -208,13 +225,26 @@ class SharedSession(Session):
 
     def _make_scheduler(self, identity: str, name: str) -> "Scheduler":
         from dispy.client.remote import RemoteScheduler
+        from dispy.client.shared_offering import SharedOffering
 
         made = RemoteScheduler(self, self.address, identity, name, self.proof.credentials)
+        self.offering = SharedOffering(self, made)
         return cast("Scheduler", made)  # it has what a session asks of one
 
     def search_lines(self, cluster: JobCluster) -> list[str]:
         """Return nothing: the search is the scheduler's, and so is what to do about it."""
         return []
+
+    def node_free(self, cluster_id: int, node: "RemoteNode") -> None:
+        """Have a cluster set up anew on a node, as its rules or itself has it."""
+        self.scheduler.closing.forgive(node, cluster_id)
+        super().node_free(cluster_id, node)
+
+    def explaining(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Run it in a greenlet, as it waits for the scheduler's answer."""
+        import gevent
+
+        gevent.spawn(call, *arguments)
 
     def settle(self) -> None:
         """Wait until the scheduler has done what it was told."""

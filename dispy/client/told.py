@@ -4,12 +4,15 @@ A scheduler that was restarted, or that could not keep all it had to say, tells 
 stand: what it does not name from RESYNC to RESYNCED is not so any more.
 """
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Container, MutableMapping, Sequence
+from collections.abc import Callable, Container, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dispy.client.mirrors import node_of
 from dispy.model.statuses import Status
+from dispy.model.texts import legible
 from dispy.protocol.frames import Buffer, FrameRefused
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.columns import select
@@ -19,26 +22,24 @@ if TYPE_CHECKING:
     from dispy.client.session import Session
 
 LOST_NODES = 1000  # that may still be named
+LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
 
 Answer = Callable[[dict[str, Any]], object]
 
 
 class Told:
-    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open.
-
-    answers: who waits for an ANSWER, by token.
-    """
+    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open."""
 
     def __init__(
         self,
         session: "Session",
         nodes: Nodes,
         clusters: Container[int],
-        answers: MutableMapping[int, Answer],
     ) -> None:
         self._session, self._nodes, self._clusters = session, nodes, clusters
-        self._answers = answers
+        self.answers: dict[int, Answer] = {}  # who waits for an ANSWER, by token
+        self.news: dict[int, float] = {}  # cluster -> second (monotonic) of news of its jobs
         self._gone: dict[str, RemoteNode] = {}
         # Of each cluster, jobs that are on nodes, and on which.
         self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
@@ -57,6 +58,7 @@ class Told:
             Kind.FREE: self._free,
             Kind.CLEANED_UP: self._cleaned_up,
             Kind.ANSWER: self._answered,
+            Kind.NOTED: self._noted,
             Kind.RESYNC: self._resync,
             Kind.RESYNCED: self._resynced,
         }
@@ -80,6 +82,10 @@ class Told:
     def forget(self, cluster_id: int) -> None:
         """Forget a cluster that is closed."""
         self._running.pop(cluster_id, None)
+        self.news.pop(cluster_id, None)
+        for node in self._nodes.values():
+            node.opened.discard(cluster_id)
+            node.ready.discard(cluster_id)
 
     def forget_all(self) -> None:
         """Forget all nodes: the scheduler begins anew."""
@@ -159,7 +165,7 @@ class Told:
                 self._wait_again(cluster_id, running[job], [job], WAITS_AGAIN)
             jobs = [job for job in jobs if job not in running]
         running.update(dict.fromkeys(jobs, node))
-        self._session.started(cluster_id, node, jobs)
+        self._start(cluster_id, node, jobs)
 
     def _ended(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         of, (jobs, starts, ends, column, extras) = self._of(body), body[2:]
@@ -172,6 +178,7 @@ class Told:
             jobs, starts, ends, results = columns
         if jobs:
             self._stop_running(*of, jobs)
+            of[1].received_before += sum(map(len, results))
             self._session.finished(*of, jobs, starts, ends, results, dict(extras))
 
     def _given_up(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
@@ -202,8 +209,15 @@ class Told:
         """Take jobs off a node; that they were there may not have been told."""
         running = self._running[cluster_id]
         missed = [job for job in jobs if running.pop(job, None) is None]
+        self.news[cluster_id] = monotonic()
         if missed:
-            self._session.started(cluster_id, node, missed)
+            self._start(cluster_id, node, missed)
+
+    def _start(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
+        """Have jobs run; what travels for them counts as sent to their node."""
+        self.news[cluster_id] = monotonic()
+        node.sent_before += sum(map(len, self._session.payloads(jobs)))
+        self._session.started(cluster_id, node, jobs)
 
     def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:
@@ -228,7 +242,19 @@ class Told:
             node.ready.discard(cluster_id)
         else:
             raise FrameRefused("CHANGED names no status of a node")
+        if error is not None:
+            error = self._session.refusal(node, error)
         self._session.node_changed(cluster_id, node, Status(status), error)
+
+    def _noted(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        cluster_id, node_id, level, text = body
+        node = self._nodes.get(node_id) or self._gone.get(node_id)
+        if level not in LEVELS:
+            raise FrameRefused(f"NOTED has no level {level}")
+        if node is None:
+            return
+        text = self._session.refusal(node, legible(text))
+        self._session.noted(cluster_id, node, level, text)
 
     def _free(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:
@@ -238,6 +264,6 @@ class Told:
         self._session.cleaned_up(body[0])
 
     def _answered(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        answer = self._answers.pop(body[0], None)
+        answer = self.answers.pop(body[0], None)
         if answer is not None:
             answer(body[1])

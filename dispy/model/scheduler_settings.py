@@ -67,6 +67,18 @@ TABLE = (
         "cluster)",
     ),
     Setting(
+        room="scheduler", name="owner_slots", kind=int, unit="slots", low=1, high=2**31,
+        option="--owner_slots",
+        help="jobs' processors that all clusters of one owner (user at host) have together at "
+        "most; any number by default",
+    ),
+    Setting(
+        room="scheduler", name="pulse_interval", kind=float, unit="seconds", low=0.1, high=1000,
+        option="--pulse_interval",
+        help="seconds between signs of life of nodes, 0.1 to 1000, 5 at most; a node that misses "
+        "five is lost; 5 by default, or what clusters want",
+    ),
+    Setting(
         room="scheduler", name="ping_interval", kind=float, unit="seconds", low=1, high=1000,
         option="--ping_interval",
         help="seconds between searches for nodes, 1 to 1000; searched for once, by default, and "
@@ -79,7 +91,8 @@ TABLE = (
         "ever",
     ),
     Setting(
-        room="scheduler", name="data", kind=str, option="--data", variable="DISPY_SCHEDULER_DATA",
+        room="scheduler", name="data", kind=str,
+        option="--data", aliases=("--dest_path_prefix",), variable="DISPY_SCHEDULER_DATA",
         help="directory for what the scheduler was given, which is there again after a restart; "
         "by default one for its address and port in ~/.local/state/dispy; none: keep it in memory, "
         "and lose it with the process",
@@ -94,6 +107,16 @@ TABLE = (
         option="--memory",
         help="bytes of arguments and results that are held in memory, as 512M or 4G; what is more "
         "lies in the data directory until its turn comes",
+    ),
+    Setting(
+        room="scheduler", name="cleanup_nodes", kind=bool, default=False, option="--cleanup_nodes",
+        help="have nodes remove the files of each cluster when it is closed, also where its "
+        "program wants them kept (cleanup=False)",
+    ),
+    Setting(
+        room="scheduler", name="log_format", kind=str, default="text", option="--log_format",
+        words={"text": "text", "json": "json"}, variable="DISPY_LOG_FORMAT",
+        help="how the log is written: text, or json: an object a line, with fields for programs",
     ),
     Setting(
         room="scheduler", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",

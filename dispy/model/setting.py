@@ -30,7 +30,7 @@ class Value:
 class Setting:
     """One setting; its place in the configuration file is `room`.`name`."""
 
-    room: str  # whose it is: "node", "client" or "scheduler"
+    room: str  # whose it is: "node", "client", "scheduler" or "operator"
     name: str  # the keyword argument, where there is one
     kind: type[Any]  # int, float, str, bool or dict
     help: str  # what an option's text says

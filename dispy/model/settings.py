@@ -12,15 +12,16 @@ from typing import Any
 
 from dispy.model.errors import DispyError
 from dispy.model.limits import GRACE_SECONDS, NICE_MOST
+from dispy.model.operator_settings import TABLE as OPERATOR
 from dispy.model.scheduler_settings import TABLE as SCHEDULER
 from dispy.model.setting import Setting, Value
 
 
 def _credentials(room: str) -> tuple[Setting, ...]:
-    """Return the settings by which a node or a client proves itself, the same for both."""
+    """Return the settings by which a node, a client or an operator proves itself."""
 
     def one(name: str, what: str, argument: bool, **more: Any) -> Setting:
-        option = f"--{name.replace('_', '-')}" if room == "node" else None
+        option = f"--{name.replace('_', '-')}" if room != "client" else None
         more["argument"] = argument and room == "client"
         return Setting(room=room, name=name, kind=str, help=what, option=option, **more)
 
@@ -134,6 +135,11 @@ _TABLE = (
         "reaches it can run any program here, other users of this machine included",
     ),
     *_credentials("node"),
+    Setting(
+        room="node", name="log_format", kind=str, default="text", option="--log_format",
+        words={"text": "text", "json": "json"}, variable="DISPY_LOG_FORMAT",
+        help="how the log is written: text, or json: an object a line, with fields for programs",
+    ),
     Setting(
         room="node", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
         help="be found by other machines of the network, where the address lets them in",
@@ -324,12 +330,14 @@ _TABLE = (
         "replaced, such as 512 MiB; 0: any",
     ),
     *SCHEDULER,
+    *OPERATOR,
+    *_credentials("operator"),
 )  # fmt: skip
 SETTINGS = {setting.key: setting for setting in _TABLE}
 
 
 def settings_of(room: str) -> list[Setting]:
-    """Return the settings of "node", "client" or "scheduler", in the order of the table."""
+    """Return the settings of a room ("node", say), in the order of the table."""
     return [setting for setting in _TABLE if setting.room == room]
 
 

@@ -18,10 +18,17 @@ from gevent.event import Event
 from dispy.model.credentials import Credentials
 from dispy.net.dialing import make_ready
 from dispy.net.secure import NotProven, Transport, accept
-from dispy.protocol.admission import STRANGER_SECONDS, Admission, Stranger, bounds, network_of
+from dispy.protocol.admission import (
+    STRANGER_SECONDS,
+    Admission,
+    Bounds,
+    Stranger,
+    bounds,
+    network_of,
+)
 from dispy.protocol.refusals import MINUTE, Refusals
 from dispy.protocol.turns import Turns
-from dispy.system.processes import descriptor_limit
+from dispy.system.descriptors import descriptor_limit
 
 BATCH = 16  # connections that are taken at once
 CROWDED_SECONDS = 0.01  # between two batches while there are too many strangers, at least
@@ -44,9 +51,12 @@ class Guest:
         self._deadline: gevent.Timeout | None = None
         self.admitted = False
 
-    def admit(self) -> bool:
-        """Count it among the known from now on; False: there are too many. Safe to call again."""
-        if not self.admitted and self._door.known < self._door.bounds.known:
+    def admit(self, more: int = 0) -> bool:
+        """Count it among the known from now on; False: there are too many. Safe to call again.
+
+        more: of them than there may be otherwise.
+        """
+        if not self.admitted and self._door.known < self._door.bounds.known + more:
             self.admitted = True
             self._door.known += 1
             self._end_deadline()
@@ -86,14 +96,16 @@ class Door:
         credentials: Credentials,
         receive: Callable[[Transport, Guest], None],
         logger: logging.Logger,
+        limits: Bounds | None = None,
     ) -> None:
         """receive: gets whoever has proven what it must, and serves it until it has gone.
 
+        limits: None: as the limit of descriptors has it.
         Where nothing has to be proven it still is a stranger, until `receive` has it admitted.
         """
         self._listening, self._credentials = listening, credentials
         self._receive, self._logger = receive, logger
-        self.bounds = bounds(descriptor_limit())
+        self.bounds = limits or bounds(descriptor_limit())
         self.known = 0
         self._silent, self._proving = Admission(self.bounds), Admission(self.bounds)
         self._guests: dict[Stranger, Guest] = {}

@@ -24,13 +24,13 @@ from gevent import get_hub
 from gevent.event import AsyncResult, Event
 
 from dispy.model.texts import one_line
+from dispy.net.passing import WithDescriptors, encode_bulk, is_plain
 from dispy.net.secure import Transport, is_of_other_user
 from dispy.protocol.frames import (
     Buffer,
     Frame,
     FrameDecoder,
     FrameRefused,
-    Shared,
     TakeShared,
     attach_sources,
     encode_chunks,
@@ -49,19 +49,13 @@ FRAMES_A_TURN = 1000  # then others have theirs: one read may bring 30,000 frame
 UNREAD = 10_000  # pieces of frames that wait for a peer which asks, and does not read answers
 DESCRIPTORS_KEPT = 512  # received, of frames on their way; one frame has 253 at most
 URGENT = frozenset({int(Kind.PULSE), int(Kind.CANCEL), int(Kind.REFUSE)})
+_PULSE = encode_head(Kind.PULSE, [])
 _READ, _WRITE = 1, 2  # libev's names for a watcher's events
 
 # No greenlet switch lies between filling it and copying it out.
 _buffer = memoryview(bytearray(READ_SIZE))
 
 Pieces = list[bytes | memoryview]
-
-
-class _WithDescriptors(bytes):
-    """A piece of the wire with which descriptors go, and what keeps these open until then."""
-
-    descriptors: list[int]
-    sources: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +71,7 @@ class Link:
 
     `shares_memory`: it is a Unix socket, and memory files may be passed over it.
     `reads_always`: False where the peer reads always; it is not read from while it does not.
+    `gathers`: what is sent in one turn of the loop goes out together, for a peer that is told much.
     """
 
     def __init__(
@@ -84,6 +79,7 @@ class Link:
         sock: Transport,
         shares_memory: bool = False,
         reads_always: bool = True,
+        gathers: bool = False,
     ) -> None:
         sock.settimeout(0)
         self._sock: Any = sock
@@ -93,6 +89,7 @@ class Link:
         self.peer_roles: frozenset[str] = getattr(sock, "peer_roles", frozenset())
         self.shares_memory, self._reads_always = shares_memory, reads_always
         self._waits_for_reader = False
+        self._gathers, self._gathering = gathers, False
         self._descriptors: deque[Descriptor] = deque()  # received, their frames not yet
         self._decoder = FrameDecoder(memory=blank)
         self._unsent: deque[bytes | memoryview] = deque()  # pieces whose order is fixed
@@ -134,7 +131,7 @@ class Link:
         if self.closed:
             return
         if buffers:
-            buffers, head = self._encode_bulk(kind, body, buffers)
+            buffers, head = encode_bulk(kind, body, buffers, self.shares_memory)
         else:
             head = encode_head(kind, body)
         if self._chunks is not None and kind not in URGENT:
@@ -143,22 +140,18 @@ class Link:
         self._unsent.append(head)
         if buffers:
             self._chunks = encode_chunks(buffers)
-        if not self._writing:
+        if self._writing or self._gathering:
+            return
+        if self._gathers:
+            self._gathering = True
+            get_hub().loop.run_callback(self._write_gathered)
+        else:
             self._write()
 
-    def _encode_bulk(
-        self, kind: int, body: object, buffers: Sequence[Buffer]
-    ) -> tuple[Sequence[Buffer], bytes]:
-        shared = [buffer for buffer in buffers if isinstance(buffer, Shared)]
-        if not shared:
-            return buffers, encode_head(kind, body, buffers)
-        if not self.shares_memory:
-            buffers = [b.source.view() if isinstance(b, Shared) else b for b in buffers]
-            return buffers, encode_head(kind, body, buffers)
-        head = _WithDescriptors(encode_head(kind, body, buffers))
-        head.sources = [buffer.source for buffer in shared]
-        head.descriptors = [source.descriptor for source in head.sources]
-        return buffers, head
+    def _write_gathered(self) -> None:
+        if self._gathering and not self._released:
+            self._gathering = False
+            self._write()
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
         """Send a small frame with descriptors over a Unix socket that nothing is queued for."""
@@ -191,12 +184,12 @@ class Link:
         unsent = self._unsent
         while unsent or self._fetch():
             try:
-                if type(unsent[0]) is _WithDescriptors:
+                if type(unsent[0]) is WithDescriptors:
                     sent = plain_socket.send_fds(self._sock, [unsent[0]], unsent[0].descriptors)
                 elif len(unsent) == 1:
                     sent = self._sock.send(unsent[0])
                 else:
-                    sent = self._sock.sendmsg(list(takewhile(_is_plain, islice(unsent, PIECES))))
+                    sent = self._sock.sendmsg(list(takewhile(is_plain, islice(unsent, PIECES))))
             except BlockingIOError:
                 return False
             except OSError:
@@ -258,7 +251,7 @@ class Link:
         self.send(Kind.HELLO, ours.body())
         return self.hear_hello(role)
 
-    def hear_hello(self, role: str) -> Hello:
+    def hear_hello(self, *roles: str) -> Hello:
         """Return who the peer is, without a word of who we are; as `exchange_hello`."""
         self._decoder = hello_decoder(blank)
         with gevent.Timeout(HELLO_SECONDS, TimeoutError("it did not say who it is")):
@@ -267,8 +260,8 @@ class Link:
                     get_hub().wait(self._readable)
                 if self.closed or self._receive() is False:
                     raise NoHello("it closed the connection before saying who it is")
-        theirs = accept_hello(frame, role)
-        if self.peer_roles and theirs.role not in self.peer_roles:
+        theirs = accept_hello(frame, *roles)
+        if self.peer_roles and theirs.certified_role not in self.peer_roles:
             allowed = " or ".join(sorted(self.peer_roles))
             raise FrameRefused(f"its certificate is for a {allowed}, not for a {theirs.role}")
         self._decoder.trust()
@@ -304,7 +297,10 @@ class Link:
 
     def _on_readable(self) -> None:
         try:
-            if self._receive() is False:
+            came = self._receive()
+            if came is None:
+                return
+            if not came:
                 self._end(LinkEnd("closed by the peer"))
                 return
         except OSError as error:
@@ -384,7 +380,8 @@ class Link:
             self._ended.set(end)
 
     def _receive(self) -> bool | None:
-        """Read once, without waiting; False at the end of the stream, None without bytes."""
+        """Read once, without waiting; False at the end of the stream, None where nothing came, or
+        a sign of life alone."""
         space = self._decoder.space()
         try:
             if self.shares_memory:
@@ -403,10 +400,16 @@ class Link:
         self.heard = monotonic()
         self.received_bytes += size
         if space is None:
+            if size == len(_PULSE) and self._is_sign_of_life(size):
+                return None
             self._decoder.feed(_buffer[:size])
         else:
             self._decoder.filled(size)
         return True
+
+    def _is_sign_of_life(self, size: int) -> bool:
+        """Say whether a PULSE came and nothing else: most of what ten thousand idle nodes say."""
+        return self._ended is not None and self._decoder.is_empty and _buffer[:size] == _PULSE
 
     def _bound_descriptors(self) -> None:
         """Keep no more than frames on their way can need; the frames of what goes are refused."""
@@ -416,6 +419,7 @@ class Link:
     def cut(self, reason: str) -> None:
         """End a link whose peer says nothing; nobody keeps what was not sent."""
         self._unsent, self._behind, self._chunks = deque(), deque(), None
+        self._gathering = False
         if not self._released:
             drop_unsent(self._sock.fileno())
         self.close(reason)
@@ -423,6 +427,7 @@ class Link:
     def close(self, reason: str = "closed here") -> None:
         """End the link; the greenlet in `read` returns. Safe to call again."""
         if not self.closed:
+            self._write_gathered()
             self.closed = True
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(plain_socket.SHUT_RDWR)
@@ -439,10 +444,6 @@ class Link:
         """In a forked child: give up its copy of the connection, which is the parent's alone."""
         if not self._released:
             disconnect(self._sock.fileno())
-
-
-def _is_plain(piece: bytes | memoryview) -> bool:
-    return type(piece) is not _WithDescriptors
 
 
 def _nobody_reads(frame: Frame) -> None:

@@ -17,6 +17,7 @@ import gevent
 
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
+from dispy.model.events import event
 from dispy.net.link import Link
 from dispy.node.computations import Computations
 from dispy.node.confinement import Confinement
@@ -131,7 +132,9 @@ class Node:
             self._heirs.inherits(owner)
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
-            logger.info("client %s connected", owner.name)
+            logger.info(
+                "client %s connected", owner.name, extra=event("client_connected", name=owner.name)
+            )
         owner.came_back()
         self._wants_pulse(owner, hello.details)
         self._core.owner_connected(owner.owner_id)
@@ -148,9 +151,14 @@ class Node:
             has_something = owner.backlog.has_inherited or self._has_computations(owner)
             if not has_something:
                 self._remove(owner)
-                logger.info("client %s left", owner.name)
+                logger.info(
+                    "client %s left", owner.name, extra=event("client_left", name=owner.name)
+                )
             elif not self.stopping:
-                logger.info("client %s is away: %s; its jobs go on", owner.name, end.reason)
+                told = event("client_away", name=owner.name, why=end.reason)
+                logger.info(
+                    "client %s is away: %s; its jobs go on", owner.name, end.reason, extra=told
+                )
                 if self._zombie_seconds:
                     owner.waited_for = gevent.spawn_later(
                         self._zombie_seconds, self._give_up, owner

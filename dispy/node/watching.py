@@ -18,6 +18,7 @@ from dispy.node.processes import WorkerProcess
 from dispy.protocol.messages import Kind
 
 PULSE_SECONDS = 5.0  # between signs of life, ours and the owner's, where it wants none more often
+LOOKS = 4  # at whether one is due, in that time
 SILENT_PULSES = 5  # that an owner may miss before it is away
 SUPERVISION_SECONDS = 0.01
 OUTPUT_SECONDS = 0.1
@@ -95,7 +96,7 @@ class Watch:
         while True:
             wanted = [o.pulse_seconds for o in self._owners.values() if o.pulse_seconds > 0]
             self._sooner.clear()
-            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / 2)
+            self._sooner.wait(timeout=min([PULSE_SECONDS, *wanted]) / LOOKS)
             now, late = monotonic(), 1.5 * min([PULSE_SECONDS, *wanted])
             rhythm.beat(now, late)
             for owner in self._owners.values():
@@ -106,5 +107,5 @@ class Watch:
                 silent = now - rhythm.silent_since(heard, now, late)
                 if silent > pause * SILENT_PULSES and not owner.shares_memory:
                     owner.link.cut(f"it has been silent for {silent:.0f} s")
-                elif now - owner.link.spoke > pause / 2:
+                elif now - owner.link.spoke > pause - pause / LOOKS:  # else it would be too late
                     owner.tell(Kind.PULSE, [])

@@ -43,7 +43,7 @@ class Hello:
     """What one side says of itself. `identity` outlives the link, not the process; it is believed
     together with a key alone, see `proven_identity`."""
 
-    role: str  # "client" or "node"
+    role: str  # "client", "node", "scheduler" or "operator"
     identity: str
     name: str  # as people know it
     protocol: int = PROTOCOL
@@ -52,6 +52,11 @@ class Hello:
     implementation: str = sys.implementation.name
     platform: str = field(default_factory=platform_name)
     details: dict[str, Any] = field(default_factory=dict)  # by role: cpus, pulse_interval, ...
+
+    @property
+    def certified_role(self) -> str:
+        """The role that a certificate has to be for: an operator has that of a client."""
+        return "client" if self.role == "operator" else self.role
 
     def body(self) -> list[dict[str, Any]]:
         """Return the body of its frame."""
@@ -80,8 +85,8 @@ def proven_identity(said: str, key: bytes | None) -> str:
     return hashlib.blake2b(said.encode(), key=key[:64], digest_size=16).hexdigest()
 
 
-def accept_hello(frame: Frame, role: str) -> Hello:
-    """Return the peer's hello; `role` is what it must be.
+def accept_hello(frame: Frame, *roles: str) -> Hello:
+    """Return the peer's hello; it must have one of these roles, the first of which is usual.
 
     Raises FrameRefused with a sentence for the person at the other end, or with the
     peer's own sentence where it refused us.
@@ -107,8 +112,8 @@ def accept_hello(frame: Frame, role: str) -> Hello:
             raise FrameRefused(f"{name!r} of HELLO has letters that cannot be printed")
     if not _IDENTITY.fullmatch(said["identity"]):
         raise FrameRefused("'identity' of HELLO is not 32 hexadecimal digits")
-    if said["role"] != role:
-        raise FrameRefused(f"a {said['role']} connected where a {role} was expected")
+    if said["role"] not in roles:
+        raise FrameRefused(f"a {said['role']} connected where a {roles[0]} was expected")
     details = said.get("details")
     if not isinstance(details, dict):
         raise FrameRefused("'details' of HELLO is not a table")

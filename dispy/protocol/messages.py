@@ -87,6 +87,7 @@ class Kind(IntEnum):
     WITHDRAW = 75
     DEPART = 76
     ASK = 77
+    RULES = 78
     # shared scheduler to client, in SAID
     NODE = 80
     LOST = 81
@@ -100,16 +101,20 @@ class Kind(IntEnum):
     FREE = 89
     CLEANED_UP = 90
     ANSWER = 91
+    NOTED = 92
     # client to shared scheduler, in SAID, of a cluster that others may attach to
-    LABEL = 92
-    COLLECTED = 93
-    KEEP = 94
+    LABEL = 93
+    COLLECTED = 94
+    KEEP = 95
     RESYNC = 98
     RESYNCED = 99
-    # shared scheduler to a client that attaches to a cluster, or cannot any more
-    ATTACHED = 100
-    LEFT = 101
-    OVER = 102
+    # operator to shared scheduler, and back, on a link of their own
+    REQUEST = 100
+    RESPONSE = 101
+    # shared scheduler to a client that attaches to a cluster, or has it no more
+    ATTACHED = 102
+    LEFT = 103
+    OVER = 104
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -189,6 +194,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     # cluster, node, slots, {"own": settings for it alone, "forgive"}
     Kind.ALLOT: (_WHOLE, _TEXT, _WHOLE, _TABLE),
     Kind.WITHDRAW: (_WHOLE, _TEXT),  # cluster, node: it gets no more jobs
+    Kind.RULES: (_WHOLE, _TABLE),  # cluster, {"nodes": see dispy.model.rules; None: ask for each}
     Kind.DEPART: (_WHOLE, _TEXT, _TABLE),  # cluster, node, {"again", "terminate"}
     Kind.ASK: (_WHOLE, _TABLE),  # token, what is to be known
     Kind.NODE: (_TEXT, _TABLE),  # node, all that is known of it
@@ -206,11 +212,14 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.FREE: (_WHOLE, _TEXT),  # cluster, node: it may be set up there again
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
+    Kind.NOTED: (_WHOLE, _TEXT, _WHOLE, _TEXT),  # cluster, node, level of `logging`, what it is
     Kind.LABEL: (_WHOLE, _LISTS),  # cluster, [[job, what its program calls it]]
     Kind.COLLECTED: (_NUMBERS,),  # of what was told: the program has asked for those results
     Kind.KEEP: (_REAL,),  # seconds for which the cluster is kept while its program is away
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
+    Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what
+    Kind.RESPONSE: (_WHOLE, _WHOLE, _TABLE),  # token, 1: more parts follow, a part of the answer
     Kind.ATTACHED: (_WHOLE, _TEXT, _TABLE),  # cluster, name, how it was opened
     Kind.LEFT: (_NUMBERS, _LISTS),  # its jobs that nobody has collected, [[at, label]]
     Kind.OVER: (_TEXT,),  # why this client has the cluster no more

@@ -93,7 +93,7 @@ class Attaching:
             )
         claim = said_in(hello.details)
         client = None if claim is None else self._clients.known(kept_of(claim))
-        opened = None if client is None else _opened(client)
+        opened = None if client is None else self._opened(client)
         if client is None or opened is None:
             raise FrameRefused(
                 f"scheduler {self._name} has no cluster of this name with this key: one of them is "
@@ -115,6 +115,10 @@ class Attaching:
             self._purses.popitem(last=False)
         return purse.pay(1 / ATTEMPT_SECONDS, monotonic())
 
+    def _opened(self, client: Client) -> ClusterOpened | None:
+        """Return how a client's cluster was opened; None: it has none."""
+        return next((self._clients.opened.get(number) for number in client.clusters), None)
+
     def _take_over(self, client: Client, hello: Hello, holder: str) -> None:
         before, outbox = client.outbox.link, client.outbox
         assert isinstance(outbox, KeptOutbox), "it has a holder"
@@ -130,11 +134,7 @@ class Attaching:
         self._clients.wait_for(client)
 
     def _tell_all(self, link: Link, client: Client, opened: ClusterOpened) -> None:
-        has = self._clients.scheduler.standing.of(opened.number)
-        table = {
-            **opened.options, "settings": opened.settings,
-            "has": [node.node_id for node, _, _ in has],
-        }  # fmt: skip
+        table = {**opened.options, "settings": opened.settings}
         link.send(Kind.ATTACHED, [number_there(opened.number), opened.name, table])
         for node in self._clients.scheduler.nodes.values():
             link.send(Kind.NODE, [node.node_id, table_of(node)])
@@ -169,11 +169,6 @@ _GONE = "the scheduler has no such cluster any more: it was closed, or given up"
 
 def _taken_by(name: str) -> str:
     return f"another program ({name}) has attached to the cluster, and has its jobs now"
-
-
-def _opened(client: Client) -> ClusterOpened | None:
-    """Return how a client's cluster was opened."""
-    return client.opened if client.opened is not None and client.clusters else None
 
 
 def _in_parts(client: Client) -> Iterator[list[int]]:

@@ -1,10 +1,12 @@
 """One client program of a shared scheduler, connected or not; and how its things are numbered."""
 
+from typing import Any
+
 import gevent
 
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import FrameRefused
-from dispy.scheduler.journal_entries import ClientCame, ClusterOpened
+from dispy.scheduler.journal_entries import ClientCame
 from dispy.scheduler.outbox import Outbox
 
 SLOT_BITS = 40  # of a number, those that the client counts with
@@ -32,11 +34,18 @@ class Client:
         self.come(came)
         self.hearing = Conversation(arrived=heard)
         self.outbox = outbox
-        self.opened: ClusterOpened | None = None  # how its cluster was, if others may attach to it
         self.labels: dict[int, bytes] = {}  # what its program calls jobs, of those that are kept
         self.clusters: dict[int, set[int]] = {}  # open ones and their jobs that are not final
         self.waited_for: gevent.Greenlet[..., None] | None = None  # what gives it up
         self.say = outbox.say
+        self.met: set[str] = set()  # nodes that it was told of
+        self.wants_all = False  # nodes: it decides about them itself
+
+    def meet(self, node_id: str, kind: int, body: list[Any]) -> None:
+        """Tell it of a node, once."""
+        if node_id not in self.met:
+            self.met.add(node_id)
+            self.say(kind, body)
 
     def come(self, came: ClientCame) -> None:
         """Be what is written down of it."""

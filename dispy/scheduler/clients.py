@@ -17,25 +17,30 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from dispy.model.events import event
 from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.protocol.messages import Kind
 from dispy.scheduler.budget import Budget
 from dispy.scheduler.calls import Calls
 from dispy.scheduler.client import SLOT_BITS, Client, number_there
+from dispy.scheduler.counting import Counts
 from dispy.scheduler.durable import Durable
 from dispy.scheduler.journal_entries import (
     ClientCame,
     ClientForgotten,
     ClusterClosed,
+    ClusterOpened,
     Heard,
     KnownFinals,
 )
 from dispy.scheduler.kept import KeptOutbox
+from dispy.scheduler.names import name_of_cluster
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.outbox import Outbox
 
 if TYPE_CHECKING:
+    from dispy.scheduler.recruiting import Recruiting
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.scheduler")
@@ -58,8 +63,11 @@ class Clients:
         self.durable, self._budget, self._life = durable, budget, life
         self._zombie_seconds = zombie_seconds
         self.scheduler: Scheduler  # set by whoever makes both
+        self.recruiting: Recruiting  # likewise
         self.calls = Calls(durable.journal, budget)
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
+        self.opened: dict[int, ClusterOpened] = {}  # clusters, as they were written down
+        self.counts = Counts()
         self._clients: dict[str, Client] = {}
         self._slots: dict[int, Client] = {}
         self._counter = count(1)  # 2**22 of them leave numbers below 2**62
@@ -121,10 +129,14 @@ class Clients:
             return
         client.outbox.gone()
         if client.clusters:
-            logger.info("client %s is away: %s; its jobs go on", client.name, why)
+            logger.info(
+                "client %s is away: %s; its jobs go on", client.name, why,
+                extra=event("client_away", client=client.slot, name=client.name, why=why),
+            )  # fmt: skip
             self.wait_for(client)
         else:
-            logger.info("client %s left", client.name)
+            told = event("client_left", client=client.slot, name=client.name)
+            logger.info("client %s left", client.name, extra=told)
             self._forget(client)
 
     def wait_for(self, client: Client) -> None:
@@ -136,7 +148,10 @@ class Clients:
 
     def _give_up(self, client: Client) -> None:
         """Close all that a client has left open: it has been away for too long, or begins anew."""
-        logger.warning("client %s did not come back: its jobs are dropped", client.name)
+        logger.warning(
+            "client %s did not come back: its jobs are dropped", client.name,
+            extra=event("client_dropped", client=client.slot, name=client.name),
+        )  # fmt: skip
         link = client.outbox.link
         client.outbox.gone()
         if link is not None:
@@ -150,7 +165,15 @@ class Clients:
 
     def close(self, client: Client, cluster_id: int) -> None:
         """Close a client's cluster, with its jobs."""
-        self.drop(client.clusters.pop(cluster_id))
+        self.opened.pop(cluster_id, None)
+        self.recruiting.closed(cluster_id)
+        left = client.clusters.pop(cluster_id)
+        named = name_of_cluster(cluster_id)
+        logger.info(
+            "cluster %s is closed%s", named, f" with {len(left)} jobs" if left else "",
+            extra=event("cluster_closed", cluster=named, jobs=len(left)),
+        )  # fmt: skip
+        self.drop(left)
         self.durable.record(ClusterClosed(cluster_id))
         self.durable.when_safe(partial(self.scheduler.close_cluster, cluster_id))
 
@@ -200,10 +223,12 @@ class Clients:
         """Tell a client how things stand, from the beginning."""
         client = self._slots[slot]
         client.say(Kind.RESYNC, [])
-        for node in self.scheduler.nodes.values():
-            client.say(Kind.NODE, [node.node_id, table_of(node)])
+        client.met.clear()
+        if client.wants_all:
+            self.tell_all_nodes(client)
         for cluster_id in client.clusters:
             for node, is_ready, jobs in self.scheduler.standing.of(cluster_id):
+                client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
                 there = number_there(cluster_id)
                 if is_ready:
                     ready = int(Status.Initialized)
@@ -212,6 +237,11 @@ class Clients:
                     numbers = list(map(number_there, jobs))
                     client.say(Kind.STARTED, [there, node.node_id, numbers])
         client.say(Kind.RESYNCED, [])
+
+    def tell_all_nodes(self, client: Client) -> None:
+        """Tell a client of all nodes, as it decides itself which its clusters use."""
+        for node in self.scheduler.nodes.values():
+            client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
 
     def stop(self) -> None:
         """End all links; without a journal nobody will know what clients have left open."""

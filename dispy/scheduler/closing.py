@@ -17,8 +17,6 @@ from dispy.scheduler.owner import JobsOwner
 from dispy.scheduling.actions import Action, Leave
 from dispy.scheduling.core import Scheduling
 
-logger = logging.getLogger("dispy.scheduler")
-
 CLOSED_THERE = "close_node has closed it there; allocate_node brings it back"
 
 
@@ -44,12 +42,13 @@ class Closing:
         """Take the node's word on whether a computation is set up there."""
         if cluster_id in node.closing:
             return  # they crossed
-        _log_output(f"setup of {name} on node {node.name}", error, told)
+        self._note_output(cluster_id, node, f"setup of {name} on node {node.name}", error, told)
         if error is not None:
             error = self._owner.refusal(node, error)
             node.opened.discard(cluster_id)
             node.refused[cluster_id] = error
-            logger.error("node %s cannot run %r: %s", node.name, name, error)
+            text = f"node {node.name} cannot run {name!r}: {error}"
+            self._owner.noted(cluster_id, node, logging.ERROR, text)
             actions = self._core.cluster_refused_on(node.node_id, cluster_id, error)
             self._perform(actions, node)
             node.ready.discard(cluster_id)
@@ -104,9 +103,10 @@ class Closing:
         if cluster_id not in node.closing:
             return  # nobody waits for it
         name = name or self._names.get(cluster_id, "a computation")
-        _log_output(f"cleanup of {name} on node {node.name}", error, told)
+        what = f"cleanup of {name} on node {node.name}"
+        self._note_output(cluster_id, node, what, error, told)
         if error is not None:
-            logger.error("cleanup of %s on node %s failed: %s", name, node.name, error)
+            self._owner.noted(cluster_id, node, logging.ERROR, f"{what} failed: {error}")
         again = node.closing.pop(cluster_id)
         if cluster_id in self._names:
             self._cleaned(node, cluster_id)
@@ -171,20 +171,22 @@ class Closing:
             del node.closing[cluster_id]
             self._cleaned(node, cluster_id)
 
+    # -- what they wrote
 
-def _log_output(what: str, error: str | None, told: dict[str, Any]) -> None:
-    """Log what setup or cleanup wrote, and threads that it has left behind."""
-    level = logging.DEBUG if error is None else logging.WARNING
-    for stream in ("stdout", "stderr"):
-        if isinstance(told.get(stream), str):
-            logger.log(
-                level, "%s wrote to %s:\n%s", what, stream, legible(told[stream]).rstrip("\n")
+    def _note_output(
+        self, cluster_id: int, node: RemoteNode, what: str, error: str | None, told: dict[str, Any]
+    ) -> None:
+        """Note what setup or cleanup wrote, and threads that it has left behind."""
+        level = logging.DEBUG if error is None else logging.WARNING
+        for stream in ("stdout", "stderr"):
+            if isinstance(told.get(stream), str):
+                text = legible(told[stream]).rstrip("\n")
+                self._owner.noted(cluster_id, node, level, f"{what} wrote to {stream}:\n{text}")
+        threads = told.get("threads")
+        if isinstance(threads, list):
+            names = one_line(", ".join(str(name) for name in threads))
+            text = (
+                f"{what} has left threads running ({names}): jobs run in forked processes, which "
+                f"have none of them, and may hang on locks that they held"
             )
-    threads = told.get("threads")
-    if isinstance(threads, list):
-        names = one_line(", ".join(str(name) for name in threads))
-        logger.warning(
-            "%s has left threads running (%s): jobs run in forked processes, which have none of "
-            "them, and may hang on locks that they held",
-            what, names,
-        )  # fmt: skip
+            self._owner.noted(cluster_id, node, logging.WARNING, text)

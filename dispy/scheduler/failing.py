@@ -8,19 +8,21 @@ from typing import Any
 from dispy.model.limits import ATTEMPT_VARIABLE
 from dispy.model.statuses import Status
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.owner import JobsOwner
 from dispy.scheduling.actions import Action
 from dispy.scheduling.core import Scheduling
-
-logger = logging.getLogger("dispy.scheduler")
 
 
 class Failures:
     """Works on its scheduler's core; `perform` carries out orders about a node."""
 
     def __init__(
-        self, core: Scheduling, perform: Callable[[Sequence[Action], RemoteNode], None]
+        self,
+        core: Scheduling,
+        owner: JobsOwner,
+        perform: Callable[[Sequence[Action], RemoteNode], None],
     ) -> None:
-        self._core, self._perform = core, perform
+        self._core, self._owner, self._perform = core, owner, perform
 
     def are_counted(self, node_id: str, cluster_id: int) -> bool:
         """Whether `take` has to hear of a cluster's successes on a node too."""
@@ -59,10 +61,11 @@ class Failures:
                 node.node_id, cluster_id, failed, len(jobs) - failed, mean, _last_line(reason)
             )
             if why is not None:
-                logger.warning(
-                    "node %s gets no more of these jobs until `allocate_node` names it: %s",
-                    node.name, why,
-                )  # fmt: skip
+                text = (
+                    f"node {node.name} gets no more of these jobs until `allocate_node` names "
+                    f"it: {why}"
+                )
+                self._owner.noted(cluster_id, node, logging.WARNING, text)
             self._perform(aside, node)
 
     def _runs_before(self, cluster_id: int, job: int) -> str:

@@ -3,16 +3,19 @@
 After a restart the same is done again with what was written down (`dispy.scheduler.restoring`).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
 
+from dispy.model.events import event
+from dispy.model.rules import Rule
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.attaching import LABEL_LIMIT, Attaching
-from dispy.scheduler.claims import check_claims
+from dispy.scheduler.claims import check_claims, precedence_of, rules_in
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.journal_entries import (
@@ -23,6 +26,9 @@ from dispy.scheduler.journal_entries import (
     Submitted,
 )
 from dispy.scheduler.kept import KeptOutbox
+from dispy.scheduler.names import name_of_cluster
+
+logger = logging.getLogger("dispy.scheduler")
 
 Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
 
@@ -30,8 +36,18 @@ Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
 class Hearing:
     """Takes messages of clients to their scheduler."""
 
-    def __init__(self, clients: Clients, attaching: Attaching, batches: int = 0) -> None:
-        """batches: submissions that were numbered before."""
+    def __init__(
+        self,
+        clients: Clients,
+        attaching: Attaching,
+        batches: int = 0,
+        cleanup_nodes: bool = False,
+    ) -> None:
+        """batches: submissions that were numbered before.
+
+        cleanup_nodes: nodes remove what clusters have brought, whatever these say.
+        """
+        self._cleanup_nodes = cleanup_nodes
         self._clients, self._durable, self._attaching = clients, clients.durable, attaching
         self._batches = count(batches + 1)
         self._handlers: dict[int, Handler] = {
@@ -41,6 +57,7 @@ class Hearing:
             Kind.CLOSE: self._close,
             Kind.ALLOT: self._allot,
             Kind.WITHDRAW: self._withdraw,
+            Kind.RULES: self._change_rules,
             Kind.DEPART: self._depart,
             Kind.ASK: self._ask,
             Kind.LABEL: self._label,
@@ -90,11 +107,19 @@ class Hearing:
         if not isinstance(settings, dict):
             raise FrameRefused("CLUSTER has no settings")
         check_claims(settings)
+        owner = precedence_of(table).owner
+        rules_in(table)
+        if self._cleanup_nodes:
+            settings["cleanup"] = True
         (code,) = map(memory_of, buffers)
         entry = ClusterOpened(here, client.slot, name, settings, bytes(code), table)
         client.clusters[here] = set()
-        if client.holder:
-            client.opened = replace(entry, code=b"")
+        self._clients.opened[here] = entry
+        named, slot = name_of_cluster(here), client.slot
+        logger.info(
+            "cluster %s (%s) is opened by %s", named, name, owner or client.name,
+            extra=event("cluster_opened", cluster=named, name=name, owner=owner, client=slot),
+        )  # fmt: skip
         self._durable.record(entry)
         self._then(here, client, partial(self.open, entry))
 
@@ -106,8 +131,26 @@ class Hearing:
             entry.number, entry.name, entry.settings, bytes(entry.code),
             bool(table.get("reentrant")),
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
-            retries if type(retries) is int else None, table.get("exclusive") is True,
+            retries if type(retries) is int else None, precedence_of(table),
         )  # fmt: skip
+        self._clients.opened[entry.number] = entry
+        self._apply_rules(entry.number, rules_in(table))
+
+    def _apply_rules(self, number: int, rules: tuple[Rule, ...] | None) -> None:
+        client = self._clients.of(number)
+        if rules is not None:
+            self._clients.recruiting.opened(number, rules)
+        elif client is not None and not client.wants_all:
+            client.wants_all = True
+            self._clients.tell_all_nodes(client)
+
+    def _change_rules(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        here, rules = self._own_cluster(client, body[0]), rules_in(body[1])
+        before = self._clients.opened[here]
+        options = {**before.options, "nodes": body[1].get("nodes")}
+        entry = self._clients.opened[here] = replace(before, options=options)
+        self._durable.record(entry)
+        self._then(here, client, lambda: self._apply_rules(here, rules))
 
     def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         self._clients.close(client, self._own_cluster(client, body[0]))
@@ -131,6 +174,7 @@ class Hearing:
         self._attaching.submits(client, max(jobs, default=0))
         unfinished.update(numbers)
         clients.calls.add(batch, numbers, payloads)
+        clients.counts.submitted(len(numbers))
         for at, options in extras:
             clients.options[numbers[at]] = options
         self._then(here, client, lambda: clients.scheduler.submit(here, numbers, node_id))
@@ -227,6 +271,8 @@ class Hearing:
         elif type(job) is int:
             lines = scheduler.explain(here, number_here(client.slot, job))
             client.say(Kind.ANSWER, [token, {"lines": lines}])
+        elif asked.get("stuck") is True:
+            client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
         else:
             client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
 

@@ -4,7 +4,7 @@ A silent node's link is cut first, so that another is dialled while the node sti
 connection that the network has swallowed wakes up late, or never.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import gevent
@@ -14,7 +14,8 @@ from dispy.protocol.messages import Kind
 from dispy.scheduler.nodes import SILENT, RemoteNode
 
 PULSE_SECONDS = 5.0  # between signs of life, where no cluster wants them more often
-BEAT_SECONDS = 0.5  # between looks at all links
+BEAT_SECONDS = 1.0  # between two looks at a link
+TURN_NODES = 500  # that are looked at in one turn of the loop: a millisecond or two
 BROKEN_PULSES = 3  # that a node may miss before its link is cut
 SILENT_PULSES = 5  # before it is lost, as in dispy 4
 STOP_SECONDS = 2.0  # that the greenlet may take to end
@@ -62,18 +63,29 @@ class Heartbeat:
 
     def _keep(self) -> None:
         while True:
-            gevent.sleep(min(BEAT_SECONDS, self.pulse_seconds / 2))
-            now = monotonic()
-            late = self.pulse_seconds + BEAT_SECONDS
-            self._rhythm.beat(now, late)
-            for node in self._nodes.values():
-                if node.link is None:
-                    continue
-                node.acknowledge()
-                since = self._rhythm.silent_since(node.expected_since(), now, late)
-                # What is no network does not break; nor would it be dialled again.
-                pulses = BROKEN_PULSES if node.port else SILENT_PULSES
-                if now - since > node.pulse_seconds * pulses:
-                    node.link.cut(SILENT)
-                elif now - node.link.spoke > node.pulse_seconds / 2:  # as it was told
-                    node.link.send(Kind.PULSE, [])
+            beat = min(BEAT_SECONDS, self.pulse_seconds / 2)
+            nodes = list(self._nodes.values())
+            parts = [nodes[at : at + TURN_NODES] for at in range(0, len(nodes), TURN_NODES)]
+            for part in parts or [nodes]:
+                gevent.sleep(beat / max(1, len(parts)))
+                self._look_at(part, beat)
+
+    def _look_at(self, nodes: Sequence[RemoteNode], beat: float) -> None:
+        """Look at some nodes; the next look at them is after a beat."""
+        now, late = monotonic(), self.pulse_seconds + BEAT_SECONDS
+        self._rhythm.beat(now, late)
+        for node in nodes:
+            link, pulse = node.link, node.pulse_seconds
+            if link is None:
+                continue
+            node.acknowledge()
+            # What is no network does not break; nor would it be dialled again.
+            most = pulse * (BROKEN_PULSES if node.port else SILENT_PULSES)
+            if now - link.heard > most and self._is_silent(node, now, late, most):
+                link.cut(SILENT)
+            elif now - link.spoke > pulse - beat:  # as often as it was told, at least
+                link.send(Kind.PULSE, [])
+
+    def _is_silent(self, node: RemoteNode, now: float, late: float, most: float) -> bool:
+        """Say whether silence counts that is too long: we may have slept, or just have asked."""
+        return now - self._rhythm.silent_since(node.expected_since(), now, late) > most

@@ -155,6 +155,7 @@ class NodeKnown:
     host: str
     port: int
     clusters: Sequence[int] = ()
+    said: int = 0  # the number of what it has said last that must not come twice
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class Rows:
         self._set(RowKind.HEARD, entry.slot, self._make(RowKind.HEARD, head))
 
     def _node(self, entry: entries.NodeKnown) -> None:
-        head = [*astuple(entry)[:-1], list(entry.clusters)]
+        head = [*astuple(entry)[:-2], list(entry.clusters), entry.said]
         self._set(RowKind.NODE, entry.node_id, self._make(RowKind.NODE, head))
 
     def _node_gone(self, entry: entries.NodeGone) -> None:

@@ -16,9 +16,10 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.socket import socket
 
+from dispy.model.events import event
 from dispy.net.dialing import connect
 from dispy.net.link import LinkEnd
-from dispy.scheduler.nodes import SILENT, RemoteNode
+from dispy.scheduler.nodes import SILENT, RemoteNode, of_node
 
 logger = logging.getLogger("dispy.scheduler")
 
@@ -34,6 +35,9 @@ RESTART_SECONDS = 2.0  # how long a node whose machine says "no such port" may b
 DIALS = 256  # attempts to connect at once: a quarter of the descriptors that a program may have
 UNPROVEN_SECONDS = 30.0  # an address is dialled so long at which no node was met: it may be a lie
 FOUND_SECONDS = 600.0  # a found node that was lost is dialled so long: its machine may reboot
+
+ROOM_TOLD_SECONDS = 60.0  # between words on nodes that there is no room for
+NO_ROOM = "there is no room for one more node: the limit of open files does not let it in"
 
 Address = tuple[str, int]  # host, port
 Served = tuple[RemoteNode | None, LinkEnd]
@@ -91,6 +95,10 @@ class Keepers:
         self._nodes, self._serve, self._lost, self._until_lost = nodes, serve, lost, until_lost
         self._random = random or Random()
         self._dials = BoundedSemaphore(DIALS)
+        self.most: int | None = None  # connections that there is room for; None: any number
+        self._connections = 0  # those that are being made included
+        self.waiting_for_room: set[Address] = set()
+        self._told_of_room = -inf
         self._greenlets: dict[Address, gevent.Greenlet[..., None]] = {}
         self._wanted_until: dict[Address, float] = {}  # monotonic seconds
         self.elsewhere: dict[Address, str] = {}  # its node's id, where that has a link already
@@ -148,6 +156,7 @@ class Keepers:
         del self._greenlets[address], self._wanted_until[address]
         for table in (self.unreachable, self.elsewhere):
             table.pop(address, None)
+        self.waiting_for_room.discard(address)
 
     def _is_connected_elsewhere(self, address: Address) -> bool:
         node = self._nodes.get(self.elsewhere.get(address, ""))
@@ -182,6 +191,7 @@ class Keepers:
             logger.warning(
                 "node %s (%s) is away: %s; its jobs go on there, and it is lost if it does not "
                 "come back within %.0f s", node.name, node.ip_addr, why, left,
+                extra=event("node_away", **of_node(node), why=why, lost_in=round(left, 3)),
             )  # fmt: skip
 
     def _sit_out(self, node: RemoteNode | None, end: LinkEnd) -> None:
@@ -204,16 +214,40 @@ class Keepers:
 
         seconds: that connecting may take.
         """
-        try:
-            with self._dials:
-                left = self._left_to(before)
+        with self._dials:
+            if not self._has_room(address):
+                return None, LinkEnd(NO_ROOM, refused=True), False
+            self._connections += 1  # until the link has ended
+            left = self._left_to(before)
+            try:
                 sock = connect(*address, seconds if left is None else min(seconds, left + 0.1))
-        except OSError as error:
-            end = LinkEnd(f"no answer: {error.strerror or error}")
-            return None, end, isinstance(error, ConnectionRefusedError)
-        left = self._left_to(before)
-        deadline = None if left is None else monotonic() + left
-        return *self._serve(sock, Attempt(*address, before, deadline)), False
+            except OSError as error:
+                self._connections -= 1
+                end = LinkEnd(f"no answer: {error.strerror or error}")
+                return None, end, isinstance(error, ConnectionRefusedError)
+        try:
+            left = self._left_to(before)
+            deadline = None if left is None else monotonic() + left
+            return *self._serve(sock, Attempt(*address, before, deadline)), False
+        finally:
+            self._connections -= 1
+
+    def _has_room(self, address: Address) -> bool:
+        """Whether there may be one more connection; else that is told, now and then."""
+        if self.most is None or self._connections < self.most:
+            self.waiting_for_room.discard(address)
+            return True
+        self.waiting_for_room.add(address)
+        now = monotonic()
+        if now - self._told_of_room >= ROOM_TOLD_SECONDS:
+            self._told_of_room = now
+            logger.error(
+                "no room for the node at %s, port %d: %d nodes are connected, as many as the limit "
+                "of open files lets in; it is tried again. Raise that limit (`ulimit -Hn`, "
+                "LimitNOFILE= of systemd), and start the scheduler again", *address, self.most,
+                extra=event("node_without_room", ip_addr=address[0], port=address[1]),
+            )  # fmt: skip
+        return False
 
     def _prolong(self, address: Address, now: float) -> None:
         if 0.0 < self._wanted_until[address] < inf:

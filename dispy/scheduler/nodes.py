@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from time import monotonic, time
 from typing import Any
 
+from dispy.model.events import event
 from dispy.net.link import Link
 from dispy.protocol.frames import Buffer
 from dispy.protocol.handshake import Hello
@@ -61,6 +62,7 @@ class RemoteNode:
     owners: int = 1  # clients that share it
     away: Away | None = None  # while there is no link
     settled: bool = False  # both sides have compared what they hold
+    said: int = 0  # the number of a provisional value of its jobs that came last
     results_seen: int = 0  # the last sequence number of results that was taken
     acknowledged: int = 0  # the number that the node has been told
     unacknowledged_bytes: int = 0  # of buffers of results since then
@@ -98,7 +100,10 @@ class RemoteNode:
         self.ip_addr, self.port = host, port  # the host may have moved, or have several
         if self.away is not None and self.away.told:
             gone = monotonic() - self.away.heard
-            logger.info("node %s (%s) is back after %.0f s", self.name, self.ip_addr, gone)
+            told = event("node_back", **of_node(self), seconds=round(gone, 3))
+            logger.info(
+                "node %s (%s) is back after %.0f s", self.name, self.ip_addr, gone, extra=told
+            )
         self.link, self.away = link, None
         self.acknowledged = 0  # what it was told may be lost with the old link
         self.settled = False  # nothing goes there before its list comes
@@ -174,6 +179,11 @@ class RemoteNode:
         """Return the second since when it has kept silent although it knew what we expect."""
         assert self.link is not None, "who asks has looked"
         return max(self.link.heard, self.pulse_since)
+
+
+def of_node(node: RemoteNode) -> dict[str, Any]:
+    """Return the fields of an event that say which node it is about."""
+    return {"node": node.name, "ip_addr": node.ip_addr, "port": node.port, "node_id": node.node_id}
 
 
 class Nodes(dict[str, RemoteNode]):

@@ -106,6 +106,10 @@ class JobsOwner(Protocol):
     ) -> None:
         """A running job has written `text` to its descriptor 1 or 2, at this offset (bytes)."""
 
+    def hungry(self, clusters: set[int]) -> None:
+        """Jobs of these clusters wait, and their nodes have no room: give them more, if there are;
+        take out of the set what was looked at."""
+
     def node_found(self, node: RemoteNode) -> None:
         """Answer with `allocate` for each cluster that may use it."""
 
@@ -122,6 +126,9 @@ class JobsOwner(Protocol):
         self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
     ) -> None:
         """A cluster's computation is ready on that node, or gone from it; `error`: by what."""
+
+    def noted(self, cluster_id: int, node: RemoteNode, level: int, text: str) -> None:
+        """Something for a person to read has happened to a cluster on a node; log it at `level`."""
 
     def node_free(self, cluster_id: int, node: RemoteNode) -> None:
         """Answer with `allocate`: a computation was closed there to be set up again."""

@@ -7,7 +7,6 @@ theirs until they say otherwise or are lost; the others wait, in their order.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import groupby
 from time import monotonic
 
@@ -50,8 +49,6 @@ class _Restoring:
             client = self._clients.of(cluster.number)
             if client is not None:
                 client.clusters[cluster.number] = set()
-                if client.holder:
-                    client.opened = replace(cluster, code=b"")
                 hearing.open(cluster)
         for job, label in known.labels.items():
             if (client := self._clients.of(job)) is not None:

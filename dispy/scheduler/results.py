@@ -7,6 +7,7 @@ from time import monotonic, time
 from dispy.net.waking import Awake
 from dispy.protocol.frames import Buffer, Frame, Shared
 from dispy.protocol.messages import join_payloads
+from dispy.scheduler.cancels import tell_who_cancelled
 from dispy.scheduler.columns import select
 from dispy.scheduler.failing import Failures
 from dispy.scheduler.given import Given
@@ -32,7 +33,7 @@ class Results:
         perform: Callable[[Sequence[Action], RemoteNode], None],
     ) -> None:
         self._core, self._owner, self._given, self._awake = core, owner, given, awake
-        self._failures = Failures(core, perform)
+        self._failures = Failures(core, owner, perform)
         self.with_attempts = self._failures.with_attempts
 
     def _is_new(self, node: RemoteNode, frame: Frame) -> bool:
@@ -59,6 +60,7 @@ class Results:
         _, cluster_id, job, value = frame.body
         if not self._is_new(node, frame):
             return
+        node.said = frame.body[0]
         if self._given.has_job(node, cluster_id, job):
             (payload,) = join_payloads([value], frame.buffers)
             self._owner.provisional(cluster_id, node, job, payload)
@@ -85,6 +87,8 @@ class Results:
         self._awake.passed_back(len(jobs), seconds)
         if extras or self._failures.are_counted(node.node_id, cluster_id):
             self._failures.take(node, cluster_id, jobs, extras, mean)
+        if extras and (cluster := self._core.clusters.get(cluster_id)) and cluster.cancelling:
+            tell_who_cancelled(cluster, jobs, extras)
         counted = self._core.jobs_finished(node.node_id, cluster_id, jobs, mean, monotonic())
         if len(counted) < len(jobs):  # some wait again, or are named twice
             columns, extras = select(set(counted), (jobs, starts, ends, results), extras)

@@ -15,6 +15,8 @@ from gevent import get_hub
 from gevent.socket import socket
 
 from dispy.model.credentials import NOTHING, Credentials
+from dispy.model.events import event
+from dispy.model.precedence import EQUAL, Precedence
 from dispy.model.statuses import Status
 from dispy.net.link import Link, LinkEnd
 from dispy.net.secure import NotProven, dial
@@ -27,7 +29,7 @@ from dispy.scheduler.columns import differing
 from dispy.scheduler.given import Given
 from dispy.scheduler.heartbeat import Heartbeat
 from dispy.scheduler.keeping import Attempt, Keepers, Served
-from dispy.scheduler.nodes import IMITATION, MUTE, Nodes, RemoteNode
+from dispy.scheduler.nodes import IMITATION, MUTE, Nodes, RemoteNode, of_node
 from dispy.scheduler.opening import Openings
 from dispy.scheduler.orders import Orders
 from dispy.scheduler.owner import JobsOwner
@@ -38,12 +40,12 @@ from dispy.scheduler.standing import Standing
 from dispy.scheduler.status import take_status
 from dispy.scheduler.supply import Supply
 from dispy.scheduling.core import Scheduling
-from dispy.scheduling.policies import Policy
 from dispy.scheduling.records import Cluster, Node
 
 logger = logging.getLogger("dispy.scheduler")
 
 PROCESSORS_LIMIT = 1 << 16  # of one node: Linux has 8192 at most, and people may say more
+NO_CLUSTER = -1
 STOP_SECONDS = 2.0  # that greenlets may take to end
 
 
@@ -56,12 +58,12 @@ class Scheduler:
         identity: str,
         name: str,
         credentials: Credentials = NOTHING,
-        policy: Policy | None = None,
+        core: Scheduling | None = None,
     ) -> None:
         """credentials: by which nodes that are dialled are proven to, and have to prove."""
         self._owner, self.identity, self.name = owner, identity, name
         self.credentials = credentials
-        self._core = Scheduling(policy)
+        self._core = core or Scheduling()
         self.nodes = Nodes()
         self._heartbeat = Heartbeat(self.nodes)
         self.keepers = Keepers(self.nodes, self._serve_node, self._lost, self._heartbeat.until_lost)
@@ -98,13 +100,13 @@ class Scheduler:
         reentrant: bool,
         pulse: float | None,
         retries: int | None = None,
-        exclusive: bool = False,
+        precedence: Precedence = EQUAL,
     ) -> None:
         """Take in a cluster; its nodes come by `allocate`."""
         self._openings.add(cluster_id, name, settings, content)
         self._heartbeat.want(cluster_id, pulse)
         width = settings.get("cpus", 1)
-        cluster = Cluster(cluster_id, name, reentrant, width, retries, exclusive=exclusive)
+        cluster = Cluster(cluster_id, name, reentrant, width, retries, **precedence._asdict())
         self._core.cluster_opened(cluster)
 
     def allocate(
@@ -129,11 +131,11 @@ class Scheduler:
             return  # it was closed in between, with all its jobs
         self._given.newest = max(self._given.newest, max(jobs, default=-1))
         options = self._owner.options
-        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
+        own = [differing(options, jobs, name) for name in ("cpus", "retries", "priority")]
         if node_id is None:
-            self._core.jobs_submitted(cluster_id, jobs, widths, retries)
+            self._core.jobs_submitted(cluster_id, jobs, *own)
         else:
-            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, widths, retries))
+            self._perform(self._core.jobs_pinned(cluster_id, jobs, node_id, *own))
         self._pass()
 
     def cancel(self, cluster_id: int, job: int) -> None:
@@ -181,6 +183,10 @@ class Scheduler:
         self._plan_pass()
 
     # -- nodes
+
+    def want_pulse(self, seconds: float | None) -> None:
+        """Want signs of life of all nodes as often as this, whatever clusters want."""
+        self._heartbeat.want(NO_CLUSTER, seconds)
 
     def connect(self, host: str, port: int, found: bool = False) -> None:
         """Keep a link to the node at this address from now on; `found`: nobody named it."""
@@ -257,7 +263,10 @@ class Scheduler:
             node.take_available(hello.details.get("available"))
             self._core.node_joined(Node(node.node_id, node.name, max(1, cpus), settled=False))
             if port:  # the local node was announced when it was started
-                logger.info("node %s (%s) found, %d processors", node.name, host, cpus)
+                logger.info(
+                    "node %s (%s) found, %d processors", node.name, host, cpus,
+                    extra=event("node_found", **of_node(node), processors=cpus),
+                )  # fmt: skip
         node.hello, node.cpus = hello, cpus  # of one from before, little may be known
         node.link_made(link, host, port, told_pulse)
         self._core.node_silent(node.node_id)  # the end of the old link may not have been noticed
@@ -274,7 +283,8 @@ class Scheduler:
         if not self.nodes.take_out(node):
             return
         level = logging.WARNING if node.port else logging.DEBUG  # a local node's end is told above
-        logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason)
+        told = event("node_lost", **of_node(node), why=reason)
+        logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason, extra=told)
         if node.link is not None:
             self._owner.when_safe(node.link.close)
         self._owner.node_lost(node)
@@ -379,6 +389,8 @@ class Scheduler:
     def _pass(self) -> None:
         self._pass_pending = False
         self._perform(self._core.place(monotonic()))
+        if self._core.hungry:
+            self._owner.hungry(self._core.hungry)
         if self._watching is None and self._core.due is not None:
             self._watching = gevent.spawn(self._watch)
 

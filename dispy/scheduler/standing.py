@@ -1,6 +1,6 @@
 """How things stand between a scheduler's clusters and nodes: told, or put back after a restart."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -40,14 +40,34 @@ class Standing:
             node = self._nodes[node_id]
             yield node, cluster_id in node.ready, list(allocation.jobs)
 
+    def nodes_of(self, cluster_id: int) -> Collection[str]:
+        """Return the ids of the nodes that a cluster may use."""
+        cluster = self._core.clusters.get(cluster_id)
+        return {} if cluster is None else cluster.allocations
+
+    def has_waiting(self, cluster_id: int) -> bool:
+        """Whether jobs of a cluster wait for any of its nodes."""
+        cluster = self._core.clusters.get(cluster_id)
+        return cluster is not None and cluster.has_queued
+
+    def by_idleness(self, node_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return those of the nodes that have idle slots, and the others."""
+        idle, busy = list[str](), list[str]()
+        for node_id in node_ids:
+            (idle if self._core.nodes[node_id].idle else busy).append(node_id)
+        return idle, busy
+
     def put_node(self, known: NodeKnown, heard: float) -> None:
         """Have a node that an earlier scheduler had, as if it had been heard at that second."""
         hello = Hello("node", known.identity, known.name, python="", implementation="")
         node = RemoteNode(known.node_id, known.name, known.host, known.port, 1, hello, None, 1)
         node.away = Away(RESTARTED, heard, heard)
+        node.said = node.results_seen = known.said
         self._nodes.take_in(node)
         self._given.came(node)
-        self._core.node_joined(Node(node.node_id, node.name, 1, settled=False))
+        self._core.node_joined(
+            Node(node.node_id, node.name, 1, settled=False, results_seen=known.said)
+        )
         self._keepers.keep(node.ip_addr, node.port, True, node)
 
     def put_cluster(
@@ -60,10 +80,11 @@ class Standing:
         """Have jobs on a node; `pinned`: they are for it alone."""
         self._given.newest = max(self._given.newest, *jobs)
         options = self._owner.options
-        widths, retries = differing(options, jobs, "cpus"), differing(options, jobs, "retries")
+        own = (differing(options, jobs, name) for name in ("cpus", "retries", "priority"))
+        widths, retries, priorities = own
         allocation = self._core.clusters[cluster_id].allocations[node_id]
         self._core.restoring.place(
-            allocation, jobs, jobs if pinned else (), widths, retries, {}, monotonic()
+            allocation, jobs, jobs if pinned else (), widths, retries, priorities, monotonic()
         )
 
     def put_past(

@@ -1,5 +1,6 @@
 """The owner of all jobs of a shared scheduler: tells each client what is its, once it is safe."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from dispy.scheduler.clients import Clients, table_of
 from dispy.scheduler.journal_entries import Given, NodeGone, NodeKnown, Returned
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import Content
+
+logger = logging.getLogger("dispy.scheduler")
 
 
 class Telling:
@@ -35,10 +38,6 @@ class Telling:
         client = self._clients.of(number)
         if client is not None:
             client.say(kind, [number_there(number), *rest], buffers)
-
-    def _tell_all(self, kind: int, body: list[Any]) -> None:
-        for client in self._clients:
-            client.say(kind, body)
 
     # -- jobs on their way
 
@@ -68,6 +67,7 @@ class Telling:
     ) -> None:
         """Tell the client that these jobs wait again."""
         self._durable.record(Returned(jobs, cut_short, died))
+        self._clients.counts.requeued(len(jobs))
         self._tell(cluster_id, Kind.REQUEUED, [node.node_id, list(map(number_there, jobs)), why])
 
     def provisional(self, cluster_id: int, node: RemoteNode, job: int, value: Payload) -> None:
@@ -77,6 +77,7 @@ class Telling:
             (packed,), buffers = split_payloads([value])
             body = [number_there(cluster_id), node.node_id, number_there(job), packed]
             client.outbox.tell(Kind.VALUE, body, buffers, cluster_id, (), len(value))
+            self._note(node)  # with it: nothing else says, after a restart, that it was told
 
     def output(
         self, cluster_id: int, node: RemoteNode, job: int, descriptor: int, offset: int, text: bytes
@@ -105,6 +106,7 @@ class Telling:
                     cluster_id, node, [job], [starts[at]], [ends[at]], [results[at]], extra
                 )
             return
+        self._clients.counts.ended(len(jobs), extras.values())
         column, buffers = split_payloads(results)
         numbers = list(map(number_there, jobs))
         told = [[at, extra] for at, extra in extras.items()]
@@ -122,9 +124,10 @@ class Telling:
     ) -> None:
         """Tell the client that these jobs are final without a result."""
         if self._tells_singly(cluster_id, jobs):
-            for job in jobs:
-                self.given_up(cluster_id, node, [job], status, reason)
+            for each in jobs:
+                self.given_up(cluster_id, node, [each], status, reason)
             return
+        self._clients.counts.given_up(len(jobs), status)
         where = None if node is None else node.node_id
         rest = [where, list(map(number_there, jobs)), int(status), reason]
         self._end(cluster_id, jobs, Kind.GIVEN_UP, rest, (), len(reason))
@@ -154,21 +157,39 @@ class Telling:
     # -- nodes
 
     def node_found(self, node: RemoteNode) -> None:
-        """Tell all clients of a node; each answers with ALLOT for clusters that may use it."""
-        hello = node.hello
-        self._durable.record(
-            NodeKnown(node.node_id, hello.identity, node.name, node.ip_addr, node.port)
-        )
-        self._tell_all(Kind.NODE, [node.node_id, table_of(node)])
+        """Tell clients of a node that decide themselves which nodes they use: by ALLOT."""
+        self._note(node)
+        self._introduce(node)
+
+    def _introduce(self, node: RemoteNode) -> None:
+        for client in self._clients:
+            if client.wants_all:
+                client.meet(node.node_id, Kind.NODE, [node.node_id, table_of(node)])
+        self._clients.recruiting.found(node)
+
+    def hungry(self, clusters: set[int]) -> None:
+        """Give clusters more nodes that have none left for jobs that wait."""
+        self._clients.recruiting.look(clusters)
+
+    def _note(self, node: RemoteNode) -> None:
+        place = node.node_id, node.hello.identity, node.name, node.ip_addr, node.port
+        self._durable.record(NodeKnown(*place, said=node.said))
 
     def node_back(self, node: RemoteNode) -> None:
-        """Tell all clients what it is like: some may know it from an earlier scheduler alone."""
-        self._tell_all(Kind.NODE, [node.node_id, table_of(node)])
+        """Tell clients what it is like: some may know it from an earlier scheduler alone."""
+        for client in self._clients:
+            if node.node_id in client.met:
+                client.say(Kind.NODE, [node.node_id, table_of(node)])
+        self._introduce(node)
 
     def node_lost(self, node: RemoteNode) -> None:
-        """Tell all clients."""
+        """Tell clients that know it."""
         self._durable.record(NodeGone(node.node_id))
-        self._tell_all(Kind.LOST, [node.node_id])
+        self._clients.recruiting.lost(node)
+        for client in self._clients:
+            if node.node_id in client.met:
+                client.met.discard(node.node_id)
+                client.say(Kind.LOST, [node.node_id])
 
     def node_available(self, node: RemoteNode) -> None:
         """Tell those who use it what it has to spare."""
@@ -181,7 +202,13 @@ class Telling:
         self, cluster_id: int, node: RemoteNode, status: Status, error: str | None = None
     ) -> None:
         """Tell a client that its cluster has, or has lost, a node."""
+        self._clients.recruiting.answered(cluster_id, node)
         self._tell(cluster_id, Kind.CHANGED, [node.node_id, int(status), error])
+
+    def noted(self, cluster_id: int, node: RemoteNode, level: int, text: str) -> None:
+        """Have it in both logs: the program's, whose cluster it is, and ours."""
+        logger.log(level, "%s", text)
+        self._tell(cluster_id, Kind.NOTED, [node.node_id, level, text])
 
     def node_free(self, cluster_id: int, node: RemoteNode) -> None:
         """Tell a client that its cluster may be set up there again."""

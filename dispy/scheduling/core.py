@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dispy.scheduling.actions import Action, Drop, Leave, Recall, RunBatch
 from dispy.scheduling.departures import Departures
+from dispy.scheduling.draining import Drains
 from dispy.scheduling.explaining import explain, explain_waiting, is_stuck
 from dispy.scheduling.failing import Failing
 from dispy.scheduling.gates import Gates
@@ -42,10 +43,12 @@ class Scheduling:
         self._recalls = Recalls()
         self._gates = Gates(owner_slots)
         self._placement = Placement(self._recalls, self.policy, self._gates)
+        self.hungry = self._placement.hungry  # clusters, for whoever may have more nodes for them
         self._queueing = Queueing(self._placement)
         self._withdrawing = Withdrawing(self._placement)
         self._failing = Failing(self._placement, self._withdrawing)
         self._departures = Departures()
+        self.drains = Drains(self._placement)
         self.restoring = Restoring(self._placement, self._queueing)
         self._joined = self._opened = 0
 
@@ -199,14 +202,14 @@ class Scheduling:
             or (job in cluster.pinned and job not in cluster.placed)
         )
 
-    def cancel(self, cluster_id: ClusterId, job: JobNumber) -> list[Action]:
+    def cancel(self, cluster_id: ClusterId, job: JobNumber, why: str = "") -> list[Action]:
         """Cancel a job: final at once when it was queued, and the owner is to ask its node else.
 
         An empty list means that it is not known any more: its result crossed the cancel. One that
         its node gives back, or never got, is final then; a broken link only delays the order.
         """
         cluster = self.clusters.get(cluster_id)
-        return [] if cluster is None else self._withdrawing.cancel(cluster, job)
+        return [] if cluster is None else self._withdrawing.cancel(cluster, job, why)
 
     # -- events of nodes
 
@@ -427,8 +430,7 @@ class Scheduling:
 
     def explain_waiting(self, cluster_id: ClusterId) -> list[str]:
         """Say why the jobs of a cluster wait, one line for each node."""
-        cluster = self.clusters.get(cluster_id)
-        nodes = self.nodes.values()
+        cluster, nodes = self.clusters.get(cluster_id), self.nodes.values()
         return [] if cluster is None else explain_waiting(cluster, nodes, self._gates)
 
     def explain(self, cluster_id: ClusterId, job: JobNumber, now: float) -> list[str]:

@@ -71,9 +71,12 @@ def why_others_first(cluster: Cluster, width: int, gates: Gates, turns: Turns | 
 
 def is_stuck(cluster: Cluster) -> bool:
     """Say whether a cluster has jobs, and none of them runs or is on its way to a worker."""
-    there = [a for a in cluster.allocations.values() if a.jobs]
-    if any(a.node.settled and not (a.node.crowded or a.node.held_back) for a in there):
-        return bool(too_wide(cluster))
+    there = False
+    for allocation in cluster.allocations.values():
+        if allocation.jobs:
+            there, node = True, allocation.node
+            if node.settled and not (node.crowded or node.held_back):  # of a busy one, soon
+                return bool(too_wide(cluster))
     return bool(there or cluster.has_queued or cluster.pinned)
 
 
@@ -174,6 +177,8 @@ def _why_not(allocation: Allocation, width: int) -> str:
         return f"{name} is being closed there, and then set up again{after}"
     if not allocation.ready:
         return f"{name} is being set up there"
+    if node.drained:
+        return f"it is given no new jobs: {node.drained}"
     if allocation.full:
         return allocation.full
     if node.held_back:

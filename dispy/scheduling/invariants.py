@@ -62,7 +62,7 @@ def _check_cluster(cluster: Cluster) -> None:
         if allocation.is_usable and allocation.idle_room:
             _check_idle(cluster, allocation)
     assert len(cluster.placed) == sum(len(a.jobs) for a in cluster.allocations.values())
-    assert cluster.cancelling <= cluster.placed.keys(), "what is cancelled is on no node"
+    assert cluster.cancelling.keys() <= cluster.placed.keys(), "what is cancelled is on no node"
     reserved = [a.node.reserved for a in cluster.allocations.values()]
     mine = [r.slots for r in reserved if r is not None and r.allocation.cluster is cluster]
     assert cluster.reserved == sum(mine), "reserved slots are miscounted"

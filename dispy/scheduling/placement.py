@@ -23,7 +23,15 @@ from dispy.scheduling.listing import Listing
 from dispy.scheduling.policies import Policy
 from dispy.scheduling.queues import NOBODY, JobTurn
 from dispy.scheduling.recalls import Recalls
-from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
+from dispy.scheduling.records import (
+    Allocation,
+    Cluster,
+    ClusterId,
+    JobNumber,
+    Lane,
+    Node,
+    Reservation,
+)
 from dispy.scheduling.reserving import lane_load, pinned_width
 from dispy.scheduling.turns import Turn, Turns
 
@@ -37,6 +45,7 @@ class Placement(Listing):
     def __init__(self, recalls: Recalls, policy: Policy, gates: Gates) -> None:
         super().__init__(policy, gates)
         self._recalls = recalls
+        self.hungry: set[ClusterId] = set()  # had jobs left at their last look for nodes
 
     def place(self, now: float) -> list[RunBatch]:
         """Give waiting jobs to nodes until none has room for them."""
@@ -190,6 +199,8 @@ class Placement(Listing):
                 if end == MAY_NOT_START:
                     break  # nor may younger ones, lest this one never could
         self._clusters.pop(cluster.cluster_id, None)
+        if cluster.has_queued:
+            self.hungry.add(cluster.cluster_id)
         return False
 
     def _fill_lane(
@@ -227,7 +238,8 @@ class Placement(Listing):
             elif not (cluster.is_free or self._may_start(cluster, width)):
                 return MAY_NOT_START
             elif room:
-                even_part = -(-len(lane.queued) // lane.listed)
+                # Very short ones are not spread: a message for each would cost more than they do.
+                even_part = max(-(-len(lane.queued) // lane.listed), cluster.packet)
                 if idle and parts is not None:
                     room = -(-room // parts)
                 slots = min(room * width, idle)

@@ -109,7 +109,8 @@ def recall(allocation: Allocation, excess: int, keep: Container[JobNumber] = fro
 
 def call_all_back(allocation: Allocation) -> list[Action]:
     """Call everything back from an allocation that may not run it any more."""
-    if allocation.limit and not allocation.leaving and not allocation.pinned_only:
+    only_pinned = allocation.pinned_only or bool(allocation.node.drained)
+    if allocation.limit and not allocation.leaving and not only_pinned:
         return []
     if not allocation.jobs or not allocation.node.settled:
         return []

@@ -19,6 +19,7 @@ ClusterId = int
 Story = tuple[tuple[float, str], ...]  # what befell a job: (second, what), the oldest first
 
 PREFETCH_SECONDS = 0.05  # of work that may wait on a node for each slot (DESIGN section 7)
+PACKET_SECONDS = 0.0005  # of work: less for one slot is not worth a message of its own
 PREFETCH_JOBS = 4096  # for each slot, however short: bounds what a lost node gives back
 NO_LIMIT = sys.maxsize  # of jobs that may start
 SHORTEST = 5e-6  # seconds; what a job costs a worker at least, whatever was measured
@@ -74,7 +75,7 @@ class Cluster:
     attempts: dict[JobNumber, int] = field(default_factory=dict)  # runs that were cut short
     deaths: dict[JobNumber, int] = field(default_factory=dict)  # those whose own process died
     priorities: dict[JobNumber, int] = field(default_factory=dict)  # of jobs; else 0
-    cancelling: set[JobNumber] = field(default_factory=set)  # on nodes that were asked to
+    cancelling: dict[JobNumber, str] = field(default_factory=dict)  # on nodes that were asked: why
     priority: int = 0  # of all its jobs, before those of clusters with less (but by load)
     weight: float = 1.0  # its part of the slots, beside those of others that want some (fair)
     owner: str = ""  # whose limit its jobs count for
@@ -136,6 +137,13 @@ class Cluster:
             return 0
         return min(PREFETCH_JOBS, int(PREFETCH_SECONDS / max(self.duration, SHORTEST)))
 
+    @property
+    def packet(self) -> int:
+        """How many jobs go to a slot at once, if there are enough; 1 while that is not known."""
+        if self.duration is None:
+            return 1
+        return max(1, int(PACKET_SECONDS / max(self.duration, SHORTEST)))
+
     def width_of(self, job: JobNumber) -> int:
         """Return how many slots a job needs."""
         return self.widths.get(job, self.width) if self.widths else self.width
@@ -174,6 +182,7 @@ class Node:
     owners: int = 1  # that share its processors
     crowded: str = ""  # who has all of them, when our jobs there wait for theirs
     held_back: str = ""  # why it starts no jobs at all for now
+    drained: str = ""  # why it is given no more jobs; empty: it is
     capacity: int = 0  # slots that it has for all owners: the widest job that it can run
     order: int = 0  # in which it joined; decides between equals
     results_seen: int = 0  # the sequence number of the last results that were taken
@@ -266,7 +275,9 @@ class Allocation:
     @property
     def is_usable(self) -> bool:
         """Whether jobs may be sent at all: both sides agree on what is there, and it is set up."""
-        return self.node.settled and self.ready and self.refusal is None and not self.full
+        node = self.node
+        usable = node.settled and self.ready and self.refusal is None
+        return usable and not (self.full or node.drained)
 
     @property
     def is_left(self) -> bool:
@@ -339,10 +350,12 @@ class Allocation:
         """Return how many jobs go at most with `slots` idle slots that are its turn's.
 
         Where turns are strict, short jobs go with as many more as may wait there: an idle slot is
-        the only chance to send some, while others want it too.
+        the only chance to send some, while others want it too. Else in packets.
         """
-        if not self.cluster.strict or not self.cluster.plain or self.recalling or self.stalled:
+        if not self.cluster.plain or self.recalling or self.stalled:
             return slots
+        if not self.cluster.strict:
+            return slots * self.cluster.packet
         most = (self.fills + slots) * (1 + self.cluster.window)
         return max(slots, most - len(self.jobs))
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dispy.scheduling.placement import Placement
 from dispy.scheduling.queueing import Queueing
 from dispy.scheduling.records import Allocation, Cluster, JobNumber
+from dispy.scheduling.withdrawing import CANCELLED_BEFORE
 
 
 class Restoring:
@@ -27,7 +28,7 @@ class Restoring:
         """Count runs of a cluster's jobs that were cut short, and those that must not run again."""
         cluster.attempts.update(attempts)
         cluster.deaths.update(deaths)
-        cluster.cancelling.update(cancelling)
+        cluster.cancelling.update(dict.fromkeys(cancelling, CANCELLED_BEFORE))
 
     def place(
         self,

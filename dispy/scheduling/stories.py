@@ -34,4 +34,4 @@ def forget(cluster: Cluster, jobs: Iterable[JobNumber]) -> None:
         cluster.priorities.pop(job, None)
         cluster.attempts.pop(job, None)
         cluster.deaths.pop(job, None)
-        cluster.cancelling.discard(job)
+        cluster.cancelling.pop(job, None)

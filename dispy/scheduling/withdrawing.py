@@ -24,11 +24,12 @@ class Withdrawing:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
 
-    def cancel(self, cluster: Cluster, job: JobNumber) -> list[Action]:
+    def cancel(self, cluster: Cluster, job: JobNumber, why: str) -> list[Action]:
         """Cancel a job, as `Scheduling.cancel` has it."""
+        why = why or CANCELLED_BEFORE
         allocation = cluster.placed.get(job)
         if allocation is not None:
-            cluster.cancelling.add(job)
+            cluster.cancelling.setdefault(job, why)
             return [CancelOnNode(allocation.node.node_id, cluster.cluster_id, job)]
         lane, pinned_to = cluster.lane_of(job), cluster.pinned.get(job)
         if job in lane.queued:
@@ -38,7 +39,7 @@ class Withdrawing:
             pinned_to.pinned_waiting -= 1
         else:
             return []
-        given_up = give_up(cluster, [job], CANCELLED_BEFORE, Status.Cancelled)
+        given_up = give_up(cluster, [job], why, Status.Cancelled)
         self._placement.queue_shrank(cluster)
         if pinned_to is not None:
             self._placement.reservations.check(pinned_to)
@@ -60,10 +61,10 @@ class Withdrawing:
         """
         cluster, actions = allocation.cluster, list[Action]()
         take_from_node(allocation, jobs)
-        if not cluster.cancelling.isdisjoint(jobs):
+        if not cluster.cancelling.keys().isdisjoint(jobs):
             gone = [job for job in jobs if job in cluster.cancelling]
             jobs = [job for job in jobs if job not in cluster.cancelling]
-            actions.append(give_up(cluster, gone, CANCELLED_BEFORE, Status.Cancelled))
+            actions += _cancelled(cluster, gone)
         if not jobs:
             return actions
         remember(cluster, jobs, reason, now)
@@ -137,6 +138,14 @@ def give_up(cluster: Cluster, jobs: Sequence[JobNumber], reason: str, status: St
     stories = {job: cluster.stories[job] for job in jobs if job in cluster.stories}
     forget(cluster, jobs)
     return GiveUp(cluster.cluster_id, tuple(jobs), reason, status, stories)
+
+
+def _cancelled(cluster: Cluster, jobs: Sequence[JobNumber]) -> list[Action]:
+    """Give up jobs that were being cancelled, for the reasons for which they were."""
+    reasons: dict[str, list[JobNumber]] = {}
+    for job in jobs:
+        reasons.setdefault(cluster.cancelling[job], []).append(job)
+    return [give_up(cluster, mine, why, Status.Cancelled) for why, mine in reasons.items()]
 
 
 def cancel_again(allocation: Allocation) -> list[Action]:

@@ -146,16 +146,6 @@ def widen(sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, UNIX_BUFFER)
 
 
-def descriptor_limit() -> int | None:
-    """Return how many descriptors a process may have; None: no such limit here."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
 def forbids_execution(path: str) -> bool:
     """Say whether programs in this directory cannot be run (mounted noexec)."""
     noexec = getattr(os, "ST_NOEXEC", None)

@@ -3,7 +3,7 @@
 import errno
 import os
 
-from dispy.system.processes import descriptor_limit
+from dispy.system.descriptors import descriptor_limit
 
 RESERVED_PART, RESERVED_MOST = 4, 64  # descriptors that are kept for connections and files
 

@@ -35,7 +35,7 @@ LIMITS = {
     "timeout": [0.001, 5], "cpu_time": [1], "grace": [0], "memory": [1, 10**12], "nice": [1, 19],
     "jobs_per_worker": [1, 2], "worker_growth": [1], "env": [{"A": "b"}, {"A=": 1}, {"": 0}],
 }  # fmt: skip
-RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1]}
+RUN = {**LIMITS, "cpus": [1, 2, 3, 10**9], "retries": [0, 1], "priority": [0, 7, -7, 10**9]}
 EXTRA = {
     "status": STATUSES, "exception": ["Traceback\nValueError: no", ""], "stdout": ["out"],
     "stderr": ["err"], "error": [b"x"], "died": [True], "death": [["was killed", 1, 9]],
@@ -63,16 +63,24 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.LOAD: {},
     Kind.FILE: {"name": [b"file"]},
     Kind.CLUSTER: {
-        "settings": [OPEN, {}, 1], "reentrant": [True], "retries": [0, 2], "pulse": [0.5, -1]
+        "settings": [OPEN, {}, 1], "reentrant": [True], "retries": [0, 2], "pulse": [0.5, -1],
+        "weight": [1, 2.5, 0, -1.0, float("nan"), 1e300], "priority": [0, 3, -3, 2**70, 0.5],
+        "owner": ["ann", "ben", ""], "exclusive": [True, False],
     },
     Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
+    Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
-    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
     Kind.NODE: {
         "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
         "available": [[1.0, 2, 3, 4.0], "why"],
     },
-    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]]},
+    Kind.ANSWER: {"lines": [["why"]], "jobs": [[1, 2]], "stuck": [True, False]},
+    Kind.REQUEST: {
+        "what": ["c", "1.1", "1.1:8", "2.0:7", ":", "1.1:" + "9" * 30, "", 7], "nodes": [True],
+        "job": ["1.1:8", "c:9", "c:c"], "node": ["n", "127.0.0.1", "a" * 32], "off": [True, False],
+    },
+    Kind.RESPONSE: {"lines": [["why"]], "error": ["no"], "nodes": [[{"name": "n"}]]},
 }  # fmt: skip
 _EXTRAS = {
     Kind.RUN: RUN, Kind.JOBS: RUN, Kind.RESULTS: EXTRA, Kind.DONE: EXTRA, Kind.SUBMIT: RUN,

@@ -20,9 +20,10 @@ from dispy.scheduler.serving import SchedulerService
 STEPS = 40  # that one input may take
 IN_SAID = [
     Kind.CLUSTER, Kind.SUBMIT, Kind.SUBMIT, Kind.ALLOT, Kind.WITHDRAW, Kind.DEPART, Kind.ASK,
-    Kind.CANCEL, Kind.CLOSE, Kind.STARTED,
+    Kind.CANCEL, Kind.CLOSE, Kind.STARTED, Kind.RULES,
 ]  # fmt: skip
 FROM_CLIENTS = [Kind.HEARD, Kind.PULSE, Kind.SAID, Kind.OPEN, Kind.FETCH]
+REQUESTS = ["status", "nodes", "explain", "cancel", "drain", "drain", "none"]
 FROM_NODES = [Kind.READY, Kind.RESULTS, Kind.RETURNED, Kind.HELD, Kind.SHARE, Kind.GOODBYE]
 
 
@@ -33,6 +34,7 @@ class Play:
         self.choices = choices
         self.service = SchedulerService("s", "127.0.0.1", 0)
         self.clients: list[tuple[Wire, list[int]]] = []  # and the number of what they say next
+        self.operators: list[Wire] = []
         self.greenlets: list[Any] = []
         ours, theirs = socket.socketpair()
         self.node = Wire(ours)
@@ -43,16 +45,26 @@ class Play:
 
     def connect(self, identity: str) -> None:
         """Serve a client as the door does."""
+        self.clients.append((self._come("client", identity), [1]))
+
+    def _come(self, role: str, identity: str) -> Wire:
         ours, theirs = socket.socketpair()
         wire = Wire(ours)
-        self.clients.append((wire, [1]))
-        wire.send(messages.hello(self.choices, "client", identity))
+        wire.send(messages.hello(self.choices, role, identity))
         self.greenlets.append(gevent.spawn(self._serve, theirs))
+        return wire
+
+    def _ask(self) -> None:
+        """Ask something as an operator, who may come anew for it, and may ask too early."""
+        if not self.operators or self.choices.below(3) == 0:
+            self.operators.append(self._come("operator", messages.IDENTITIES[1]))
+        of = messages.table(self.choices, messages.TABLES[Kind.REQUEST])
+        self.operators[-1].tell(Kind.REQUEST, [1, self.choices.of(REQUESTS), of])
 
     def _serve(self, sock: Any) -> None:
         link = Link(sock, reads_always=False)
         try:
-            hello = link.hear_hello("client")
+            hello = link.hear_hello("client", "operator")
         except (FrameRefused, OSError):
             link.close()
         else:
@@ -62,7 +74,9 @@ class Play:
     def step(self) -> None:
         choices = self.choices
         wire, number = choices.of(self.clients)
-        match choices.below(14):
+        match choices.below(16):
+            case 14 | 15:
+                self._ask()
             case 0:
                 number[0] = choices.below(6)
             case 1:
@@ -110,7 +124,7 @@ class Play:
 
     def check(self) -> None:
         """What is kept of jobs is of jobs that clients have, and the core contradicts nothing."""
-        for wire, _ in self.clients:
+        for wire in [*(wire for wire, _ in self.clients), *self.operators]:
             wire.frames()  # each says what may be said
         clients = self.service.clients
         kept = {job for each in clients._clients.values() for own in each.clusters.values()
@@ -132,7 +146,7 @@ class Play:
             self.check()
 
     def end(self) -> None:
-        for wire, _ in self.clients:
+        for wire in [*(wire for wire, _ in self.clients), *self.operators]:
             wire.close()
         self.node.close()
         turn(6)

@@ -15,17 +15,24 @@ class RunningScheduler:
     """A `dispy scheduler` process for nodes at these addresses."""
 
     def __init__(
-        self, host: str, data: str, *nodes: str, options: Sequence[str] = (), **environment: str
+        self,
+        host: str,
+        data: str,
+        *nodes: str,
+        options: Sequence[str] = (),
+        under: Sequence[str] = (),
+        **environment: str,
     ) -> None:
-        """data: its data directory."""
+        """data: its data directory. under: a command that runs it in other circumstances."""
         self.host = host
-        self._command = own_command(
+        command = own_command(
             "scheduler",
             f"--host={host}",
             f"--nodes={','.join(nodes)}",
             f"--data={data}",
             *options,
         )
+        self._command = [*under, *command]
         self._environment = {**os.environ, **environment}
         self.said = ""
         self.start()
@@ -56,6 +63,13 @@ class RunningScheduler:
         """Kill it, as a machine out of memory would."""
         self.process.kill()
         self.said += self.process.communicate(timeout=DEADLINE)[1]
+
+    def operate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of the commands of operators; return what came of it."""
+        command = own_command(arguments[0], f"--host={self.host}", *arguments[1:])
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self._environment, timeout=DEADLINE
+        )
 
     def end(self) -> int:
         """End it as an operator would; return its exit status."""

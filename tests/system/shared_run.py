@@ -47,15 +47,6 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
         "jobs::jobs_have_the_names_that_dispy_4_gave_them",
         "trouble::a_full_disk_fails_what_needs_it_and_nothing_else",
     ),
-    "the scheduler does not say so far": (
-        "limits::a_node_short_of_memory_starts_no_job_says_so_and_goes_on",
-        "node_control::a_node_counts_what_was_sent_and_received_and_the_table_shows_it",
-        "retries::a_node_that_fails_all_its_jobs_is_set_aside_and_brought_back",
-        "setup::a_setup_that_raises_is_told_with_its_traceback_and_the_node_is_not_used",
-        "setup::whoever_waits_for_a_long_setup_is_told",
-        "setup::what_setup_and_cleanup_write_is_logged_and_threads_are_warned_of",
-        "setup::a_cleanup_does_not_end_a_node_that_does_not_allow_it",
-    ),
 }
 
 # What `--shared=most` leaves out, because it takes long: modules, tests, or some of their cases.

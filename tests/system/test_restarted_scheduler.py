@@ -1,9 +1,11 @@
 """A shared scheduler that is killed or ended, and started again: nothing is lost or done twice."""
 
 import os
+import queue
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from system.conftest import DEADLINE, Gate, hold
@@ -32,6 +34,16 @@ def echo(value: bytes, gate: str = "") -> bytes:
         os.read(descriptor, 1)
         os.close(descriptor)
     return value
+
+
+def tell_and_hold(gate: str) -> str:
+    """Send a value and wait at a gate, three times."""
+    for number in range(3):
+        dispy_provisional_result(number)  # noqa: F821
+        descriptor = os.open(gate, os.O_RDONLY)
+        os.read(descriptor, 1)
+        os.close(descriptor)
+    return "done"
 
 
 def double(number: int) -> int:
@@ -72,6 +84,22 @@ def test_what_ends_while_there_is_no_scheduler_is_delivered_once(
     assert cluster.submit(str(gate), "later").get(DEADLINE) == "later"
     assert cluster.wait(DEADLINE)
     assert [each.status for each in ended] == [DispyJob.Finished] * 2
+
+
+def test_provisional_values_are_told_once_though_the_scheduler_is_killed(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+) -> None:
+    told: queue.Queue[Any] = queue.Queue()
+    scheduler = start_scheduler(start_node("--cpus=1"))
+    cluster = open_shared(scheduler, tell_and_hold, callback=lambda job: told.put(job.result))
+    job = cluster.submit(str(gate))
+    for number in range(3):
+        assert told.get(timeout=DEADLINE) == number
+        scheduler.kill()  # before the node hears that it may forget the value
+        scheduler.start()
+        gate.open()
+    assert told.get(timeout=DEADLINE) == "done"
+    assert job.get(DEADLINE) == "done"
 
 
 def test_nodes_and_programs_know_a_scheduler_again_by_its_key(

@@ -86,7 +86,8 @@ def test_programs_share_the_nodes_and_one_that_dies_is_dropped_in_time(
 import dispy, sys, time
 
 def slow(seconds):
-        time.sleep(seconds)
+    import time
+    time.sleep(seconds)
     return "done"
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class House:
     slots: int
     capacity: int
     settled: bool = True
+    drained: bool = False
     seats: dict[int, Seat] = field(default_factory=dict)
 
 
@@ -66,12 +67,15 @@ class World:
         wide: bool = False,
         policy: Policy | None = None,
         gated: bool = False,
+        drains: bool = False,
     ) -> None:
         """wide: jobs differ in how many slots they need.
 
         gated: clusters belong to users with a limit, some run exclusively, jobs have priorities.
+        drains: nodes are drained, and used again.
         """
-        self.gated = gated
+        self.gated, self.drains = gated, drains
+        self.drained = 0  # nodes that had jobs
         self.alone = self.held = 0  # exclusive clusters that had jobs, and looks at a full limit
         self.random = random.Random(seed)
         self.wide = wide
@@ -263,6 +267,14 @@ class World:
             self.touch(house)
         self.settle(actions)
 
+    def drain(self, name: str, off: bool) -> None:
+        house = self.houses[name]
+        house.drained = not off
+        self.drained += not off and any(seat.jobs for seat in house.seats.values())
+        self.touch(house)
+        node = self.core.nodes[name]
+        self.settle(self.core.drains.drain(node, "" if off else "drained by ann"))
+
     def silent(self, name: str) -> None:
         self.houses[name].settled = False
         self.touch(self.houses[name])
@@ -368,6 +380,7 @@ class World:
                 continue
             assert not seat.leaving, "jobs were sent to where their computation is closed"
             assert house.settled, "a node without a link was sent jobs"
+            assert not house.drained, "a node that is drained was sent jobs"
             assert seat.ready, "jobs were sent before their computation"
             assert not seat.refused, "a node that cannot run it was sent jobs"
             assert not seat.full, "a node that has no room was sent jobs"
@@ -414,7 +427,7 @@ class World:
         if len(self.names) > SMALL:
             return
         for name, house in self.houses.items():
-            if not house.settled or self.core.nodes[name].reserved is not None:
+            if not house.settled or house.drained or self.core.nodes[name].reserved is not None:
                 continue
             busy = sum(min(self.need(house, s), s.limit, house.slots) for s in house.seats.values())
             for number, seat in house.seats.items():
@@ -516,7 +529,7 @@ class World:
         for cluster, seat in seats.items():
             room = min(house.slots - busy, min(seat.limit, house.slots) - self.need(house, seat))
             usable = seat.ready and not seat.refused and not seat.full and house.settled
-            idles = room > 0 and usable
+            idles = room > 0 and usable and not house.drained
             if idles != seat.idles:
                 seat.idles = idles
                 self.groups[cluster].idle_seats += 1 if idles else -1
@@ -564,6 +577,8 @@ class World:
             for c in clusters:
                 if limits[c] is not None and rng.random() < 0.9:
                     self.ready(name, c)
+        elif self.drains and rng.random() < 0.05:
+            self.drain(name, rng.random() < 0.5)
         elif chance < 0.22:
             many = self.groups[cluster].queued > len(self.names)
             self.submit(cluster, 1 if many else rng.choice((1, 1, 5, 60)), self.a_width())

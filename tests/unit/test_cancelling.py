@@ -28,7 +28,7 @@ def ends(core: Scheduling, actions: list[Action], status: Status) -> None:
     assert not any(isinstance(action, RunBatch) for action in core.place(1.0))
     core.check_invariants()
     assert not core.is_queued(1, 7)
-    assert core.clusters[1].cancelling == set()
+    assert core.clusters[1].cancelling == {}
 
 
 @pytest.mark.parametrize("reason", ["its nursery ended", None])
@@ -63,7 +63,7 @@ def test_a_job_whose_process_ends_does_not_run_again() -> None:
     core = cancelled_on_its_node()
     assert core.job_died("a", 1, 7, "killed", 1.0) == []
     assert core.jobs_finished("a", 1, [7], None, 1.0) == [7]
-    assert core.clusters[1].cancelling == set()
+    assert core.clusters[1].cancelling == {}
 
 
 def test_the_order_is_given_again_over_a_new_link_while_the_job_is_there() -> None:

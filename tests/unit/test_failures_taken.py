@@ -9,10 +9,12 @@ from dispy.scheduler.failing import Failures
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 
+OWNER: Any = SimpleNamespace(noted=lambda *told: None)
+
 
 def test_the_death_of_a_job_whose_cluster_is_closed_is_no_error() -> None:
     done: list[Any] = []
-    failures = Failures(Scheduling(), lambda actions, node: done.extend(actions))
+    failures = Failures(Scheduling(), OWNER, lambda actions, node: done.extend(actions))
     extra = {"status": int(Status.Terminated), "died": True, "exception": "killed"}
     node: Any = SimpleNamespace(node_id="n", name="n")
     failures.take(node, 7, [1], [[0, extra]], 0.1)
@@ -27,7 +29,7 @@ def test_a_job_that_may_run_again_is_queued_and_told_of_its_runs_in_the_end() ->
     core.cluster_allocated("n", 1, 1)
     core.cluster_ready_on("n", 1)
     core.jobs_submitted(1, [5])
-    failures = Failures(core, lambda actions, node: done.extend(actions))
+    failures = Failures(core, OWNER, lambda actions, node: done.extend(actions))
     node: Any = SimpleNamespace(node_id="n", name="n")
     for run in (1, 2):
         core.place(0.0)

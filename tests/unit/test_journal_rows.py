@@ -73,7 +73,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from(NODES), port=st.integers(0, 3))
     def of_a_node(self, node: str, port: int) -> None:
-        known = entries.NodeKnown(node, "identity", "a node", "::1", port, [11, 21])
+        known = entries.NodeKnown(node, "identity", "a node", "::1", port, [11, 21], said=port)
         self.record(known if port else entries.NodeGone(node))
 
     @rule(slot=SLOTS, at=st.integers(0, 1), node=st.sampled_from(NODES), slots=st.integers(0, 4))

@@ -61,6 +61,24 @@ def test_any_order_of_events_keeps_the_promises_of_each_policy(policy: str, wide
             raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("policy", [Policy, FairShare])
+def test_any_order_of_events_gives_drained_nodes_no_jobs_and_loses_none(
+    policy: type[Policy], wide: bool
+) -> None:
+    drained = 0
+    for seed in range(SEED, SEED + 15):
+        world = World(seed, nodes=4, wide=wide, policy=policy(), gated=seed % 2 > 0, drains=True)
+        try:
+            for _ in range(150):
+                world.step()
+                world.check_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; replay: DISPY_SEED={seed}") from error
+        drained += world.drained
+    assert drained > 10, "no node with jobs was drained: the world has lost its meaning"
+
+
 @pytest.mark.parametrize("part", range(5))
 def test_many_events_over_thousands_of_nodes_keep_the_promises(part: int) -> None:
     world = World(

@@ -1,0 +1,37 @@
+"""A scheduler that is to begin anew, whatever an earlier one was given (`--clean`)."""
+
+import os
+import shutil
+
+from dispy.model.errors import DispyError
+from dispy.system.directories import open_private
+from dispy.system.locking import try_lock
+
+LOCK = "lock"  # of the journal
+OURS = ("journal.sqlite", "beside")  # how names begin of what holds it, damaged ones put aside too
+
+
+def clean(directory: str) -> None:
+    """Remove what a data directory holds of clients, jobs and results.
+
+    Who the scheduler is stays: nodes that have jobs of the earlier one are told to drop them.
+    Raises DispyError where a scheduler uses the directory, or it cannot be emptied.
+    """
+    if not os.path.isdir(directory):
+        return
+    try:
+        lock = open_private(os.path.join(directory, LOCK))
+        try:
+            if not try_lock(lock):
+                raise DispyError(f"--clean: another scheduler uses {directory}; end it first")
+            for entry in list(os.scandir(directory)):
+                if not entry.name.startswith(OURS):
+                    continue  # it may be a directory with other things
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise DispyError(f"--clean: {directory}: {error.strerror or error}") from None

@@ -1,0 +1,369 @@
+"""What thousands of nodes cost one `dispy scheduler`: `python -m tests.bench.many_nodes`.
+
+Usage:
+  many_nodes [--nodes=<n>] [--only=<rows>] [--tls] [--seconds=<s>] [--jobs=<n>] [--clients=<n>]
+             [--queued=<n>] [--processes=<n>]
+
+Options:
+  --nodes=<n>      how many there are [default: 10000]
+  --only=<rows>    only these rows, with commas between them
+  --tls            with a secret: all links are encrypted
+  --seconds=<s>    for which idle nodes are watched [default: 15]
+  --jobs=<n>       that one client submits [default: 400000]
+  --clients=<n>    programs at once [default: 1000]
+  --queued=<n>     jobs that wait, with 1 KB of arguments each [default: 100000]
+  --processes=<n>  that simulate nodes [default: 2]
+
+A true scheduler, nodes that are simulated as far as they run jobs (`simulated_nodes`), and programs
+that have no user (`simulated_clients`). Prints each figure with its limit beside it, and ends with
+status 1 where one is missed. Memory is private (USS) and grown; processor time is that of the
+scheduler alone. Run it where nothing else runs, and where nothing listens on the loopback network
+(`unshare -n` gives one).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from docopt import docopt
+
+from dispy.cli.progress import Progress, table
+from dispy.system.interpreter import own_command
+from tests.bench.simulated_nodes import address_of
+
+ROOT = Path(__file__).parents[2]
+HOST = "127.9.0.1"
+NODE_PORT = 51348
+CONNECT_SECONDS = 100.0  # that all nodes may take
+QUIET_SECONDS = 3.0  # after they are there, before they are measured
+PLAIN_BYTES, TLS_BYTES = 60 * 1024, 110 * 1024  # of the scheduler, for an idle node
+IDLE_PERCENT = 10.0  # of one processor
+JOBS_A_SECOND = 40_000.0
+QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
+FLAT_JOBS = 10_000  # that measure it
+CROWD_NODES = 10  # of each of many programs
+CROWD_JOBS = 100
+FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
+
+
+class Simulated:
+    """A process of ours that answers each line by one."""
+
+    def __init__(self, stack: ExitStack, module: str, *arguments: str, **environment: str) -> None:
+        command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, **environment},
+            )
+        )  # fmt: skip
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def line(self) -> str:
+        """Return what it says next; raises RuntimeError where it has ended."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} has ended")
+        return line
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Have it do one step, and return what it says of that."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.line())
+        return answer
+
+
+class Nodes:
+    """All simulated nodes, in some processes."""
+
+    def __init__(self, stack: ExitStack, count: int, processes: int, **environment: str) -> None:
+        self.count = count
+        each = -(-count // processes)
+        self._parts = [
+            Simulated(stack, "simulated_nodes", str(first), str(min(each, count - first)),
+                      **environment)
+            for first in range(0, count, each)
+        ]  # fmt: skip
+        for part in self._parts:
+            part.line()
+
+    @property
+    def names(self) -> str:
+        """As `--nodes` has them."""
+        return ",".join(f"{address_of(number)}:{NODE_PORT}" for number in range(self.count))
+
+    def tell(self, what: str) -> int:
+        """Return a sum over all: `settled` or `jobs_run`."""
+        return sum(part.ask("tell")[what] for part in self._parts)
+
+
+class RunningScheduler:
+    """A `dispy scheduler` with these nodes; ends with its block."""
+
+    def __init__(self, stack: ExitStack, nodes: str, **environment: str) -> None:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        (Path(directory) / "dispy").mkdir()
+        # They are too many for a command line.
+        (Path(directory) / "dispy" / "config.toml").write_text(f'[scheduler]\nnodes = "{nodes}"\n')
+        self._log = Path(directory) / "log"
+        log = stack.enter_context(self._log.open("w"))
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                own_command("scheduler", f"--host={HOST}", f"--data={directory}/data"), stderr=log,
+                env={**os.environ, "XDG_CONFIG_HOME": directory, "DISPY_BROADCAST": "0",
+                     **environment},
+            )
+        )  # fmt: skip
+        stack.callback(self._end)
+        self.began = time.monotonic()
+        while not self.said("serves"):
+            assert self._process.poll() is None, self._log.read_text()
+            time.sleep(0.02)
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        text = self._log.read_text()
+        if "Traceback" in text:
+            print(text[text.index("Traceback") :], file=sys.stderr)
+
+    def said(self, words: str) -> bool:
+        """Say whether it has logged some words."""
+        return words in self._log.read_text()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
+    def private_bytes(self) -> int:
+        """Memory that is its alone."""
+        with open(f"/proc/{self.pid}/smaps_rollup") as file:
+            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private"))
+
+    @property
+    def processor_seconds(self) -> float:
+        """Seconds that it took of a processor, the kernel's work for it included."""
+        spent = psutil.Process(self.pid).cpu_times()
+        return float(spent.user + spent.system)
+
+
+class Measurements:
+    """Each row is a method that returns lines: what, figure, unit, limit, whether it is kept."""
+
+    def __init__(self, options: dict[str, Any], progress: Progress) -> None:
+        self._options, self._progress = options, progress
+        self._environment: dict[str, str] = {}
+        self._tls = bool(options["--tls"])
+        self.lines: list[tuple[str, ...]] = []
+        self.missed = False
+
+    def number(self, option: str) -> int:
+        """Return an option's number."""
+        return int(self._options[f"--{option}"])
+
+    @contextmanager
+    def secret(self) -> Iterator[None]:
+        """Have all links encrypted, where that was asked for."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "secret"
+            path.touch(0o600)
+            path.write_text(os.urandom(32).hex())
+            self._environment = {"DISPY_SECRET_FILE": str(path) if self._tls else "none"}
+            yield
+
+    def add(
+        self, what: str, value: float, unit: str, limit: float | None, least: bool = False
+    ) -> None:
+        """Take a figure and its limit: the most that it may be, or the least; None: no."""
+        kept = limit is None or (value >= limit if least else value <= limit)
+        self.missed = self.missed or not kept
+        digits = 0 if value >= 1000 else (1 if value >= 10 else 2)
+        told = "" if limit is None else f"{'at least' if least else 'at most'} {limit:,g}"
+        self.lines.append((what, f"{value:,.{digits}f}", unit, told, "" if kept else "MISSED"))
+
+    @contextmanager
+    def connected(self, count: int) -> Iterator[tuple[RunningScheduler, Nodes, float]]:
+        """Give a scheduler with so many nodes, and the seconds until all were there."""
+        with ExitStack() as stack:
+            nodes = Nodes(stack, count, min(count, self.number("processes")), **self._environment)
+            scheduler = RunningScheduler(stack, nodes.names, **self._environment)
+            while (settled := nodes.tell("settled")) < count:
+                took = time.monotonic() - scheduler.began
+                self._progress.show(f"{settled} of {count} nodes are connected")
+                if took > CONNECT_SECONDS:
+                    raise RuntimeError(f"{settled} of {count} nodes are connected in {took:.0f} s")
+                time.sleep(0.05)
+            yield scheduler, nodes, time.monotonic() - scheduler.began
+
+    def clients(self, stack: ExitStack, *arguments: str) -> Simulated:
+        """Start programs."""
+        return Simulated(stack, "simulated_clients", HOST, *arguments, **self._environment)
+
+    # -- the rows
+
+    def idle(self) -> None:
+        """Nodes that are connected, and have nothing to do."""
+        count = self.number("nodes")
+        with ExitStack() as stack:
+            alone = RunningScheduler(stack, "127.255.0.1", **self._environment)
+            time.sleep(QUIET_SECONDS)
+            before = alone.private_bytes
+        with self.connected(count) as (scheduler, _, took):
+            self.add(f"until {count:,} nodes are connected", took, "s", None)
+            self.add("... of a processor", scheduler.processor_seconds, "s", None)
+            time.sleep(QUIET_SECONDS)
+            each = (scheduler.private_bytes - before) / count
+            limit = TLS_BYTES if self._tls else PLAIN_BYTES
+            self.add("memory of an idle node", each / 1024, "KB", limit / 1024)
+            self._progress.show("idle")
+            seconds, began = self.number("seconds"), scheduler.processor_seconds
+            time.sleep(seconds)
+            percent = 100 * (scheduler.processor_seconds - began) / seconds
+            self.add(f"{count:,} idle nodes", percent, "% of a processor", IDLE_PERCENT)
+
+    def jobs(self) -> None:
+        """One program's short jobs, on all nodes."""
+        count, jobs = self.number("nodes"), self.number("jobs")
+        with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
+            client = self.clients(stack, f"--nodes={count}", f"--jobs={jobs}", f"--ahead={jobs}")
+            client.ask("connect")
+            took = client.ask("open")["seconds"]
+            self.add(f"a cluster's setup on {count:,} nodes", took, "s", None)
+            client.ask("run")  # not counted: how long they take is learnt in it
+            before, batches = scheduler.processor_seconds, nodes.tell("batches")
+            rate = jobs / client.ask("run")["seconds"]
+            self.add(f"short jobs on {count:,} nodes", rate, "jobs/s", JOBS_A_SECOND, least=True)
+            spent = (scheduler.processor_seconds - before) / jobs
+            self.add("... of a processor for each", spent * 1e6, "us", None)
+            self.add("... in one message", jobs / (nodes.tell("batches") - batches), "jobs", None)
+            ran = nodes.tell("jobs_run")
+            assert ran == 2 * jobs, f"{ran} jobs have run instead of {2 * jobs}"
+
+    def flat(self) -> None:
+        """What a job costs the scheduler with few nodes and with all, few jobs queued and many."""
+        most = self.number("nodes")
+        costs = {}
+        for count, queued in ((10, 0), (most, 0), (10, 10 * self.number("queued"))):
+            self._progress.show(f"{count} nodes, {queued} jobs queued")
+            costs[count, queued] = self._cost_of_a_job(count, queued)
+            what = f"a job that is alone in its message: {count:,} nodes"
+            what += f", {queued:,} queued" if queued else ""
+            limit = costs[10, 0] * FLAT if len(costs) > 1 else None
+            self.add(what, costs[count, queued], "us", limit)
+
+    def _cost_of_a_job(self, count: int, queued: int) -> float:
+        """Return microseconds of the scheduler's processor time."""
+        jobs = FLAT_JOBS
+        with self.connected(count) as (scheduler, _, _), ExitStack() as stack:
+            time.sleep(QUIET_SECONDS)
+            # Ten nodes are kept busy, by as few jobs at once as there are; each is a message.
+            arguments = ["--nodes=10", f"--jobs={jobs}", "--ahead=10", "--alone"]
+            if queued:
+                waiting = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=20")
+                for step in ("connect", "open", "run"):
+                    waiting.ask(step)
+            client = self.clients(stack, *arguments)
+            for step in ("connect", "open", "run"):
+                client.ask(step)
+            idle = self._idle_cost(scheduler)
+            costs = []
+            for _ in range(3):
+                before, began = scheduler.processor_seconds, time.monotonic()
+                client.ask("run")
+                spent = scheduler.processor_seconds - before
+                costs.append(spent - idle * (time.monotonic() - began))
+            return min(costs) / jobs * 1e6
+
+    def _idle_cost(self, scheduler: RunningScheduler) -> float:
+        """Return what it takes of a processor while no job is there."""
+        before = scheduler.processor_seconds
+        time.sleep(2 * QUIET_SECONDS)
+        return (scheduler.processor_seconds - before) / (2 * QUIET_SECONDS)
+
+    def crowd(self) -> None:
+        """Many programs at once, each with a cluster on some nodes."""
+        count, clients = self.number("nodes"), self.number("clients")
+        each = min(count, CROWD_NODES)
+        with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
+            before = scheduler.private_bytes
+            crowd = self.clients(
+                stack, f"--clients={clients}", f"--nodes={each}", f"--jobs={CROWD_JOBS}"
+            )
+            for step, what in (
+                ("connect", f"{clients:,} programs connect, and are told of {count:,} nodes"),
+                ("open", f"... open a cluster, each on {each} nodes"),
+                ("run", f"... run {CROWD_JOBS} jobs each"),
+            ):
+                self._progress.show(what)
+                began = scheduler.processor_seconds
+                took = crowd.ask(step)["seconds"]
+                self.add(what, took, "s", None)
+                self.add("... of a processor", scheduler.processor_seconds - began, "s", None)
+            grown = (scheduler.private_bytes - before) / clients / 1024
+            self.add("memory of each program", grown, "KB", None)
+            ran = nodes.tell("jobs_run")
+            assert ran == clients * CROWD_JOBS, f"{ran} jobs have run"
+
+    def queue(self) -> None:
+        """Jobs that wait, with arguments of 1 KB."""
+        queued = self.number("queued")
+        with self.connected(1) as (scheduler, _, _), ExitStack() as stack:
+            client = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=1000")
+            for step in ("connect", "open"):
+                client.ask(step)
+            before, began = scheduler.private_bytes, scheduler.processor_seconds
+            took = client.ask("run")["seconds"]
+            self.add(f"{queued:,} jobs with 1 KB are taken and written down", took, "s", None)
+            spent = (scheduler.processor_seconds - began) / queued
+            self.add("... of a processor for each", spent * 1e6, "us", None)
+            each = (scheduler.private_bytes - before) / queued
+            self.add("memory of a queued job with 1 KB", each, "bytes", QUEUED_BYTES)
+
+    def all(self) -> dict[str, Callable[[], None]]:
+        """Return the rows by their keys."""
+        return {
+            "idle": self.idle, "jobs": self.jobs, "flat": self.flat, "crowd": self.crowd,
+            "queue": self.queue,
+        }  # fmt: skip
+
+
+def main() -> None:
+    options = docopt(__doc__)
+    progress = Progress()
+    measurements = Measurements(options, progress)
+    rows = measurements.all()
+    with measurements.secret():
+        for key in (options["--only"] or ",".join(rows)).split(","):
+            rows[key]()
+    progress.clear()
+    header = ("what", "figure", "unit", "limit", "")
+    print("\n".join(table(header, measurements.lines, left=(0, 2, 3, 4))))
+    sys.exit(1 if measurements.missed else 0)
+
+
+if __name__ == "__main__":
+    main()
