@@ -129,7 +129,7 @@ class _Taking:
         if frame.kind == Kind.ATTACHED:
             found.number, found.computation, found.table = body
         elif frame.kind == Kind.NODE:
-            node_of(*body, _say_nothing)  # raises for what is none
+            node_of(body[0], body[1], _say_nothing)  # raises for what is none
             found.nodes.append((body[0], body[1]))
         elif frame.kind == Kind.LEFT:
             labels = dict(body[1])
