@@ -24,11 +24,11 @@ from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.quotas import size_of, weight_of_table
 from dispy.node.running import FRUITLESS, Running
-from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
+from dispy.shipping.store import Store
 from dispy.system.segments import POOL_SEGMENTS
 from dispy.system.shortage import is_shortage, tell_shortage
 

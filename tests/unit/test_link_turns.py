@@ -181,3 +181,14 @@ for _ in range(2):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("closed here") == 2
+
+
+def test_who_waits_for_what_is_gathered_goes_on_when_it_has_left() -> None:
+    peer, ours = socketpair()
+    link = Link(ours, gathers=True)
+    link.send(Kind.PIECE, [b"k", 0, None], [b"a piece"])
+    with gevent.Timeout(DEADLINE):
+        link.wait_sent()
+    assert b"a piece" in peer.recv(1000)
+    link.close()
+    peer.close()
