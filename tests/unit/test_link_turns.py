@@ -27,9 +27,11 @@ QUESTION = encode_head(Kind.LIST, [1, 1])
 class Ends:
     """A link, and the socket of its peer."""
 
-    def __init__(self, answer: list[object] | None = None, reads_always: bool = True) -> None:
+    def __init__(
+        self, answer: list[object] | None = None, reads_always: bool = True, gathers: bool = False
+    ) -> None:
         self.peer, ours = socketpair()
-        self.link = Link(ours, reads_always=reads_always)
+        self.link = Link(ours, reads_always=reads_always, gathers=gathers)
         self.handled, self._answer = 0, answer
         self.turns: list[int] = []  # how many had been handled after each
         self.reading = gevent.spawn(self.link.read, self._handle, self._turn_over)
@@ -181,3 +183,37 @@ for _ in range(2):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("closed here") == 2
+
+
+def test_what_is_gathered_in_a_turn_goes_out_in_order_also_where_the_link_ends_in_it() -> None:
+    ends = Ends(gathers=True)
+    for number in range(100):
+        ends.link.send(Kind.LISTED, [number, []])
+    assert ends.link.sent_bytes == 0, "it has not waited for the end of the turn"
+    wanted = b"".join(encode_head(Kind.LISTED, [number, []]) for number in range(101))
+    wait_until(lambda: ends.link.sent_bytes > 0, "nothing has left")
+    ends.link.send(Kind.LISTED, [100, []])
+    ends.link.close()
+    came = b""
+    with gevent.Timeout(DEADLINE):
+        while data := ends.peer.recv(65536):
+            came += data
+    assert came == wanted
+    ends.close()
+
+
+def test_a_sign_of_life_is_heard_and_costs_no_look_at_frames() -> None:
+    ends, pulse = Ends(), encode_head(Kind.PULSE, [])
+    wait_until(lambda: ends.link._ended is not None, "nobody reads")
+    turns = list(ends.turns)
+    ends.link.heard = 0.0
+    ends.peer.sendall(pulse)
+    wait_until(lambda: ends.link.heard > 0.0, "it was not heard")
+    assert (ends.handled, ends.turns) == (0, turns)
+    ends.peer.sendall(pulse + QUESTION + pulse)
+    wait_until(lambda: ends.handled == 1, "what came between two of them was not handled")
+    ends.peer.sendall(QUESTION[:3])
+    wait_until(lambda: not ends.link._decoder.is_empty, "a part of a frame has not come")
+    ends.peer.sendall(QUESTION[3:])
+    wait_until(lambda: ends.handled == 2, "a frame in two parts was not handled")
+    ends.close()
