@@ -114,7 +114,11 @@ class SchedulerService:
         self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self.operators = Operators(
-            self.scheduler, self.clients, f"{self.address}:{self.port}", lambda: self.trouble
+            self.scheduler,
+            self.clients,
+            f"{self.address}:{self.port}",
+            lambda: self.trouble,
+            keeping.directory,
         )
         self._counts_log = CountsLog(self.clients.counts)
         self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
