@@ -152,6 +152,8 @@ class Link:
         if self._gathering and not self._released:
             self._gathering = False
             self._write()
+            if not self._writing:
+                self._all_is_sent()
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
         """Send a small frame with descriptors over a Unix socket that nothing is queued for."""
@@ -172,12 +174,15 @@ class Link:
             self._writing = not done
             if done:
                 self._writable.stop()
-                self._wake_waiting()
-                if self._waits_for_reader:
-                    self._waits_for_reader = False
-                    get_hub().loop.run_callback(self._go_on)
+                self._all_is_sent()
             else:
                 self._writable.start(self._write)
+
+    def _all_is_sent(self) -> None:
+        self._wake_waiting()
+        if self._waits_for_reader:
+            self._waits_for_reader = False
+            get_hub().loop.run_callback(self._go_on)
 
     def _write_some(self) -> bool:
         """Write until all is out (True) or the kernel takes no more (False)."""
@@ -228,8 +233,7 @@ class Link:
         """Wait in the calling greenlet until all has left, or the link is closed."""
         self._write_gathered()
         while self.unsent and not self.closed:
-            if self._all_sent is None:
-                self._all_sent = Event()
+            self._all_sent = self._all_sent or Event()
             self._all_sent.wait()
 
     def _wake_waiting(self) -> None:

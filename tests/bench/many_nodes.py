@@ -48,9 +48,8 @@ PLAIN_BYTES, TLS_BYTES = 60 * 1024, 110 * 1024  # of the scheduler, for an idle 
 IDLE_PERCENT = 10.0  # of one processor
 JOBS_A_SECOND = 40_000.0
 QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
-FLAT_JOBS = 10_000  # that measure it
-CROWD_NODES = 10  # of each of many programs
-CROWD_JOBS = 100
+FLAT_JOBS = 4000  # that measure it
+CROWD_JOBS = 100  # of each of many programs
 FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
 
 
@@ -280,8 +279,8 @@ class Measurements:
         jobs = FLAT_JOBS
         with self.connected(count) as (scheduler, _, _), ExitStack() as stack:
             time.sleep(QUIET_SECONDS)
-            # Ten nodes are kept busy, by as few jobs at once as there are; each is a message.
-            arguments = ["--nodes=10", f"--jobs={jobs}", "--ahead=10", "--alone"]
+            # Ten jobs are on their way at any time, each of them in a message of its own.
+            arguments = [f"--nodes={count}", f"--jobs={jobs}", "--ahead=10", "--alone"]
             if queued:
                 waiting = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=20")
                 for step in ("connect", "open", "run"):
@@ -305,17 +304,14 @@ class Measurements:
         return (scheduler.processor_seconds - before) / (2 * QUIET_SECONDS)
 
     def crowd(self) -> None:
-        """Many programs at once, each with a cluster on some nodes."""
+        """Many programs at once, each with a cluster on nodes that the scheduler chooses."""
         count, clients = self.number("nodes"), self.number("clients")
-        each = min(count, CROWD_NODES)
         with self.connected(count) as (scheduler, nodes, _), ExitStack() as stack:
             before = scheduler.private_bytes
-            crowd = self.clients(
-                stack, f"--clients={clients}", f"--nodes={each}", f"--jobs={CROWD_JOBS}"
-            )
+            crowd = self.clients(stack, f"--clients={clients}", "--rules", f"--jobs={CROWD_JOBS}")
             for step, what in (
-                ("connect", f"{clients:,} programs connect, and are told of {count:,} nodes"),
-                ("open", f"... open a cluster, each on {each} nodes"),
+                ("connect", f"{clients:,} programs connect"),
+                ("open", "... open a cluster each"),
                 ("run", f"... run {CROWD_JOBS} jobs each"),
             ):
                 self._progress.show(what)
@@ -340,6 +336,7 @@ class Measurements:
             self.add(f"{queued:,} jobs with 1 KB are taken and written down", took, "s", None)
             spent = (scheduler.processor_seconds - began) / queued
             self.add("... of a processor for each", spent * 1e6, "us", None)
+            time.sleep(QUIET_SECONDS)
             each = (scheduler.private_bytes - before) / queued
             self.add("memory of a queued job with 1 KB", each, "bytes", QUEUED_BYTES)
 
