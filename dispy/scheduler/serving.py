@@ -133,7 +133,11 @@ class SchedulerService:
         )
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self.operators = Operators(
-            self.scheduler, self.clients, f"{self.address}:{self.port}", lambda: self.trouble
+            self.scheduler,
+            self.clients,
+            f"{self.address}:{self.port}",
+            lambda: self.trouble,
+            keeping.directory,
         )
         self._counts_log = CountsLog(self.clients.counts)
         self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
