@@ -12,6 +12,7 @@ from dispy.model.errors import DispyError
 from dispy.model.events import event
 from dispy.model.statuses import Status
 from dispy.scheduler.clients import Clients
+from dispy.scheduler.drained import Drained
 from dispy.scheduler.journal_entries import Cancelling
 from dispy.scheduler.names import find_cluster, find_job, find_node, name_of_cluster
 from dispy.scheduler.nodes import RemoteNode, of_node
@@ -27,9 +28,10 @@ PORTION = 500  # jobs that are cancelled in one turn of the loop: some milliseco
 class Operations:
     """Works on one scheduler, on its hub; `who` is whom those are told of whom it concerns."""
 
-    def __init__(self, scheduler: Scheduler, clients: Clients) -> None:
+    def __init__(self, scheduler: Scheduler, clients: Clients, drained: Drained) -> None:
         self._scheduler, self._core = scheduler, scheduler._core
         self._durable, self._awaiting = clients.durable, clients.files.awaiting
+        self._drained = drained
 
     def _carry_out(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
         self._scheduler._perform(actions, node)
@@ -115,6 +117,7 @@ class Operations:
             extra=event("node_drained", **of_node(node), off=off, operator=who),
         )  # fmt: skip
         self._carry_out(self._core.drains.drain(record, why), node)
+        self._drained.write()
         return node
 
 

@@ -357,3 +357,19 @@ if __name__ == "__main__":
     assert other.end() == 0, other.output
     assert scheduler.end() == 0
     assert "Traceback" not in scheduler.said
+
+
+def test_a_drained_node_stays_so_when_the_scheduler_is_killed(
+    start_scheduler: Callable, start_node: Callable
+) -> None:
+    scheduler = start_scheduler(start_node("--name=old"), start_node("--name=new"))
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 2)
+    done(scheduler, "drain", "old")
+    scheduler.kill()
+    scheduler.start()
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 1)
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_drained") == 1)
+    done(scheduler, "drain", "--off", "old")
+    scheduler.kill()
+    scheduler.start()
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 2)
