@@ -30,7 +30,8 @@ class Operations:
 
     def __init__(self, scheduler: Scheduler, clients: Clients, drained: Drained) -> None:
         self._scheduler, self._core = scheduler, scheduler._core
-        self._durable, self._drained = clients.durable, drained
+        self._durable, self._awaiting = clients.durable, clients.files.awaiting
+        self._drained = drained
 
     def _carry_out(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
         self._scheduler._perform(actions, node)
@@ -53,7 +54,7 @@ class Operations:
                 raise DispyError(f"{name} ({cluster.name}) has no job {what} that is not final")
         else:
             cluster = find_cluster(what, clusters)
-            jobs = list(_jobs_of(cluster))
+            jobs = [*_jobs_of(cluster), *self._awaiting.jobs_of(cluster.cluster_id)]
         why = f"cancelled by {who}"
         named = name_of_cluster(cluster.cluster_id)
         logger.info(
@@ -74,6 +75,8 @@ class Operations:
     def _cancel(self, cluster: Cluster, jobs: Sequence[JobNumber], why: str, done: Event) -> None:
         given_up, others = list[JobNumber](), list[Action]()
         for job in jobs:
+            if self._awaiting.cancel(cluster.cluster_id, job, why):
+                continue
             for action in self._core.cancel(cluster.cluster_id, job, why):
                 # One word for all of those that are final, and have nothing to tell of.
                 if isinstance(action, GiveUp) and not action.stories:
@@ -86,12 +89,15 @@ class Operations:
         done.set()
 
     def _has(self, cluster: Cluster, job: JobNumber) -> bool:
-        return job in cluster.placed or self._core.is_queued(cluster.cluster_id, job)
+        number = cluster.cluster_id
+        waits = self._core.is_queued(number, job) or self._awaiting.has(number, job)
+        return waits or job in cluster.placed
 
     def explain(self, what: str) -> list[str]:
         """Say why a job waits, or where it is, line by line; raises DispyError."""
         cluster, job = find_job(what, self._core.clusters)
-        lines = self._core.explain(cluster.cluster_id, job, monotonic())
+        lines = self._awaiting.explain(cluster.cluster_id, job)
+        lines = lines or self._core.explain(cluster.cluster_id, job, monotonic())
         if not lines:
             raise DispyError(
                 f"{cluster.name} has no job {what} that is not final: it has ended, or never was"

@@ -8,12 +8,19 @@ from chaos.story import Fate, Story
 from dispy.model.statuses import FINAL, Status, may_follow
 
 MOMENT = 1.0  # seconds, in which a client takes a result and tells it, on a busy machine
+MANY = 5  # complaints of one kind that are told
 FINALS = {status.name for status in FINAL}
 
 
 def broken(story: Story) -> list[str]:
-    """Return every promise that was broken, in a line that begins with the check's name."""
-    return [f"{check.__name__}: {complaint}" for check in CHECKS for complaint in check(story)]
+    """Return what broke each promise, in lines that begin with the check's name."""
+    lines = list[str]()
+    for check in CHECKS:
+        found = [f"{check.__name__}: {complaint}" for complaint in check(story)]
+        lines += found[:MANY]
+        if len(found) > MANY:
+            lines.append(f"{check.__name__}: and {len(found) - MANY} more")
+    return lines
 
 
 def _named(fate: Fate) -> str:
