@@ -1,5 +1,6 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
+import atexit
 import logging
 import os
 import socket
@@ -153,6 +154,7 @@ class SharedJobCluster(JobCluster):
         """End the session that is this cluster's alone."""
         if self._own is not None:
             self._own.end()
+            atexit.unregister(self._own._at_exit)
             _sessions.pop(self._own.place, None)
 
     def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
