@@ -41,6 +41,7 @@ setup(
             "pandas>=2.1",
             "setuptools>=70.1",
         ],
+        "bench": ["distributed>=2024.8"],
         "fuzz": ["atheris>=3.0"],
         "docs": ["sphinx>=8.1,<10", "furo>=2024.8.6,<2026"],
         "lint": ["ruff>=0.17,<0.18", "mypy>=2.4,<3"],

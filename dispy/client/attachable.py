@@ -29,7 +29,6 @@ from dispy.worker import inside
 
 if TYPE_CHECKING:
     from dispy.client.holding import HoldingScheduler
-    from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
@@ -46,7 +45,7 @@ class Found:
     number: int = 0  # of the cluster
     computation: str = ""  # name
     table: dict[str, Any] = field(default_factory=dict)  # as the cluster was opened
-    nodes: list["RemoteNode"] = field(default_factory=list)  # that the scheduler has
+    nodes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # that the scheduler has
     jobs: list[tuple[int, bytes | None]] = field(default_factory=list)  # number and label
 
     @property
@@ -248,7 +247,7 @@ class AttachedCluster(SharedJobCluster):
             self.weight = precedence.weight
             JobCluster.__init__(
                 self, cast("Any", found.opening()), found.allocations() if nodes is None else nodes,
-                **{**_as_opened(found), **options},
+                **{**_as_opened(found), "recover_file": False, "local_node": False, **options},
             )  # fmt: skip
         except BaseException:
             self._end_own()

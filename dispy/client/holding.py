@@ -28,6 +28,10 @@ _ENDS = frozenset({int(Kind.ENDED), int(Kind.GIVEN_UP)})
 _LOST = {"name": "a node that is gone", "port": 0, "cpus": 0}
 
 
+def _say_nothing(kind: int, body: list[Any]) -> None:
+    """There is no link to say it over."""
+
+
 class HoldingScheduler(RemoteScheduler):
     """Of one session, which has a single cluster."""
 
@@ -44,7 +48,8 @@ class HoldingScheduler(RemoteScheduler):
         self.is_left = False  # the scheduler keeps the cluster, whatever becomes of it here
         if found is not None:
             self._token, self._met = found.token, True
-            self._told.expect(found.nodes, self._lost_node)
+            nodes = [node_of(*said, self._files.tell) for said in found.nodes]
+            self._told.expect(nodes, self._lost_node)
 
     def say(self, kind: int, body: list[Any]) -> None:
         """Say something of the cluster."""
@@ -52,7 +57,7 @@ class HoldingScheduler(RemoteScheduler):
 
     def _lost_node(self, node_id: str) -> "RemoteNode":
         """Return what stands for a node that had jobs, and of which nobody knows any more."""
-        return node_of(node_id, _LOST)
+        return node_of(node_id, _LOST, self._files.tell)
 
     def _details(self) -> dict[str, Any]:
         begins = self._holder.found is None
@@ -124,7 +129,8 @@ class _Taking:
         if frame.kind == Kind.ATTACHED:
             found.number, found.computation, found.table = body
         elif frame.kind == Kind.NODE:
-            found.nodes.append(node_of(*body))
+            node_of(body[0], body[1], _say_nothing)  # raises for what is none
+            found.nodes.append((body[0], body[1]))
         elif frame.kind == Kind.LEFT:
             labels = dict(body[1])
             found.jobs += [(number, labels.get(at)) for at, number in enumerate(body[0])]

@@ -1,7 +1,6 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
 import atexit
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from dispy.client.search import Search, Wanted
 from dispy.client.session import Session, forget_after_fork
 from dispy.client.settings import resolve_here
 from dispy.client.waiting import make_lock
-from dispy.model import overrides
 from dispy.model.errors import DispyError
 from dispy.worker import inside
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from dispy.client.remote import RemoteScheduler
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
-
-
-logger = logging.getLogger("dispy.client")
 
 
 class SharedJobCluster(JobCluster):
@@ -48,6 +43,7 @@ class SharedJobCluster(JobCluster):
         scheduler_node: str | None = None,
         scheduler_host: str | None = None,
         scheduler_port: int | None = None,
+        dispy_port: int | None = None,
         client_port: int | None = None,
         exclusive: bool = False,
         priority: int = 0,
@@ -59,22 +55,31 @@ class SharedJobCluster(JobCluster):
         """Open the cluster at a scheduler; the other arguments are those of `JobCluster`.
 
         scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
-        scheduler_port: its port (51349). client_port: without effect, as this program dials it.
-        exclusive: begin when no other cluster runs, and let none run meanwhile.
+        scheduler_port: its port (51349). dispy_port: two less than that; ports of nodes are the
+            scheduler's affair.
+        exclusive: begin when no other cluster runs, and let none run meanwhile. This returns at
+            once, and jobs wait until then.
         priority: its jobs go before those of all clusters with less (-1000 to 1000), unless the
             scheduler's policy is "load". weight: how many times the part of a cluster of weight 1
             it has (0.001 to 1000), where the policy is "fair", as it is by default.
         name: what the cluster is called; None: as its computation.
         key: who knows it, and the name, may attach to the cluster when this program has ended, or
             has left it (`detach`). True: a random one is made; it is the cluster's `key`.
+        Without effect, as this program dials the scheduler, which has the nodes and keeps what
+        is given to it: client_port, recover_file, local_node.
+
         Raises DispyError.
         """
         host = arguments.newer("scheduler_host", scheduler_host, "scheduler_node", scheduler_node)
-        self.scheduler_ip_addr, self.scheduler_port = address_of(host, scheduler_port)
+        port = arguments.choose_scheduler_port(scheduler_port, dispy_port)
+        self.scheduler_ip_addr, self.scheduler_port = address_of(host, port)
         self.exclusive = arguments.check_flag(exclusive, "exclusive")
         self.priority = check_priority(priority, "priority")
         self.weight = arguments.check_weight(weight)
-        arguments.pass_over(client_port=client_port)
+        arguments.pass_over(
+            client_port=client_port, recover_file=options.pop("recover_file", None),
+            local_node=options.pop("local_node", None),
+        )  # fmt: skip
         self.key = _check_key(name, key)
         if self.key:
             from dispy.client.attachable import AttachableSession  # most clusters have no key
@@ -85,7 +90,7 @@ class SharedJobCluster(JobCluster):
         try:
             super().__init__(
                 computation, nodes, depends, callback, cluster_status,
-                **{"recover_file": False, **options},
+                recover_file=False, local_node=False, **options,
             )  # fmt: skip
         except BaseException:
             self._end_own()
@@ -157,11 +162,6 @@ class SharedJobCluster(JobCluster):
             atexit.unregister(self._own._at_exit)
             _sessions.pop(self._own.place, None)
 
-    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
-        """Not there yet: -1, and the log says so."""
-        logger.error("send_file: files do not go through a shared scheduler yet")
-        return -1
-
     def _place_among_others(self) -> dict[str, Any]:
         """Return how it stands among the clusters of others, as the scheduler is told."""
         return {
@@ -206,7 +206,7 @@ def _check_key(name: str | None, key: str | bool | None) -> str:
 def address_of(host: str | None, port: int | None) -> tuple[str, int]:
     """Return a scheduler's address; None: as this program's settings say. Raises DispyError."""
     host = host or str(resolve_here("client", {})["scheduler"].value)
-    port = int(overrides.SharedSchedulerPort) if port is None else port
+    port = arguments.choose_scheduler_port(port, None)
     try:
         return addresses_in(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))[0], port
     except (OSError, UnicodeError) as error:

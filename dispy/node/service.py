@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,11 +19,11 @@ import gevent
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.model.events import event
+from dispy.net.fetching import Fetching
 from dispy.net.link import Link
 from dispy.node.computations import Computations
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
-from dispy.node.fetching import Fetching
 from dispy.node.heirs import Heirs
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
@@ -31,15 +32,16 @@ from dispy.node.quotas import client_limits
 from dispy.node.running import Running
 from dispy.node.spare import Spare
 from dispy.node.spilled import Spilled
-from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind
+from dispy.shipping.store import Store, default_quota
 from dispy.system.spare import measure
 
 logger = logging.getLogger("dispy.node")
 
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
+LEDGER_BITS = 40  # of the number of a batch; above them is which ledger of this node it is in
 
 
 class Node:
@@ -76,6 +78,7 @@ class Node:
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
+        self._ledgers = count()  # that were begun
         self._table: dict[Key, ComputationProcesses] = {}
         self._offers = Offers(max_file_size)
         self._running = Running(
@@ -130,6 +133,8 @@ class Node:
             )  # fmt: skip
             self._owners[owner_id] = owner
             self._heirs.inherits(owner)
+            # Behind all numbers that it may know from before it was forgotten here.
+            owner.backlog.ledger.begin_after(next(self._ledgers) << LEDGER_BITS)
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info(

@@ -8,7 +8,8 @@ from dispy.system.directories import open_private
 from dispy.system.locking import try_lock
 
 LOCK = "lock"  # of the journal
-OURS = ("journal.sqlite", "beside")  # how names begin of what holds it, damaged ones put aside too
+# How names begin of what holds it; damaged ones that were put aside too.
+OURS = ("journal.sqlite", "beside", "drained.json")
 
 
 def clean(directory: str) -> None:

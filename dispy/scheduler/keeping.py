@@ -32,7 +32,13 @@ LASTING_SECONDS = 2.0  # of a link, after which the next one is dialled without 
 REDIAL_SECONDS = 1.0  # which a node has to answer in any case, however short its pulses are
 REFUSAL_SECONDS = 30.0  # before a node is asked again that refused us, or we it, by a rule
 RESTART_SECONDS = 2.0  # how long a node whose machine says "no such port" may be restarting
-DIALS = 256  # attempts to connect at once: a quarter of the descriptors that a program may have
+DIALS = 256  # attempts at once: a quarter of the descriptors that a program may have
+GREETING_SECONDS = (
+    1.0  # for which proofs and hello of one hold up others, so that few begin at once
+)
+# Of all together: five hundred addresses without an answer are dialled as often as said above, ten
+# thousand less often. Those of nodes that are away more often: they may be there again any moment.
+ATTEMPTS_A_SECOND, ATTEMPTS_AT_KNOWN = 250.0, 2000.0
 UNPROVEN_SECONDS = 30.0  # an address is dialled so long at which no node was met: it may be a lie
 FOUND_SECONDS = 600.0  # a found node that was lost is dialled so long: its machine may reboot
 
@@ -51,11 +57,38 @@ class Attempt:
     port: int
     before: RemoteNode | None = None  # that was met there last, and is not lost
     deadline: float | None = None  # monotonic second at which it is
+    greeted: Callable[[], None] = lambda: None  # to be called once both have said hello
 
     def within(self, why: str) -> gevent.Timeout:
         """Return a context whose end by the deadline is a TimeoutError that says `why`."""
         left = None if self.deadline is None else max(0.0, self.deadline - monotonic())
         return gevent.Timeout(left, TimeoutError(why))
+
+
+class Turn:
+    """One of the attempts that are made at once, in the calling greenlet until `end`."""
+
+    def __init__(self, turns: BoundedSemaphore) -> None:
+        """Wait for it."""
+        self._turns: BoundedSemaphore | None = turns
+        self._limit: gevent.Greenlet[..., None] | None = None
+        turns.acquire()
+
+    def end_within(self, seconds: float) -> None:
+        """End it by itself in so long, if it has not ended before."""
+        self._limit = gevent.spawn_later(seconds, self._release)
+
+    def end(self) -> None:
+        """Let another one have it; safe to call again."""
+        if self._limit is not None:
+            self._limit.kill(block=False)
+            self._limit = None
+        self._release()
+
+    def _release(self) -> None:
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.release()
 
 
 class Pauses:
@@ -150,13 +183,20 @@ class Keepers:
             if end.refused:
                 self._sit_out(node, end)
             else:
-                gevent.sleep(min(pauses.next(longest), self._left_to(node) or inf))
+                pause = max(pauses.next(longest), self._spread(longest))
+                gevent.sleep(min(pause, self._left_to(node) or inf))
             while self._is_connected_elsewhere(address):
                 gevent.sleep(RETRY_SECONDS[1])  # a second link to it would end the first
         del self._greenlets[address], self._wanted_until[address]
         for table in (self.unreachable, self.elsewhere):
             table.pop(address, None)
         self.waiting_for_room.discard(address)
+
+    def _spread(self, longest: float) -> float:
+        """Return the seconds of a pause that lets all have their turn who do not answer."""
+        rate = ATTEMPTS_AT_KNOWN if longest == KNOWN_SECONDS else ATTEMPTS_A_SECOND
+        spread = len(self.unreachable) / rate
+        return spread if spread < RETRY_SECONDS[0] else spread * self._random.uniform(0.5, 1.0)
 
     def _is_connected_elsewhere(self, address: Address) -> bool:
         node = self._nodes.get(self.elsewhere.get(address, ""))
@@ -214,22 +254,24 @@ class Keepers:
 
         seconds: that connecting may take.
         """
-        with self._dials:
-            if not self._has_room(address):
-                return None, LinkEnd(NO_ROOM, refused=True), False
-            self._connections += 1  # until the link has ended
+        turn = Turn(self._dials)
+        if not self._has_room(address):
+            turn.end()
+            return None, LinkEnd(NO_ROOM, refused=True), False
+        self._connections += 1  # until the link has ended
+        try:
             left = self._left_to(before)
             try:
                 sock = connect(*address, seconds if left is None else min(seconds, left + 0.1))
             except OSError as error:
-                self._connections -= 1
                 end = LinkEnd(f"no answer: {error.strerror or error}")
                 return None, end, isinstance(error, ConnectionRefusedError)
-        try:
+            turn.end_within(GREETING_SECONDS)
             left = self._left_to(before)
             deadline = None if left is None else monotonic() + left
-            return *self._serve(sock, Attempt(*address, before, deadline)), False
+            return *self._serve(sock, Attempt(*address, before, deadline, turn.end)), False
         finally:
+            turn.end()
             self._connections -= 1
 
     def _has_room(self, address: Address) -> bool:

@@ -40,8 +40,7 @@ class Scheduling:
         self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
-        self._recalls = Recalls()
-        self._gates = Gates(owner_slots)
+        self._recalls, self._gates = Recalls(), Gates(owner_slots)
         self._placement = Placement(self._recalls, self.policy, self._gates)
         self.hungry = self._placement.hungry  # clusters, for whoever may have more nodes for them
         self._queueing = Queueing(self._placement)
@@ -218,7 +217,7 @@ class Scheduling:
         assert node.node_id not in self.nodes, "the owner settles a reconnection first"
         self._joined += 1
         node.order = self._joined
-        self.nodes[node.node_id] = node
+        self.nodes[node.node_id], node.drained = node, self.drains.reasons.get(node.node_id, "")
 
     def cluster_allocated(self, node_id: NodeId, cluster_id: ClusterId, limit: int) -> list[Action]:
         """Let a cluster use `limit` slots of a node; 0: no new jobs, and none that has not begun.

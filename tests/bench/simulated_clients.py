@@ -2,12 +2,13 @@
 
 Usage:
   simulated_clients <host> [--port=<port>] [--clients=<n>] [--nodes=<n>] [--jobs=<n>]
-                    [--bytes=<n>] [--ahead=<n>] [--hold] [--alone]
+                    [--bytes=<n>] [--ahead=<n>] [--hold | --rules] [--alone]
 
 Options:
   --port=<port>  of the scheduler [default: 51349]
   --clients=<n>  how many there are [default: 1]
-  --nodes=<n>    that each waits for, and uses [default: 1]
+  --nodes=<n>    that each uses, of all that it is told of [default: 1]
+  --rules        leave it to the scheduler which nodes are used
   --jobs=<n>     that each submits [default: 1000]
   --bytes=<n>    of the arguments of each job [default: 20]
   --ahead=<n>    jobs of one client that have no result, at most [default: 20000]
@@ -18,9 +19,9 @@ The wire is the true one: a connection, proofs where there is a secret, a conver
 of each, its nodes, jobs in batches, and their results, each of which must be the arguments of its
 job.
 
-Takes one step for each line that is read: "connect" (and know the nodes), "open" (a cluster, and
-be told of all nodes that they are ready), "run" (all jobs), "close". Answers each by a line when
-all clients have done it, JSON: seconds, and the most that one client needed.
+Takes one step for each line that is read: "connect", "open" (a cluster, and be told that its nodes
+are ready, or one of them where the scheduler chooses), "run" (all jobs), "close". Answers each by a
+line when all clients have done it, JSON: seconds, and the most that one client needed.
 """
 
 import json
@@ -62,42 +63,43 @@ class SimulatedClient:
         self._identity = os.urandom(16).hex()
         self._conversation = Conversation()
         self.link: Link | None = None
-        self._nodes: list[str] = []
+        self._allotted = 0
         self._ready: set[str] = set()
-        self._submitted = self.ended = 0
+        self._first = self._submitted = self.ended = 0  # the first job of this run; of it, how many
         self._padding = os.urandom(max(0, int(options["--bytes"]) - 8))
         self._jobs, self._wanted = int(options["--jobs"]), int(options["--nodes"])
         self._ahead = int(options["--ahead"])
-        self._known, self._usable, self._done, self._closed = Event(), Event(), Event(), Event()
+        self._usable, self._done, self._closed = Event(), Event(), Event()
 
     # -- the steps
 
     def connect(self) -> None:
-        """Connect, and wait until so many nodes are known."""
+        """Connect."""
         sock = connect(self._options["<host>"], int(self._options["--port"]), CONNECT_SECONDS)
         self.link = Link(dial(sock, self._proof))
         details = {"heard": 0, "conversation": ""}
         ours = Hello("client", self._identity, f"client{self._number}", details=details)
         self.link.exchange_hello(ours, "scheduler")
         gevent.spawn(self._read)
-        self._known.wait()
 
     def open(self) -> None:
         """Open a cluster, and wait until it has its nodes."""
         us = Hello("client", self._identity, "")
         settings = {"python": us.python, "implementation": us.implementation, "cpus": 1}
-        table = {"settings": settings, "reentrant": True}
+        chooses = self._options["--rules"] or self._options["--hold"]
+        hosts = "*" if self._options["--rules"] else "no such node"
+        rules = [[hosts, None, 0]] if chooses else None
+        table = {"settings": settings, "reentrant": True, "nodes": rules}
         self._say(Kind.CLUSTER, [CLUSTER, f"simulated{self._number}", table], [b"no code"])
         if self._options["--hold"]:
             return
-        first = self._number * self._wanted
-        for at in range(self._wanted):
-            node = self._nodes[(first + at) % len(self._nodes)]
-            self._say(Kind.ALLOT, [CLUSTER, node, 1 << 16, {"own": None, "forgive": False}])
+        if chooses:
+            self._wanted = 1
         self._usable.wait()
 
     def run(self) -> None:
         """Submit all jobs, and wait for their results."""
+        self._first += self._submitted
         self._submitted = self.ended = 0
         self._done.clear()
         self._submit()
@@ -128,7 +130,8 @@ class SimulatedClient:
                         ahead - (self._submitted - self.ended))  # fmt: skip
             if count < min(most, ahead // 4, self._jobs - self._submitted) or count <= 0:
                 return
-            jobs = list(range(self._submitted, self._submitted + count))
+            first = self._first + self._submitted
+            jobs = list(range(first, first + count))
             payloads = [self._arguments(job) for job in jobs]
             self._submitted += count
             self._say(Kind.SUBMIT, [CLUSTER, None, jobs, payloads, []])
@@ -161,9 +164,10 @@ class SimulatedClient:
             else:
                 self._submit()
         elif kind == Kind.NODE:
-            self._nodes.append(body[0])
-            if len(self._nodes) >= self._wanted:
-                self._known.set()
+            if not self._options["--rules"] and self._allotted < self._wanted:
+                self._allotted += 1
+                table = {"own": None, "forgive": False}
+                self._say(Kind.ALLOT, [CLUSTER, body[0], 1 << 16, table])
         elif kind == Kind.CHANGED and body[2] == Status.Initialized:
             self._ready.add(body[1])
             if len(self._ready) == self._wanted:

@@ -27,9 +27,11 @@ QUESTION = encode_head(Kind.LIST, [1, 1])
 class Ends:
     """A link, and the socket of its peer."""
 
-    def __init__(self, answer: list[object] | None = None, reads_always: bool = True) -> None:
+    def __init__(
+        self, answer: list[object] | None = None, reads_always: bool = True, gathers: bool = False
+    ) -> None:
         self.peer, ours = socketpair()
-        self.link = Link(ours, reads_always=reads_always)
+        self.link = Link(ours, reads_always=reads_always, gathers=gathers)
         self.handled, self._answer = 0, answer
         self.turns: list[int] = []  # how many had been handled after each
         self.reading = gevent.spawn(self.link.read, self._handle, self._turn_over)
@@ -181,3 +183,14 @@ for _ in range(2):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("closed here") == 2
+
+
+def test_who_waits_for_what_is_gathered_goes_on_when_it_has_left() -> None:
+    peer, ours = socketpair()
+    link = Link(ours, gathers=True)
+    link.send(Kind.PIECE, [b"k", 0, None], [b"a piece"])
+    with gevent.Timeout(DEADLINE):
+        link.wait_sent()
+    assert b"a piece" in peer.recv(1000)
+    link.close()
+    peer.close()
