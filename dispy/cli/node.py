@@ -101,9 +101,9 @@ from dispy.node.confinement import Confinement, confinement_of, confinement_of_o
 from dispy.node.directories import KEPT, OWED
 from dispy.node.listening import Listener, node_hello
 from dispy.node.service import Node
-from dispy.node.store import let_list
 from dispy.node.trial import check_place, check_rights, try_out
 from dispy.protocol.frames import FrameRefused
+from dispy.shipping.store import let_list
 from dispy.system.interpreter import is_frozen
 from dispy.system.memory import keep_freed_memory
 from dispy.system.network import own_address

@@ -92,9 +92,9 @@ Options:
 Programs find it by `SharedJobCluster(..., scheduler_host=ADDRESS)`, or by DISPY_SCHEDULER.
 
 What no option says comes from DISPY_NODES, DISPY_SCHEDULER_HOST, DISPY_SCHEDULER_PORT,
-DISPY_SCHEDULER_DATA, DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL, DISPY_LOG_FORMAT and
-DISPY_BROADCAST, then from the table [scheduler] of ~/.config/dispy/config.toml or
-/etc/dispy/config.toml.
+DISPY_SCHEDULER_DATA, DISPY_SECRET_FILE, DISPY_ZOMBIE_INTERVAL, DISPY_CLIENT_DISK,
+DISPY_STORE_SIZE, DISPY_LOG_FORMAT and DISPY_BROADCAST, then from the table [scheduler] of
+~/.config/dispy/config.toml or /etc/dispy/config.toml.
 
 Ctrl-C or SIGTERM ends it, a second one at once. Whatever ended it, nodes and clients go on when it
 is started again: results wait at the nodes, and jobs in its data directory.
@@ -236,6 +236,8 @@ def _keeping(settings: Mapping[str, Value], clean: bool) -> Keeping:
         settings["outlive_power"].value,
         settings["memory"].value,
         60 * settings["zombie_interval"].value,
+        settings["store_size"].value,
+        settings["client_disk"].value,
         clean,
     )
 

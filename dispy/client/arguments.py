@@ -11,6 +11,7 @@ from typing import Any
 
 from dispy.model import overrides
 from dispy.model.errors import DispyError
+from dispy.model.ports import SCHEDULER_PORT
 from dispy.model.precedence import WEIGHT_LEAST, WEIGHT_MOST
 
 logger = logging.getLogger("dispy.client")
@@ -34,9 +35,26 @@ def choose_port(node_port: Any, dispy_port: Any) -> Any:
     """
     if dispy_port is None:
         return overrides.node_port() if node_port is None else node_port
-    if isinstance(dispy_port, bool) or not isinstance(dispy_port, int):
+    return newer("node_port", node_port, "dispy_port", _base(dispy_port) + 1)
+
+
+def choose_scheduler_port(scheduler_port: Any, dispy_port: Any) -> int:
+    """Return the port of a shared scheduler, likewise: two above the base."""
+    if dispy_port is not None:
+        scheduler_port = newer(
+            "scheduler_port", scheduler_port, "dispy_port", _base(dispy_port) + 2
+        )
+    if scheduler_port is None:
+        scheduler_port = overrides.scheduler_port() or SCHEDULER_PORT
+    if type(scheduler_port) is not int or not 0 < scheduler_port < 65536:
+        raise DispyError(f"scheduler_port is a number from 1 to 65535, not {scheduler_port!r}")
+    return scheduler_port
+
+
+def _base(dispy_port: Any) -> int:
+    if type(dispy_port) is not int:
         raise DispyError(f"dispy_port is a whole number, not {dispy_port!r}")
-    return newer("node_port", node_port, "dispy_port", dispy_port + 1)
+    return dispy_port
 
 
 def choose_file_size(max_file_size: Any) -> Any:

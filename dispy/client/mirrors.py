@@ -1,15 +1,32 @@
 """What stands in a program for what a shared scheduler has: its nodes, and parts of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dispy.protocol.frames import FrameRefused
+from dispy.protocol.frames import Buffer, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.scheduler.nodes import RemoteNode
 
+Speak = Callable[[int, list[Any]], None]
 
-def node_of(node_id: str, table: Mapping[str, Any]) -> RemoteNode:
-    """Return the record of a node that a scheduler tells of; raises FrameRefused."""
+
+class MirroredNode(RemoteNode):
+    """A node of a shared scheduler, through which it is spoken to."""
+
+    __slots__ = ("speak",)
+    speak: Speak
+
+    def tell(self, kind: int, body: list[Any], buffers: Sequence[Buffer] = ()) -> None:
+        """Send something for it to the scheduler; nothing while that is not there."""
+        assert not buffers, "a client has none for nodes"
+        self.speak(kind, body)
+
+
+def node_of(node_id: str, table: Mapping[str, Any], speak: Speak) -> RemoteNode:
+    """Return the record of a node that a scheduler tells of; raises FrameRefused.
+
+    speak: says something to the scheduler.
+    """
     texts = ("name", "ip_addr", "python", "implementation", "platform", "version", "identity")
     said = {name: str(table.get(name, "")) for name in texts}
     if not all(text.isprintable() for text in said.values()):
@@ -21,7 +38,8 @@ def node_of(node_id: str, table: Mapping[str, Any]) -> RemoteNode:
         "node", said["identity"], said["name"], version=said["version"], python=said["python"],
         implementation=said["implementation"], platform=said["platform"],
     )  # fmt: skip
-    node = RemoteNode(node_id, said["name"], said["ip_addr"], port, cpus, hello, None, cpus)
+    node = MirroredNode(node_id, said["name"], said["ip_addr"], port, cpus, hello, None, cpus)
+    node.speak = speak
     node.take_available(table.get("available"))
     return node
 

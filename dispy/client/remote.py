@@ -13,10 +13,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.threadpool  # by which names are resolved: too late once the program is ending
 from gevent.event import Event
 
 from dispy.client.inquiries import Inquiries
 from dispy.client.mirrors import NoClosings, NoKeepers
+from dispy.client.remote_calls import batches, for_any_python
+from dispy.client.remote_files import RemoteFiles
 from dispy.client.shared_offering import rules_of
 from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
@@ -31,10 +34,11 @@ from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, Payload, split_payloads
 from dispy.scheduler.keeping import Pauses
-from dispy.scheduler.nodes import Nodes
+from dispy.scheduler.nodes import Nodes, RemoteNode
 
 if TYPE_CHECKING:
     from dispy.client.session import Session
+    from dispy.scheduler.nodes import RemoteNode
 
 logger = logging.getLogger("dispy.client")
 
@@ -44,8 +48,6 @@ SETTLE_SECONDS = 5.0  # that it may take to do what it is told
 PART_SECONDS = 5.0  # that it may take, at the program's end, to hear which clusters are closed
 PART_LOOK_SECONDS = 0.01
 STOP_SECONDS = 2.0  # that our greenlet may take to end
-BATCH_JOBS = 4096  # in one message
-BATCH_BYTES = 1024 * 1024  # of payloads, unless one job has more
 
 
 class RemoteScheduler:
@@ -63,6 +65,8 @@ class RemoteScheduler:
         self.identity, self.name, self.credentials = identity, name, credentials
         self.nodes = Nodes()
         self.closing, self.keepers = NoClosings(), NoKeepers()
+        self._files = RemoteFiles(session)
+        self.place = self._files.place
         self._conversation, self._token = Conversation(), ""
         self._link: Link | None = None
         self._met = False
@@ -70,7 +74,7 @@ class RemoteScheduler:
         self._stopped = False
         self._clusters: dict[int, tuple[str, dict[str, Any], bytes]] = {}  # as they were opened
         self._settling: deque[tuple[int, Event]] = deque()  # who waits until what was heard
-        self._told = Told(session, self.nodes, self._clusters)
+        self._told = Told(session, self.nodes, self._clusters, self._files.tell)
         self.questions = Inquiries(
             session, self._told, address[0],
             lambda token, table: self._say(Kind.ASK, [token, table]), self._trouble,
@@ -120,6 +124,7 @@ class RemoteScheduler:
         self._met = True
         for said in again:
             link.send(Kind.SAID, [said.number, said.kind, said.body], said.buffers)
+        self._files.link_made(link)
         end = link.read(self._read, self._turn_over)
         self._link = None
         return end
@@ -151,7 +156,8 @@ class RemoteScheduler:
                 self._settling.popleft()[1].set()
             return
         if frame.kind != Kind.SAID:
-            raise FrameRefused(f"{Kind(frame.kind).name} is not for a client to receive")
+            self._files.read(frame)
+            return
         number, kind, body = frame.body
         if self._conversation.is_new(number, may_have_gaps=True):
             self._told.take(kind, body, frame.buffers)
@@ -191,7 +197,8 @@ class RemoteScheduler:
             self.closing.forgiven.discard((cluster_id, node_id))
             if cpus:
                 self.nodes[node_id].opened.add(cluster_id)  # until it is told to be closed there
-            table = {"own": own, "forgive": forgiven}
+            table = self._files.allotment(cluster_id, node_id, *self._clusters[cluster_id], own)
+            table["forgive"] = forgiven
             self._say(Kind.ALLOT, [cluster_id, node_id, cpus, table])
 
     def change_rules(self, cluster_id: int, rules: list[Rule] | None) -> None:
@@ -201,6 +208,16 @@ class RemoteScheduler:
             self._clusters[cluster_id] = name, {**table, "nodes": rules}, content
             self._say(Kind.RULES, [cluster_id, {"nodes": rules}])
 
+    def translate(self, cluster_id: int, node: RemoteNode) -> None:
+        """Have a node that rules may bring to a cluster get code for its Python, if that differs
+        from ours and was not said before."""
+        if cluster_id in self._clusters:
+            name, table, content = self._clusters[cluster_id]
+            said = self._files.translation(cluster_id, node, name, table["settings"], content)[0]
+            if said and not said.keys() & table.keys():
+                self._clusters[cluster_id] = name, {**table, **said}, content
+                self._say(Kind.RULES, [cluster_id, {"nodes": table.get("nodes"), **said}])
+
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """As `Scheduler.deallocate`."""
         self._say(Kind.WITHDRAW, [cluster_id, node_id])
@@ -209,14 +226,9 @@ class RemoteScheduler:
         """As `Scheduler.submit`: in messages of many jobs."""
         if cluster_id not in self._clusters:
             return
-        payloads, options = self._session.payloads(jobs), self._session.options
-        first = size = 0
-        for at, payload in enumerate(payloads):
-            if at > first and (at - first >= BATCH_JOBS or size + len(payload) > BATCH_BYTES):
-                self._submit(cluster_id, node_id, jobs[first:at], payloads[first:at], options)
-                first, size = at, 0
-            size += len(payload)
-        self._submit(cluster_id, node_id, jobs[first:], payloads[first:], options)
+        payloads = list(map(for_any_python, self._session.payloads(jobs)))
+        for part in batches(payloads):
+            self._submit(cluster_id, node_id, jobs[part], payloads[part], self._session.options)
 
     def _submit(
         self,
@@ -292,6 +304,7 @@ class RemoteScheduler:
     def stop(self) -> None:
         """End the link; the scheduler keeps what it was given."""
         self._stopped = True
+        self._files.stop()
         self._pulses.stop()
         if self._link is not None:
             self._link.close()

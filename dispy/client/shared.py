@@ -1,6 +1,5 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ from dispy.client.search import Search, Wanted
 from dispy.client.session import Session, forget_after_fork
 from dispy.client.settings import resolve_here
 from dispy.client.waiting import make_lock
-from dispy.model import overrides
 from dispy.model.errors import DispyError
 
 if TYPE_CHECKING:
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from dispy.client.remote import RemoteScheduler
     from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
-
-
-logger = logging.getLogger("dispy.client")
 
 
 class SharedJobCluster(JobCluster):
@@ -43,6 +38,7 @@ class SharedJobCluster(JobCluster):
         scheduler_node: str | None = None,
         scheduler_host: str | None = None,
         scheduler_port: int | None = None,
+        dispy_port: int | None = None,
         client_port: int | None = None,
         exclusive: bool = False,
         priority: int = 0,
@@ -52,32 +48,35 @@ class SharedJobCluster(JobCluster):
         """Open the cluster at a scheduler; the other arguments are those of `JobCluster`.
 
         scheduler_node, scheduler_host: name or address of the scheduler's machine (this one).
-        scheduler_port: its port (51349). client_port: without effect, as this program dials it.
-        exclusive: begin when no other cluster runs, and let none run meanwhile.
+        scheduler_port: its port (51349). dispy_port: two less than that; ports of nodes are the
+            scheduler's affair.
+        exclusive: begin when no other cluster runs, and let none run meanwhile. This returns at
+            once, and jobs wait until then.
         priority: its jobs go before those of all clusters with less (-1000 to 1000), unless the
             scheduler's policy is "load". weight: how many times the part of a cluster of weight 1
             it has (0.001 to 1000), where the policy is "fair", as it is by default.
+        Without effect, as this program dials the scheduler, which has the nodes and keeps what
+        is given to it: client_port, recover_file, local_node.
+
         Raises DispyError.
         """
         host = (
             arguments.newer("scheduler_host", scheduler_host, "scheduler_node", scheduler_node)
             or resolve_here("client", {})["scheduler"].value
         )
-        port = int(overrides.SharedSchedulerPort) if scheduler_port is None else scheduler_port
+        port = arguments.choose_scheduler_port(scheduler_port, dispy_port)
         self.scheduler_ip_addr, self.scheduler_port = _address_of(host), port
         self.exclusive = arguments.check_flag(exclusive, "exclusive")
         self.priority = check_priority(priority, "priority")
         self.weight = arguments.check_weight(weight)
-        arguments.pass_over(client_port=client_port)
+        arguments.pass_over(
+            client_port=client_port, recover_file=options.pop("recover_file", None),
+            local_node=options.pop("local_node", None),
+        )  # fmt: skip
         super().__init__(
             computation, nodes, depends, callback, cluster_status,
-            **{"recover_file": False, **options},
+            recover_file=False, local_node=False, **options,
         )  # fmt: skip
-
-    def send_file(self, path: str | os.PathLike[str], node: Any, relay: bool = False) -> int:
-        """Not there yet: -1, and the log says so."""
-        logger.error("send_file: files do not go through a shared scheduler yet")
-        return -1
 
     def _place_among_others(self) -> dict[str, Any]:
         """Return how it stands among the clusters of others, as the scheduler is told."""

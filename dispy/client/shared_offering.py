@@ -1,8 +1,8 @@
 """Nodes of a shared scheduler, offered to clusters: by rules, where these say all.
 
 A cluster whose allocations run nothing of the user's says which nodes it may use, and the scheduler
-gives it some of them; it is then told of these alone. Any other cluster has the session told of
-all nodes, and decides about each.
+gives it some of them; it is then told of these alone. Any other cluster has the session told of all
+nodes, and decides about each.
 """
 
 from collections.abc import Sequence
@@ -54,3 +54,5 @@ class SharedOffering(Offering):
         place = cluster._number, node.node_id
         if rules_of(cluster) is None or place in self._scheduler.closing.forgiven:
             self._session.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
+        else:
+            self._session.hub.post(lambda: self._scheduler.translate(cluster._number, node))

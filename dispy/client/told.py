@@ -10,9 +10,9 @@ from collections.abc import Callable, Container, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dispy.client.mirrors import node_of
+from dispy.client.mirrors import Speak, node_of
 from dispy.model.statuses import Status
-from dispy.model.texts import legible
+from dispy.model.texts import legible, one_line
 from dispy.protocol.frames import Buffer, FrameRefused
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.scheduler.columns import select
@@ -21,7 +21,10 @@ from dispy.scheduler.nodes import Nodes, RemoteNode
 if TYPE_CHECKING:
     from dispy.client.session import Session
 
+logger = logging.getLogger("dispy.client")
+
 LOST_NODES = 1000  # that may still be named
+CANCELS_KEPT = 1000  # reasons that were logged
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
 
@@ -29,20 +32,26 @@ Answer = Callable[[dict[str, Any]], object]
 
 
 class Told:
-    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open."""
+    """Takes it for a session, on its hub. nodes: the mirrors. clusters: those that are open.
+
+    speak: says something to a node of the scheduler.
+    """
 
     def __init__(
         self,
         session: "Session",
         nodes: Nodes,
         clusters: Container[int],
+        speak: Speak,
     ) -> None:
         self._session, self._nodes, self._clusters = session, nodes, clusters
+        self._speak = speak
         self.answers: dict[int, Answer] = {}  # who waits for an ANSWER, by token
         self.news: dict[int, float] = {}  # cluster -> second (monotonic) of news of its jobs
         self._gone: dict[str, RemoteNode] = {}
         # Of each cluster, jobs that are on nodes, and on which.
         self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
+        self._cancelled: set[tuple[int, str]] = set()  # clusters, and why, as it was logged
         self._standing: tuple[set[str], set[int]] | None = None  # nodes and jobs named so far
         self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
             Kind.NODE: self._node,
@@ -106,10 +115,14 @@ class Told:
             self._lose(node)
 
     def _lose(self, node: RemoteNode) -> None:
-        for cluster_id in list(node.ready):
+        for cluster_id in list(node.ready):  # of which a restarted scheduler need not know
             node.ready.discard(cluster_id)
             self._session.node_changed(cluster_id, node, Status.Closed)
-        self._lost([node.node_id], ())
+        self._nodes.take_out(node)
+        self._gone[node.node_id] = node
+        if len(self._gone) > LOST_NODES:
+            del self._gone[next(iter(self._gone))]
+        self._session.node_lost(node)
 
     # -- nodes
 
@@ -117,9 +130,10 @@ class Told:
         node_id, table = body
         if self._standing is not None:
             self._standing[0].add(node_id)
-        node, known = node_of(node_id, table), self._nodes.get(node_id)
+        node, known = node_of(node_id, table, self._speak), self._nodes.get(node_id)
         if known is not None:
-            known.hello, known.cpus = node.hello, node.cpus
+            if node.hello.python:  # else a restarted scheduler has yet to meet it
+                known.hello, known.cpus = node.hello, node.cpus
             if known.take_available(table.get("available")):
                 self._session.node_available(known)
             return
@@ -129,13 +143,8 @@ class Told:
 
     def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         node = self._nodes.get(body[0])
-        if node is None:
-            return
-        self._nodes.take_out(node)
-        self._gone[node.node_id] = node
-        if len(self._gone) > LOST_NODES:
-            del self._gone[next(iter(self._gone))]
-        self._session.node_lost(node)
+        if node is not None:
+            self._lose(node)
 
     def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
         """Return the cluster and the node that a message begins with; None: they are no more."""
@@ -185,7 +194,21 @@ class Told:
             self._stop_running(cluster_id, node, jobs)
         for job in jobs:
             self._running[cluster_id].pop(job, None)
+        self._tell_cancelled(cluster_id, jobs, status, reason)
         self._session.given_up(cluster_id, node, jobs, Status(status), reason)
+
+    def _tell_cancelled(
+        self, cluster_id: int, jobs: Sequence[int], status: int, reason: str
+    ) -> None:
+        """Log, once for each reason, that jobs were cancelled by somebody else than their user."""
+        cluster = self._session.clusters[cluster_id]
+        if status != Status.Cancelled or cluster._was_cancelled(self._session.jobs[jobs[0]]):
+            return
+        if (cluster_id, reason) not in self._cancelled:
+            if len(self._cancelled) >= CANCELS_KEPT:
+                self._cancelled.clear()
+            self._cancelled.add((cluster_id, reason))
+            logger.warning("jobs of %s end Cancelled: %s", cluster.name, one_line(reason))
 
     def _requeued(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:
@@ -212,9 +235,14 @@ class Told:
         self._session.started(cluster_id, node, jobs)
 
     def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is not None:
-            (value,) = join_payloads([body[3]], buffers)
-            self._session.provisional(*of, body[2], value)
+        if (of := self._of(body)) is None or not self._own([body[2]]):
+            return
+        (cluster_id, node), job = of, body[2]
+        (value,) = join_payloads([body[3]], buffers)
+        if job not in self._running[cluster_id]:  # that may not have been told
+            self._running[cluster_id][job] = node
+            self._session.started(cluster_id, node, [job])
+        self._session.provisional(cluster_id, node, job, value)
 
     def _wrote(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         if (of := self._of(body)) is not None:
@@ -230,6 +258,8 @@ class Told:
             node.opened.add(cluster_id)
             node.ready.add(cluster_id)
         elif status == Status.Closed:
+            if node.node_id in self._gone and error is None:
+                return  # it was closed when that was lost
             node.opened.discard(cluster_id)
             node.ready.discard(cluster_id)
         else:

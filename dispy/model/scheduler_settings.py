@@ -119,6 +119,18 @@ TABLE = (
         help="how the log is written: text, or json: an object a line, with fields for programs",
     ),
     Setting(
+        room="scheduler", name="client_disk", kind=int, unit="bytes", low=0, high=2**62,
+        variable="DISPY_CLIENT_DISK",
+        help="most bytes of the disk that files and large values of one client take here; half of "
+        "what is free at the start, by default; 0: any",
+    ),
+    Setting(
+        room="scheduler", name="store_size", kind=int, unit="bytes", low=0,
+        variable="DISPY_STORE_SIZE",
+        help="bytes of files and large values that are kept in case they are needed again; a tenth "
+        "of the disk, 10 GiB at most, by default",
+    ),
+    Setting(
         room="scheduler", name="broadcast", kind=bool, default=True, variable="DISPY_BROADCAST",
         help="ask other machines of the network for nodes, where they are not named one by one",
     ),

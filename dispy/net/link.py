@@ -152,6 +152,8 @@ class Link:
         if self._gathering and not self._released:
             self._gathering = False
             self._write()
+            if not self._writing:
+                self._all_is_sent()
 
     def send_descriptors(self, kind: int, body: object, descriptors: Sequence[int]) -> None:
         """Send a small frame with descriptors over a Unix socket that nothing is queued for."""
@@ -172,12 +174,15 @@ class Link:
             self._writing = not done
             if done:
                 self._writable.stop()
-                self._wake_waiting()
-                if self._waits_for_reader:
-                    self._waits_for_reader = False
-                    get_hub().loop.run_callback(self._go_on)
+                self._all_is_sent()
             else:
                 self._writable.start(self._write)
+
+    def _all_is_sent(self) -> None:
+        self._wake_waiting()
+        if self._waits_for_reader:
+            self._waits_for_reader = False
+            get_hub().loop.run_callback(self._go_on)
 
     def _write_some(self) -> bool:
         """Write until all is out (True) or the kernel takes no more (False)."""
@@ -226,9 +231,9 @@ class Link:
 
     def wait_sent(self) -> None:
         """Wait in the calling greenlet until all has left, or the link is closed."""
+        self._write_gathered()
         while self.unsent and not self.closed:
-            if self._all_sent is None:
-                self._all_sent = Event()
+            self._all_sent = self._all_sent or Event()
             self._all_sent.wait()
 
     def _wake_waiting(self) -> None:
@@ -419,7 +424,6 @@ class Link:
     def cut(self, reason: str) -> None:
         """End a link whose peer says nothing; nobody keeps what was not sent."""
         self._unsent, self._behind, self._chunks = deque(), deque(), None
-        self._gathering = False
         if not self._released:
             drop_unsent(self._sock.fileno())
         self.close(reason)

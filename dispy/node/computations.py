@@ -24,11 +24,11 @@ from dispy.node.owners import Owner, slots_of
 from dispy.node.processes import ComputationProcesses, Told
 from dispy.node.quotas import size_of, weight_of_table
 from dispy.node.running import FRUITLESS, Running
-from dispy.node.store import Store
 from dispy.node.working import ALL_JOBS, WorkingFiles
 from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind
 from dispy.shipping.files import check
+from dispy.shipping.store import Store
 from dispy.system.segments import POOL_SEGMENTS
 from dispy.system.shortage import is_shortage, tell_shortage
 
@@ -282,8 +282,12 @@ class Computations:
         self._running.refuse(key, self._core.not_begun(key))
 
     def tell_if_ready(self, owner: Owner, key: Key) -> None:
-        """Tell an owner that a computation is ready, which it may have missed."""
-        if self._core.computations[key].ready:
+        """Tell an owner that a computation is ready, which it may have missed.
+
+        While its nursery is replaced, too: nobody is told when that is done.
+        """
+        processes = self._table.get(key)
+        if processes is not None and processes.was_ready:
             owner.tell(Kind.READY, [key[1], None, {}])
 
     def limit(self, key: Key, workers: int) -> None:

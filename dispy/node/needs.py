@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from dispy.model.errors import DispyError
-from dispy.node.fetching import Fetching, Request, is_wanted
-from dispy.node.store import Store
+from dispy.net.fetching import Fetching, Request, is_wanted
 from dispy.node.working import WorkingFiles
 from dispy.shipping.files import Entry, check
+from dispy.shipping.store import Store
 
 
 @dataclass(slots=True)

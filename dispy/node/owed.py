@@ -15,9 +15,10 @@ import gevent
 from gevent import Greenlet
 
 from dispy.execution.ledger import Ledger
+from dispy.model.accounts import Account
 from dispy.model.sizes import tell_bytes
 from dispy.net.link import Link
-from dispy.node.quotas import Account, Memory
+from dispy.node.quotas import Memory
 from dispy.node.spilled import Left, Spilled
 from dispy.node.unreadable import StoredJobs
 from dispy.protocol.frames import Buffer

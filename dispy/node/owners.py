@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from gevent import Greenlet
 
 from dispy.execution.records import Key, OwnerId
+from dispy.model.accounts import Account
 from dispy.net.link import Link
 from dispy.node.lending import OwnersSegments
 from dispy.node.owed import Backlog, Owed
-from dispy.node.quotas import Account, Memory, weight_of_results
+from dispy.node.quotas import Memory, weight_of_results
 from dispy.node.spilled import Spilled
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind
 
 if TYPE_CHECKING:
-    from dispy.node.fetching import Fetching
+    from dispy.net.fetching import Fetching
 
 logger = logging.getLogger("dispy.node")
 

@@ -12,9 +12,9 @@ import stat
 from collections.abc import Collection, Iterator
 from io import FileIO
 
-from dispy.node.store import room_error
 from dispy.shipping.contents import PIECE_SIZE, new_digest
 from dispy.shipping.files import Entry
+from dispy.shipping.store import room_error
 from dispy.system.beneath import (
     NEW_FILE,
     READ_FILE,

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from dispy.execution.records import Key
-from dispy.model.sizes import tell_bytes
+from dispy.model.accounts import Account
 from dispy.protocol.frames import Buffer, FrameRefused, Shared
 from dispy.protocol.messages import Payload
 from dispy.system.usage import available_memory
@@ -23,35 +23,6 @@ JOB_BYTES = 500  # of what a node notes of a job beside its payload and options
 RESULT_BYTES = 200  # of what it notes of a result
 SMALL_BYTES = 1 << 20  # a frame as small as this is read first and judged then
 _TABLE = 4  # times as large is a table in memory as it was on the wire
-
-
-@dataclass(slots=True)
-class Account:
-    """What is held for one owner; `setting` names the limit, 0 bytes is none."""
-
-    limit: int
-    setting: str
-    held: int = 0
-
-    def fits(self, size: int) -> bool:
-        """Say whether so many bytes more may be held."""
-        return not self.limit or self.held + size <= self.limit
-
-    def take(self, size: int) -> None:
-        """Count bytes that are held from now on."""
-        self.held += size
-
-    def release(self, size: int) -> None:
-        """Count bytes that are held no more."""
-        self.held -= size
-
-    def why_not(self, what: str, size: int) -> str:
-        """Say why `what`, of so many bytes, cannot be held too."""
-        beside = f" beside {tell_bytes(self.held)} that it has there" if self.held else ""
-        return (
-            f"there is no room for {what} of {tell_bytes(size)}{beside}: one client may have "
-            f"{tell_bytes(self.limit)} there ({self.setting})"
-        )
 
 
 def client_limits(memory: int | None, disk: int | None, directory: Path) -> tuple[int, int]:

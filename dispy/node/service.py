@@ -18,11 +18,11 @@ import gevent
 from dispy.execution.core import Execution
 from dispy.execution.records import Key
 from dispy.model.events import event
+from dispy.net.fetching import Fetching
 from dispy.net.link import Link
 from dispy.node.computations import Computations
 from dispy.node.confinement import Confinement
 from dispy.node.directories import Directories
-from dispy.node.fetching import Fetching
 from dispy.node.heirs import Heirs
 from dispy.node.offers import Offers
 from dispy.node.owners import Owner
@@ -31,10 +31,10 @@ from dispy.node.quotas import client_limits
 from dispy.node.running import Running
 from dispy.node.spare import Spare
 from dispy.node.spilled import Spilled
-from dispy.node.store import Store, default_quota
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello, proven_identity
 from dispy.protocol.messages import Kind
+from dispy.shipping.store import Store, default_quota
 from dispy.system.spare import measure
 
 logger = logging.getLogger("dispy.node")

@@ -16,14 +16,14 @@ import gevent
 from gevent.event import AsyncResult, Event
 from gevent.lock import BoundedSemaphore
 
+from dispy.model.accounts import Account
 from dispy.model.errors import DispyError
+from dispy.net.fetching import Fetching
 from dispy.net.threads import Result, in_thread
 from dispy.node import placing
 from dispy.node.directories import Directories, WorkingDirectory
-from dispy.node.fetching import Fetching
-from dispy.node.quotas import Account
-from dispy.node.store import Store
 from dispy.shipping.files import Entry
+from dispy.shipping.store import Store
 from dispy.system.beneath import Beneath
 from dispy.system.users import acting_as
 

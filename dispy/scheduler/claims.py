@@ -1,6 +1,6 @@
 """What clients of a shared scheduler say of clusters and jobs, as far as the scheduler uses it.
 
-The rest is for nodes, which check it themselves.
+What they need is checked where it is fetched, the rest by nodes themselves.
 """
 
 from math import isfinite
@@ -28,8 +28,6 @@ def check_claims(table: dict[str, Any]) -> dict[str, Any]:
         value = table.get(name)
         if value is not None and not (type(value) is int and least <= value <= most):
             raise FrameRefused(f"{name!r} is no number from {least} to {most}")
-    _check_entries(table, "needs", 0)
-    _check_entries(table, "files", 1)
     return table
 
 
@@ -57,15 +55,9 @@ def rules_in(table: dict[str, Any]) -> tuple[Rule, ...] | None:
         raise FrameRefused(f"'nodes': {error}") from None
 
 
-def _check_entries(table: dict[str, Any], name: str, digest: int) -> None:
-    """Check a list of entries, each with a digest at this place, and a path before it."""
-    entries = table.get(name)
-    if entries is None:
-        return
-    if not isinstance(entries, list):
-        raise FrameRefused(f"{name!r} is no list")
-    for entry in entries:
-        if not (isinstance(entry, list) and len(entry) > 1 and isinstance(entry[digest], bytes)):
-            raise FrameRefused(f"{name!r} has an entry that is none")
-        if digest and not isinstance(entry[0], str):
-            raise FrameRefused(f"{name!r} has an entry without a path")
+def own_settings(said: object) -> dict[str, Any]:
+    """Return the settings that a cluster may have on one node alone; what else is said is none."""
+    kinds = {"setup_args": bytes, "files": list, "code": list, "untranslated": str}
+    if not isinstance(said, dict):
+        return {}
+    return {name: said[name] for name, kind in kinds.items() if isinstance(said.get(name), kind)}

@@ -4,6 +4,7 @@ from typing import Any
 
 import gevent
 
+from dispy.net.link import Link
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import FrameRefused
 from dispy.scheduler.outbox import Outbox
@@ -45,6 +46,16 @@ class Client:
         if node_id not in self.met:
             self.met.add(node_id)
             self.say(kind, body)
+
+    @property
+    def link(self) -> Link | None:
+        """The link to it; None while it is away."""
+        return self.outbox.link
+
+    def tell(self, kind: int, body: list[Any]) -> None:
+        """Send what is not numbered; nothing while it is away."""
+        if self.link is not None:
+            self.link.send(kind, body)
 
     def stop_waiting(self) -> None:
         """It is there again, or is not to be waited for any more."""

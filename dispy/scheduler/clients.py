@@ -39,6 +39,7 @@ from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.outbox import Outbox
 
 if TYPE_CHECKING:
+    from dispy.scheduler.client_files import ClientFiles
     from dispy.scheduler.recruiting import Recruiting
     from dispy.scheduler.service import Scheduler
 
@@ -61,8 +62,9 @@ class Clients:
         """
         self.durable, self._budget, self._life = durable, budget, life
         self._zombie_seconds = zombie_seconds
-        self.scheduler: Scheduler  # set by whoever makes both
-        self.recruiting: Recruiting  # likewise
+        self.scheduler: Scheduler  # set by whoever makes all of them
+        self.files: ClientFiles
+        self.recruiting: Recruiting
         self.calls = Calls(durable.journal, budget)
         self.options: dict[int, dict[str, Any]] = {}  # of jobs that have some
         self.opened: dict[int, ClusterOpened] = {}  # clusters, as they were written down
@@ -116,6 +118,7 @@ class Clients:
         finally:
             if before is not None:
                 before.close("the client has connected anew")
+        self.files.came(client)
 
     def left(self, client: Client, link: Link, why: str) -> None:
         """Take note that a link to a client has ended."""
@@ -165,11 +168,13 @@ class Clients:
             extra=event("cluster_closed", cluster=named, jobs=len(left)),
         )  # fmt: skip
         self.drop(left)
+        self.files.closed(cluster_id)
         self.durable.record(ClusterClosed(cluster_id))
         self.durable.when_safe(partial(self.scheduler.close_cluster, cluster_id))
 
     def _forget(self, client: Client) -> None:
         client.stop_waiting()
+        self.files.gone(client)
         del self._clients[client.client_id], self._slots[client.slot]
         self.durable.record(ClientForgotten(client.slot))
 
@@ -204,9 +209,10 @@ class Clients:
         """Forget what was kept of jobs that are final."""
         jobs = list(jobs)
         self.calls.drop(jobs)
-        if self.options:
-            for job in jobs:
-                self.options.pop(job, None)
+        with_options = [job for job in jobs if job in self.options] if self.options else []
+        for job in with_options:
+            del self.options[job]
+        self.files.over(jobs, with_options)
 
     # -- how things stand
 

@@ -14,7 +14,8 @@ from dispy.model.events import event
 from dispy.model.rules import Rule
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
-from dispy.scheduler.claims import check_claims, precedence_of, rules_in
+from dispy.scheduler.awaiting import ANY_NODE
+from dispy.scheduler.claims import check_claims, own_settings, precedence_of, rules_in
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.journal_entries import Allotted, Cancelling, ClusterOpened, Submitted
@@ -54,7 +55,8 @@ class Hearing:
             client.outbox.taken(frame.body[0])
             return
         if frame.kind != Kind.SAID:
-            raise FrameRefused(f"{Kind(frame.kind).name} is not for a scheduler to receive")
+            self._clients.files.read(client, frame)
+            return
         number, kind, body = frame.body
         handler = self._handlers.get(kind)
         if handler is None:
@@ -102,9 +104,9 @@ class Hearing:
             extra=event("cluster_opened", cluster=named, name=name, owner=owner, client=slot),
         )  # fmt: skip
         self._durable.record(entry)
-        self._then(here, client, partial(self.open, entry))
+        self._then(here, client, partial(self.open, client, entry))
 
-    def open(self, entry: ClusterOpened) -> None:
+    def open(self, client: Client, entry: ClusterOpened) -> None:
         """Open a cluster at the scheduler, as its client has described it."""
         table = entry.options
         retries, pulse = table.get("retries"), table.get("pulse")
@@ -114,24 +116,33 @@ class Hearing:
             float(pulse) if isinstance(pulse, (int, float)) and pulse > 0 else None,
             retries if type(retries) is int else None, precedence_of(table),
         )  # fmt: skip
+        awaiting = self._clients.files.awaiting
+        awaiting.opened(client, entry.number, entry.settings)
+        awaiting.need_own(client, entry.number, ANY_NODE, own_settings(table))
         self._clients.opened[entry.number] = entry
-        self._apply_rules(entry.number, rules_in(table))
+        self._apply_rules(client, entry.number, rules_in(table))
 
-    def _apply_rules(self, number: int, rules: tuple[Rule, ...] | None) -> None:
-        client = self._clients.of(number)
+    def _apply_rules(self, client: Client, number: int, rules: tuple[Rule, ...] | None) -> None:
         if rules is not None:
-            self._clients.recruiting.opened(number, rules)
-        elif client is not None and not client.wants_all:
+            recruit = partial(self._clients.recruiting.opened, number, rules)
+            self._clients.files.awaiting.order(number, recruit)
+        elif not client.wants_all:
             client.wants_all = True
             self._clients.tell_all_nodes(client)
 
     def _change_rules(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         here, rules = self._own_cluster(client, body[0]), rules_in(body[1])
         before = self._clients.opened[here]
-        options = {**before.options, "nodes": body[1].get("nodes")}
+        code = own_settings(body[1])
+        options = {**before.options, "nodes": body[1].get("nodes"), **code}
         entry = self._clients.opened[here] = replace(before, options=options)
         self._durable.record(entry)
-        self._then(here, client, lambda: self._apply_rules(here, rules))
+
+        def apply() -> None:
+            self._clients.files.awaiting.need_own(client, here, ANY_NODE, code)
+            self._apply_rules(client, here, rules)
+
+        self._then(here, client, apply)
 
     def _close(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         self._clients.close(client, self._own_cluster(client, body[0]))
@@ -157,7 +168,8 @@ class Hearing:
         clients.counts.submitted(len(numbers))
         for at, options in extras:
             clients.options[numbers[at]] = options
-        self._then(here, client, lambda: clients.scheduler.submit(here, numbers, node_id))
+        submit = clients.files.awaiting.submitted
+        self._then(here, client, lambda: submit(client, here, numbers, node_id, extras))
 
     def _cancel(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         cluster = number_here(client.slot, body[0])
@@ -169,17 +181,17 @@ class Hearing:
 
     def _cancel_all(self, client: Client, cluster: int, jobs: Sequence[int]) -> None:
         for job in jobs:
-            if job in client.clusters[cluster]:
+            waits = self._clients.files.awaiting.cancel(cluster, job)
+            if not waits and job in client.clusters[cluster]:
                 self._clients.scheduler.cancel(cluster, job)
 
     # -- nodes
 
     def _allot(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         number, node_id, slots, table = body
-        here, own = self._own_cluster(client, number), table.get("own")
-        own = check_claims(own) if isinstance(own, dict) and own else None
+        here, own = self._own_cluster(client, number), own_settings(table.get("own"))
         forgive = bool(table.get("forgive"))
-        scheduler = self._clients.scheduler
+        scheduler, awaiting = self._clients.scheduler, self._clients.files.awaiting
         if node_id in scheduler.nodes:
             self._durable.record(Allotted(here, node_id, slots, own))
 
@@ -189,14 +201,15 @@ class Hearing:
                 scheduler.closing.forgive(node, here)
             scheduler.allocate(here, node_id, slots, own)
 
-        self._then(here, client, allot)
+        self._then(here, client, lambda: awaiting.allotted(client, here, node_id, own, allot))
 
     def _withdraw(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         here, node_id = self._own_cluster(client, body[0]), body[1]
         scheduler = self._clients.scheduler
         if node_id in scheduler.nodes:
             self._durable.record(Allotted(here, node_id, 0))
-        self._then(here, client, lambda: scheduler.deallocate(here, node_id))
+        withdraw = partial(scheduler.deallocate, here, node_id)
+        self._then(here, client, partial(self._clients.files.awaiting.order, here, withdraw))
 
     def _depart(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
         number, node_id, table = body
@@ -204,7 +217,8 @@ class Hearing:
         again, terminate = bool(table.get("again")), bool(table.get("terminate"))
         if not again and node_id in scheduler.nodes:
             self._durable.record(Allotted(here, node_id, 0))
-        self._then(here, client, lambda: scheduler.leave(here, node_id, again, terminate))
+        leave = partial(scheduler.leave, here, node_id, again, terminate)
+        self._then(here, client, partial(self._clients.files.awaiting.order, here, leave))
 
     # -- questions
 
@@ -225,7 +239,9 @@ class Hearing:
 
             scheduler.questions.ask(scheduler.nodes.get(node_id), here, answered)
         elif type(job) is int:
-            lines = scheduler.explain(here, number_here(client.slot, job))
+            number = number_here(client.slot, job)
+            waits = self._clients.files.awaiting.explain(here, number)
+            lines = waits or scheduler.explain(here, number)
             client.say(Kind.ANSWER, [token, {"lines": lines}])
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])

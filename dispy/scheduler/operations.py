@@ -6,6 +6,8 @@ from functools import partial
 from itertools import chain
 from time import monotonic
 
+from gevent.event import Event
+
 from dispy.model.errors import DispyError
 from dispy.model.events import event
 from dispy.model.statuses import Status
@@ -38,7 +40,8 @@ class Operations:
     def cancel(self, what: str, who: str) -> Iterator[int]:
         """Cancel a job (`3.1:17`) or all jobs of a cluster; yield how many, portion by portion.
 
-        The caller lets others run between two portions. Raises DispyError for what there is not.
+        Each is done when the journal has it; waits for that in the calling greenlet, which lets
+        others run between two portions too. Raises DispyError for what there is not.
         """
         clusters = self._core.clusters
         if ":" in what and what not in {cluster.name for cluster in clusters.values()}:
@@ -62,10 +65,12 @@ class Operations:
             mine = [job for job in jobs[first : first + PORTION] if self._has(cluster, job)]
             if mine:
                 self._durable.record(Cancelling(mine))
-                self._durable.when_safe(partial(self._cancel, cluster, mine, why))
+                done = Event()
+                self._durable.when_safe(partial(self._cancel, cluster, mine, why, done))
+                done.wait()
             yield len(mine)
 
-    def _cancel(self, cluster: Cluster, jobs: Sequence[JobNumber], why: str) -> None:
+    def _cancel(self, cluster: Cluster, jobs: Sequence[JobNumber], why: str, done: Event) -> None:
         given_up, others = list[JobNumber](), list[Action]()
         for job in jobs:
             for action in self._core.cancel(cluster.cluster_id, job, why):
@@ -77,6 +82,7 @@ class Operations:
         if given_up:
             others.append(GiveUp(cluster.cluster_id, tuple(given_up), why, Status.Cancelled))
         self._carry_out(others)
+        done.set()
 
     def _has(self, cluster: Cluster, job: JobNumber) -> bool:
         return job in cluster.placed or self._core.is_queued(cluster.cluster_id, job)
@@ -109,5 +115,5 @@ class Operations:
 
 def _jobs_of(cluster: Cluster) -> Iterator[JobNumber]:
     """Return all jobs that are not final: first those that wait, lest they begin meanwhile."""
-    waiting = chain(*(lane.queued for lane in cluster.lanes.values()), cluster.pinned)
-    return chain((job for job in waiting if job not in cluster.placed), cluster.placed)
+    pinned = (job for job in cluster.pinned if job not in cluster.placed)
+    return chain(*(lane.queued for lane in cluster.lanes.values()), pinned, cluster.placed)

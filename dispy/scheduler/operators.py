@@ -28,6 +28,7 @@ from dispy.scheduler.views import view_of_client, view_of_cluster, view_of_node,
 logger = logging.getLogger("dispy.scheduler")
 
 PART = 100  # rows of one part of an answer: a few milliseconds
+NEXT_TURN = 1e-6  # seconds; a timer, because the loop looks for others' bytes before it
 Part = dict[str, Any]
 
 
@@ -86,7 +87,7 @@ class Operators:
             for part in request(of, who):
                 link.send(Kind.RESPONSE, [token, 1, part])
                 link.wait_sent()
-                gevent.sleep(0)  # everybody else first
+                gevent.sleep(NEXT_TURN)  # everybody else first
             link.send(Kind.RESPONSE, [token, 0, {}])
         except DispyError as error:
             link.send(Kind.RESPONSE, [token, 0, {"error": str(error)}])

@@ -11,6 +11,7 @@ A program whose rules are functions of its own is told of every node, and decide
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from random import Random
 from time import monotonic
 
@@ -70,7 +71,7 @@ class Recruiting:
 
     def _begin(self, cluster_id: int) -> None:
         if cluster_id in self._rules:
-            self._recruit(cluster_id, EAGER - len(self._scheduler.standing.nodes_of(cluster_id)))
+            self._recruit(cluster_id, EAGER - self._count(cluster_id))
 
     def _begin_others(self) -> None:
         """Give clusters their first nodes, one in a turn of the loop: each costs 10 ms."""
@@ -142,7 +143,7 @@ class Recruiting:
                 continue
             self._has_all.discard(cluster_id)
             named = any(rule.host == node.ip_addr for rule in rules)
-            if named or len(self._scheduler.standing.nodes_of(cluster_id)) < EAGER:
+            if named or self._count(cluster_id) < EAGER:
                 self._allot(cluster_id, [node.node_id])
 
     def lost(self, node: RemoteNode) -> None:
@@ -165,6 +166,11 @@ class Recruiting:
                 self._hungry[cluster_id] = 0.0  # it cannot: another one may
 
     # -- choosing
+
+    def _count(self, cluster_id: int) -> int:
+        """Return how many nodes a cluster has, or will have when its files have come."""
+        have = self._scheduler.standing.nodes_of(cluster_id)
+        return len(have) or len(self._opening[cluster_id])
 
     def _recruit(self, cluster_id: int, most: int) -> None:
         if most <= 0 or cluster_id in self._has_all:
@@ -193,6 +199,7 @@ class Recruiting:
         return self._random.sample(self._nodes, 4 * most)
 
     def _slots(self, cluster_id: int, node_id: str) -> int | None:
+        """Return how many slots of a node a cluster may use; None: none."""
         node = self._scheduler.nodes[node_id]
         return slots_by(self._rules[cluster_id], node.ip_addr, node.port, node.cpus)
 
@@ -202,10 +209,16 @@ class Recruiting:
         have = self._scheduler.standing.nodes_of(cluster_id)
         for node_id in node_ids:
             slots = self._slots(cluster_id, node_id)
-            if node_id in have or client is None or slots is None:
+            if node_id in have or node_id in self._opening[cluster_id]:
+                continue
+            if client is None or slots is None:
                 continue
             node = self._scheduler.nodes[node_id]
             client.meet(node_id, Kind.NODE, [node_id, table_of(node)])
+            settings = self._clients.opened[cluster_id].settings
+            if not self._clients.files.may_open(node, cluster_id, settings):
+                continue  # its program is told of the node, says so, and this is done once more
             self._clients.durable.record(Allotted(cluster_id, node_id, slots))
             self._opening[cluster_id].add(node_id)
-            self._scheduler.allocate(cluster_id, node_id, slots)
+            allot = partial(self._scheduler.allocate, cluster_id, node_id, slots)
+            self._clients.files.awaiting.allotted(client, cluster_id, node_id, {}, allot)

@@ -7,13 +7,14 @@ theirs until they say otherwise or are lost; the others wait, in their order.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from itertools import groupby
 from time import monotonic
 
 from dispy.model.statuses import Status
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.hearing import Hearing
-from dispy.scheduler.journal_entries import KnownBatch, Remembered
+from dispy.scheduler.journal_entries import Allotted, KnownBatch, Remembered
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.telling import Telling
 
@@ -49,7 +50,7 @@ class _Restoring:
             client = self._clients.of(cluster.number)
             if client is not None:
                 client.clusters[cluster.number] = set()
-                hearing.open(cluster)
+                hearing.open(client, cluster)
         self._restore_calls()
         self._restore_nodes()
         self._restore_past()
@@ -59,7 +60,8 @@ class _Restoring:
         for place, jobs in given.items():
             self._give(*place, jobs)
         for batch, jobs in _together(known.waiting, self._batch_of):
-            self._scheduler.submit(batch.cluster, jobs, batch.node)
+            self._submit(batch, jobs)
+        self._clients.files.contents.settle()
         if known.clients:
             logger.info(
                 "begun where the earlier scheduler ended: %d clients, %d clusters, %d nodes, "
@@ -68,6 +70,14 @@ class _Restoring:
                 sum(map(len, known.given.values())),
                 sum(len(each.jobs) for finals in known.finals.values() for each in finals),
             )  # fmt: skip
+
+    def _submit(self, batch: KnownBatch, jobs: list[int]) -> None:
+        """Have jobs wait, for what they need too."""
+        client, options = self._clients.of(batch.cluster), self._clients.options
+        if client is not None:
+            extras = [(at, options[job]) for at, job in enumerate(jobs) if job in options]
+            awaiting = self._clients.files.awaiting
+            awaiting.submitted(client, batch.cluster, jobs, batch.node, extras)
 
     def _restore_nodes(self) -> None:
         heard = monotonic() + GRACE_SECONDS + GRACE_FOR_EACH * len(self._known.nodes)
@@ -78,7 +88,19 @@ class _Restoring:
             is_open = place[0] in self._known.clusters and place[1] in self._known.nodes
             if is_open and (allotted.slots or place in used):
                 self._allotted.add(place)
-                self._scheduler.standing.put_cluster(*place, allotted.slots, allotted.own)
+                self._allot(place, allotted, place in used)
+
+    def _allot(self, place: tuple[int, str], allotted: Allotted, is_used: bool) -> None:
+        """Let a cluster use a node, at once unless it still waits for something."""
+        client, awaiting = self._clients.of(place[0]), self._clients.files.awaiting
+        if client is None:
+            return
+        awaiting.need_own(client, *place, allotted.own or {})
+        rest = (*place, allotted.slots, allotted.own)
+        if is_used or not awaiting.lacks(place[0]):
+            self._scheduler.standing.put_cluster(*rest)
+        else:
+            awaiting.order(place[0], partial(self._scheduler.allocate, *rest))
 
     def _given(self) -> Iterable[tuple[str, int]]:
         for node_id, jobs in self._known.given.items():
@@ -120,7 +142,9 @@ class _Restoring:
 
     def _give(self, cluster_id: int, node_id: str, jobs: list[int]) -> None:
         """Have a node run what it was given."""
-        if (cluster_id, node_id) in self._allotted:
+        client = self._clients.of(cluster_id)
+        if client is not None and (cluster_id, node_id) in self._allotted:
+            self._clients.files.awaiting.restored(client, jobs, self._clients.options)
             for pinned in (False, True):
                 if mine := [job for job in jobs if self._is_pinned(job) == pinned]:
                     self._scheduler.standing.put_jobs(cluster_id, node_id, mine, pinned)

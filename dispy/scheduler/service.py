@@ -119,6 +119,11 @@ class Scheduler:
         if node_id in self.nodes:  # else it was lost while it was being decided
             self._openings.allocate(self.nodes[node_id], cluster_id, cpus, own)
 
+    def refuse(self, cluster_id: int, node_id: str, why: str) -> None:
+        """Say that a cluster cannot use a node, for a reason that the node does not know of."""
+        if node_id in self.nodes:
+            self._openings.answered(self.nodes[node_id], cluster_id, why, {})
+
     def deallocate(self, cluster_id: int, node_id: str) -> None:
         """Give a node no more jobs of a cluster but those that are for it alone."""
         node = self.nodes.get(node_id)

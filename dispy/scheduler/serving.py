@@ -3,6 +3,8 @@
 import logging
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gevent.event import Event
 
@@ -19,6 +21,7 @@ from dispy.protocol.messages import Kind
 from dispy.scheduler.budget import Budget
 from dispy.scheduler.cleaning import clean
 from dispy.scheduler.client import Client
+from dispy.scheduler.client_files import ClientFiles
 from dispy.scheduler.clients import Clients
 from dispy.scheduler.counting import CountsLog
 from dispy.scheduler.durable import Durable
@@ -46,13 +49,16 @@ class Keeping:
     directory: where, so that it is there after a restart; None: in memory alone. outlive_power: a
     machine's death too, not the process's alone. memory: bytes of arguments and results that are
     held beside the journal. zombie_seconds: for which a client that is away is remembered; 0: for
-    ever. clean: forget what an earlier scheduler was given.
+    ever. store_size, client_disk: of what clients bring, see `ClientContents`. clean: forget what
+    an earlier scheduler was given.
     """
 
     directory: str | None = None
     outlive_power: bool = False
     memory: int = 1 << 30
     zombie_seconds: float = 0.0
+    store_size: int | None = None
+    client_disk: int | None = None
     clean: bool = False
 
 
@@ -109,6 +115,14 @@ class SchedulerService:
         core = Scheduling(rules.policy, rules.owner_slots)
         self.scheduler = Scheduler(telling, identity, name, node_credentials, core)
         self.clients.scheduler = self.scheduler
+        directory, self._temporary = keeping.directory, None
+        if directory is None:
+            self._temporary = TemporaryDirectory(prefix="dispy-scheduler-")
+            directory = self._temporary.name
+        self.clients.files = ClientFiles(
+            Path(directory, "contents"), self.scheduler,
+            telling.given_up, self.clients.of, keeping.store_size, keeping.client_disk,
+        )  # fmt: skip
         self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self.scheduler.want_pulse(rules.pulse_seconds)
         self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
@@ -202,4 +216,7 @@ class SchedulerService:
         if self._durable.journal is None:
             self.scheduler.part()
         self.scheduler.stop()
+        self.clients.files.contents.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
         self._durable.close()

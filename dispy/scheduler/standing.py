@@ -51,10 +51,12 @@ class Standing:
         return cluster is not None and cluster.has_queued
 
     def by_idleness(self, node_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return those of the nodes that have idle slots, and the others."""
+        """Return those of the nodes that have idle slots, and the others; none that is drained."""
         idle, busy = list[str](), list[str]()
         for node_id in node_ids:
-            (idle if self._core.nodes[node_id].idle else busy).append(node_id)
+            node = self._core.nodes[node_id]
+            if not node.drained:
+                (idle if node.idle else busy).append(node_id)
         return idle, busy
 
     def put_node(self, known: NodeKnown, heard: float) -> None:

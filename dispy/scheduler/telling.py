@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.frames import Buffer
 from dispy.protocol.messages import Kind, Payload, split_payloads
@@ -13,6 +12,7 @@ from dispy.scheduler.client import SLOT_BITS, number_there
 from dispy.scheduler.clients import Clients, table_of
 from dispy.scheduler.journal_entries import Given, NodeGone, NodeKnown, Returned
 from dispy.scheduler.nodes import RemoteNode
+from dispy.scheduler.owner import FilesTaker
 from dispy.shipping.contents import Content
 
 logger = logging.getLogger("dispy.scheduler")
@@ -24,7 +24,6 @@ class Telling:
     def __init__(self, clients: Clients) -> None:
         self._clients, self._durable = clients, clients.durable
         self.when_safe = clients.durable.when_safe
-        self.receiving = NoFiles()
 
     @property
     def options(self) -> Mapping[int, dict[str, Any]]:
@@ -67,6 +66,7 @@ class Telling:
     ) -> None:
         """Tell the client that these jobs wait again."""
         self._durable.record(Returned(jobs, cut_short, died))
+        self._clients.files.relay.forget(jobs)
         self._clients.counts.requeued(len(jobs))
         self._tell(cluster_id, Kind.REQUEUED, [node.node_id, list(map(number_there, jobs)), why])
 
@@ -205,8 +205,13 @@ class Telling:
     # -- what nodes ask for
 
     def content(self, digest: bytes) -> Content | None:
-        """Return what nodes may ask for: nothing so far."""
-        return None
+        """Return what nodes may ask for: what clients need and have brought."""
+        return self._clients.files.contents.get(digest)
+
+    @property
+    def receiving(self) -> FilesTaker:
+        """Return what passes files of jobs on."""
+        return self._clients.files.relay
 
     def refusal(self, node: RemoteNode, text: str) -> str:
         """Return why a node cannot run a computation."""
@@ -215,28 +220,10 @@ class Telling:
     def opening_for(
         self, node: RemoteNode, cluster_id: int, settings: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:
-        """Raise DispyError: code for another Python is made by its program."""
-        raise DispyError(
-            f"node {node.name} runs {node.python}, another Python than the program, which a shared "
-            f"scheduler cannot translate for it: run that node with the program's Python"
-        )
+        """Return what the program has translated for another Python; raises DispyError."""
+        return self._clients.files.opening(node, cluster_id, settings)
 
 
 def _bytes_of(extra: Mapping[str, Any]) -> int:
     """Return about how many bytes a job's extra takes: its output is what may be long."""
     return sum(len(value) for value in extra.values() if isinstance(value, (str, bytes)))
-
-
-class NoFiles:
-    """Takes no files of jobs so far."""
-
-    def offered(
-        self, node: RemoteNode, cluster_id: int, job: int, key: bytes, table: dict[str, Any]
-    ) -> None:
-        """Refuse it."""
-        node.tell(Kind.TOOK, [key, "files of jobs do not go through a shared scheduler yet"])
-
-    def piece(
-        self, node: RemoteNode, key: bytes, offset: int, why: str | None, data: Buffer
-    ) -> None:
-        """Pass over what was not asked for."""

@@ -45,13 +45,11 @@ def _state(remote: RemoteNode, node: Node, jobs: int) -> tuple[str, str]:
 
 def view_of_cluster(cluster: Cluster, client: Client | None, slots: int) -> dict[str, Any]:
     """Return what is known of a cluster; slots: of all nodes."""
-    waiting = sum(len(lane.queued) for lane in cluster.lanes.values())
-    waiting += sum(1 for job in cluster.pinned if job not in cluster.placed)
     return {
         "cluster": name_of_cluster(cluster.cluster_id), "name": cluster.name,
         "owner": cluster.owner or UNKNOWN, "client": "" if client is None else client.name,
         "priority": cluster.priority, "weight": cluster.weight, "exclusive": cluster.exclusive,
-        "admitted": cluster.admitted, "processors": cluster.width, "waiting": waiting,
+        "admitted": cluster.admitted, "processors": cluster.width, "waiting": _waiting(cluster),
         "on_nodes": len(cluster.placed), "slots": _filled(cluster),
         "share": _part(_filled(cluster), slots), "nodes": len(cluster.allocations),
         "mean_seconds": cluster.duration,
@@ -67,8 +65,7 @@ def views_of_owners(clusters: Iterable[Cluster], slots: int) -> list[dict[str, A
             owner, {"owner": owner, "clusters": 0, "waiting": 0, "on_nodes": 0, "slots": 0}
         )
         view["clusters"] += 1
-        view["waiting"] += sum(len(lane.queued) for lane in cluster.lanes.values())
-        view["waiting"] += sum(1 for job in cluster.pinned if job not in cluster.placed)
+        view["waiting"] += _waiting(cluster)
         view["on_nodes"] += len(cluster.placed)
         view["slots"] += _filled(cluster)
         view["limit"] = None if cluster.account is None else cluster.account.limit
@@ -84,6 +81,12 @@ def view_of_client(client: Client) -> dict[str, Any]:
         "client": client.slot, "name": client.name, "connected": link is not None,
         "address": "" if link is None else link.peer_address, "clusters": len(client.clusters),
     }  # fmt: skip
+
+
+def _waiting(cluster: Cluster) -> int:
+    """Return how many of its jobs are on no node."""
+    queued = sum(len(lane.queued) for lane in cluster.lanes.values())
+    return queued + len(cluster.pinned.keys() - cluster.placed.keys())
 
 
 def _filled(cluster: Cluster) -> int:

@@ -40,8 +40,7 @@ class Scheduling:
         self.policy = policy or Policy()
         self.clusters: dict[ClusterId, Cluster] = {}
         self.nodes: dict[NodeId, Node] = {}
-        self._recalls = Recalls()
-        self._gates = Gates(owner_slots)
+        self._recalls, self._gates = Recalls(), Gates(owner_slots)
         self._placement = Placement(self._recalls, self.policy, self._gates)
         self.hungry = self._placement.hungry  # clusters, for whoever may have more nodes for them
         self._queueing = Queueing(self._placement)

@@ -4,7 +4,7 @@ Asks the predicates that placement asks (`Allocation`), in the same order.
 """
 
 from collections.abc import Collection
-from itertools import islice
+from itertools import chain, islice
 
 from dispy.scheduling.gates import Gates
 from dispy.scheduling.records import Allocation, Cluster, JobNumber, Lane, Node, Reservation
@@ -120,7 +120,11 @@ def why_never_pinned(allocation: Allocation | None, width: int) -> str | None:
 def _why_not_anywhere(cluster: Cluster, nodes: Collection[Node], width: int) -> list[str]:
     if not nodes:
         return ["no node is connected"]
-    told = list(nodes)[:NODES_TOLD]
+    told = list(islice(nodes, NODES_TOLD))
+    if len(nodes) > NODES_TOLD:  # those first that it has
+        own = [allocation.node for allocation in islice(cluster.allocations.values(), NODES_TOLD)]
+        others = (node for node in told if node.node_id not in cluster.allocations)
+        told = list(islice(chain(own, others), NODES_TOLD))
     lines = [f"node {node.name}: {_why_not_there(cluster, node, width)}" for node in told]
     if len(nodes) > NODES_TOLD:
         lines.append(f"and {len(nodes) - NODES_TOLD} nodes more")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from chaos.schedule import CRASHES_AT_MOST, DEATHS, LOSES_NODES
+from chaos.plan import CRASHES_AT_MOST, DEATHS, LOSES_NODES, ROW
 from chaos.story import Fate, Story
 
 from dispy.model.statuses import FINAL, Status, may_follow
@@ -39,6 +39,12 @@ def runs_at_most(fate: Fate) -> int | None:
     return None if fate.cluster.reentrant else 1
 
 
+def may_lose_nodes(story: Story) -> bool:
+    """Whether whoever schedules may have given a node up, or says so."""
+    said = (story.outputs.get(name, "") for name in ("client", "scheduler"))
+    return story.schedule.has(*LOSES_NODES) or any(" is lost: " in text for text in said)
+
+
 def ends_allowed(fate: Fate, story: Story, recovered: bool = False) -> set[str]:
     """Return the final statuses that a job may have, by its plan and the faults.
 
@@ -46,7 +52,7 @@ def ends_allowed(fate: Fate, story: Story, recovered: bool = False) -> set[str]:
     machine that is busy with something else may lose a node by itself; the client says so.
     """
     schedule = story.schedule
-    loses_nodes = schedule.has(*LOSES_NODES) or " is lost: " in story.outputs.get("client", "")
+    loses_nodes = may_lose_nodes(story)
     job, most = fate.job, runs_at_most(fate)
     allowed = {"Finished"}
     if job.deed == "raise" or job.deed == "crash" or (job.deed == "crash once" and most == 1):
@@ -105,7 +111,7 @@ def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
     again, so a job may be told and recovered; then both say the same. So do two recoveries, of
     which the first was killed after its `keep` had the job.
     """
-    if not story.schedule.kills_client:
+    if not story.schedule.kills_client or story.schedule.scheduler is not None:
         return
     killed = next((at for at, what in story.faults if what == "kill client"), None)
     if killed is None or story.client_status != -9:
@@ -120,7 +126,9 @@ def what_a_killed_client_was_owed_is_recovered(story: Story) -> Iterator[str]:
     if story.recovery_status != 0 or story.recovery != over:
         yield f"the recovery ended with status {story.recovery_status}, and {story.recovery}"
     lost = {
-        what.split()[-1] for _, what in story.faults if what.startswith(("kill node", "restart"))
+        what.split()[-1]
+        for _, what in story.faults
+        if what.startswith(("kill node", "restart node"))
     }
     for fate in story.fates.values():
         told = [(status, judged) for _, status, judged in fate.told]
@@ -190,6 +198,29 @@ def each_job_runs_no_more_than_it_may(story: Story) -> Iterator[str]:
         attempts = [run.attempt for run in fate.runs]
         if len(set(attempts)) < len(attempts):
             yield f"{_named(fate)} was run twice under one number"
+
+
+def no_job_runs_again_without_a_reason(story: Story) -> Iterator[str]:
+    """That its node or its own process was lost; that the scheduler was killed is none."""
+    if may_lose_nodes(story) or story.schedule.has(*DEATHS, "stop worker", "stop nursery"):
+        return
+    for fate in story.fates.values():
+        if len(fate.runs) > 1 and not fate.job.deed.startswith("crash"):
+            yield f"{_named(fate)} ran {len(fate.runs)} times, and nothing had befallen it"
+
+
+def jobs_in_a_row_keep_their_order(story: Story) -> Iterator[str]:
+    """Jobs that were submitted for one processor begin as they were submitted, unless they waited
+    for a lost node."""
+    if may_lose_nodes(story):
+        return
+    for cluster in story.schedule.clusters:
+        mine = [fate for fate in story.fates.values() if fate.cluster is cluster]
+        row = [fate for fate in mine if ROW in fate.job.token and len(fate.runs) == 1]
+        row.sort(key=lambda fate: fate.submitted[0])
+        begun = [fate.job.token for fate in sorted(row, key=lambda fate: fate.runs[0].began)]
+        if begun != [fate.job.token for fate in row]:
+            yield f"these were submitted in another order than they have begun: {begun}"
 
 
 def what_was_given_up_is_stopped(story: Story) -> Iterator[str]:
@@ -270,6 +301,17 @@ def nothing_is_left(story: Story) -> Iterator[str]:
     yield from story.left
 
 
+def a_scheduler_forgets_nobody(story: Story) -> Iterator[str]:
+    """It is what it was when it is started again: its clients are known, its journal is whole."""
+    for name, marks in (
+        ("client", ("has forgotten this program", "it has forgotten", "is refused")),
+        ("scheduler", ("put aside", "damaged", "cannot be read any more", "is now ")),
+    ):
+        for line in story.outputs.get(name, "").splitlines():
+            if any(mark in line for mark in marks):
+                yield f"{name} says: {line}"
+
+
 def nobody_has_a_traceback(story: Story) -> Iterator[str]:
     """Of dispy's own, in what nodes and clients write."""
     for name, output in story.outputs.items():
@@ -295,6 +337,8 @@ CHECKS: tuple[Callable[[Story], Iterator[str]], ...] = (
     each_end_is_allowed,
     each_result_is_right,
     each_job_runs_no_more_than_it_may,
+    no_job_runs_again_without_a_reason,
+    jobs_in_a_row_keep_their_order,
     what_was_given_up_is_stopped,
     each_finished_job_has_run,
     each_order_of_statuses_is_legal,
@@ -302,6 +346,7 @@ CHECKS: tuple[Callable[[Story], Iterator[str]], ...] = (
     each_node_counts_its_jobs_once,
     every_cluster_closes,
     nothing_is_left,
+    a_scheduler_forgets_nobody,
     nobody_has_a_traceback,
     logs_name_known_jobs_alone,
 )

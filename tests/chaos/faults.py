@@ -9,10 +9,14 @@ from pathlib import Path
 
 import psutil
 from chaos.forks import Fork
-from chaos.schedule import Fault
-from chaos.town import PORT, Node, Town
+from chaos.plan import SCHEDULER, Fault
+from chaos.service import Service
+from chaos.town import Node, Town
+
+from dispy.model.ports import SCHEDULER_PORT
 
 RELAY = Path(__file__).with_name("relay.py")
+BLOCKS = 1024 * 1024, 4096  # bytes by which a disk is filled
 Undo = Callable[[], None]
 JUMPS = ("+86400", "-86400", "+3", "-3", "+0")  # seconds by which a wall clock may be wrong
 
@@ -25,14 +29,27 @@ def inflict(fault: Fault, town: Town, client: Fork) -> Undo:
     """Do it; return what undoes it. What is not there any more cannot be hurt."""
     if fault.node is None:
         return signal_to([client], *SIGNALS[fault.kind.split()[0]])
-    node = town.nodes[fault.node]
+    service = service_of(fault, town)
     deed, _, victim = fault.kind.partition(" ")
-    if victim == "node" and deed in ("kill", "restart"):
-        node.kill() if deed == "kill" else node.end(owes=True)
-        return node.start
+    if victim == service.kind and deed in ("kill", "restart"):
+        service.kill() if deed == "kill" else service.end(owes=True)
+        return service.start
     if deed in SIGNALS:
-        return signal_to(_victims(node, victim, fault.pick), *SIGNALS[deed])
-    return OTHERS[fault.kind](fault, town, node)
+        if isinstance(service, Node):
+            return signal_to(_victims(service, victim, fault.pick), *SIGNALS[deed])
+        return signal_to([service.process], *SIGNALS[deed])
+    return OTHERS[fault.kind](fault, town, service)
+
+
+def service_of(fault: Fault, town: Town) -> Service:
+    """Return the node or scheduler that it befalls."""
+    assert fault.node is not None, "it befalls the client"
+    return town.scheduler if fault.node == SCHEDULER else town.nodes[fault.node]
+
+
+def name_of(fault: Fault, town: Town) -> str:
+    """Return what happens, and to whom."""
+    return fault.kind + ("" if fault.node is None else f" of {service_of(fault, town).name}")
 
 
 SIGNALS = {"kill": (signal.SIGKILL, None), "stop": (signal.SIGSTOP, signal.SIGCONT)}
@@ -57,17 +74,25 @@ def _victims(node: Node, victim: str, pick: float) -> list[psutil.Process]:
     return [found[int(pick * len(found)) % len(found)]] if found else []
 
 
-def _cut(fault: Fault, town: Town, node: Node) -> Undo:
-    port = f"port{node.number + 2}"  # machine 1 is the client's
-    town.switch.ip("link", "set", port, "down")
-    return lambda: town.switch.ip("link", "set", port, "up")
+def _cut(fault: Fault, town: Town, service: Service) -> Undo:
+    town.switch.ip("link", "set", service.port, "down")
+    return lambda: town.switch.ip("link", "set", service.port, "up")
 
 
-def _drop(chains: tuple[str, ...], *condition: str) -> Callable[[Fault, Town, Node], Undo]:
-    def do(fault: Fault, town: Town, node: Node) -> Undo:
+LOSSY = ("-m", "statistic", "--mode", "random", "--probability", "0.3")
+
+
+def _drop(
+    chains: tuple[str, ...], *condition: str, of_client: bool = False
+) -> Callable[[Fault, Town, Service], Undo]:
+    """of_client: what comes from the client's machine, or goes there, alone."""
+    sides = {"INPUT": "--source", "OUTPUT": "--destination"}
+
+    def do(fault: Fault, town: Town, service: Service) -> Undo:
         def change(how: str) -> None:
             for chain in chains:
-                node.machine.run("iptables", "-w", how, chain, *condition, "-j", "DROP")
+                which = [sides[chain], town.client.address] if of_client else []
+                service.machine.run("iptables", "-w", how, chain, *which, *condition, "-j", "DROP")
 
         change("-I")
         return lambda: change("-D")
@@ -75,15 +100,15 @@ def _drop(chains: tuple[str, ...], *condition: str) -> Callable[[Fault, Town, No
     return do
 
 
-def _delay(fault: Fault, town: Town, node: Node) -> Undo:
-    """Lead the node's packets through `relay` instead of the bridge."""
-    number = node.number + 2
-    port, line, end = f"port{number}", f"line{number}", f"end{number}"
+def _delay(fault: Fault, town: Town, service: Service) -> Undo:
+    """Lead its packets through `relay` instead of the bridge."""
+    port = service.port
+    line, end = port.replace("port", "line"), port.replace("port", "end")
     switch = town.switch
-    for machine in (town.client, node.machine):  # whole packets, with their checksums
+    for machine in town.machines:  # whole packets, with their checksums
         machine.run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
-    if not node.has_line:
-        node.has_line = True
+    if not service.has_line:
+        service.has_line = True
         switch.ip("link", "add", line, "type", "veth", "peer", "name", end)
         switch.ip("link", "set", line, "up")
         switch.ip("link", "set", end, "up")
@@ -103,35 +128,42 @@ def _delay(fault: Fault, town: Town, node: Node) -> Undo:
     return undo
 
 
-def _reset(fault: Fault, town: Town, node: Node) -> Undo:
-    node.machine.run("ss", "--kill", "--tcp", "state", "established", f"sport = :{PORT}")
-    return nothing
+def _reset(*condition: str) -> Callable[[Fault, Town, Service], Undo]:
+    def do(fault: Fault, town: Town, service: Service) -> Undo:
+        service.machine.run("ss", "--kill", "--tcp", "state", "established", *condition)
+        return nothing
+
+    return do
 
 
-def _jump(fault: Fault, town: Town, node: Node) -> Undo:
+def _jump(fault: Fault, town: Town, node: Service) -> Undo:
+    assert isinstance(node, Node), "the scheduler's clock is right"
     new = node.clock.with_suffix(".new")
     new.write_text(JUMPS[int(fault.pick * len(JUMPS))])
     os.replace(new, node.clock)
     return nothing
 
 
-def _fill_disk(fault: Fault, town: Town, node: Node) -> Undo:
-    filler = node.where / "filler"
+def _fill_disk(fault: Fault, town: Town, service: Service) -> Undo:
+    filler = service.where / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+        for size in BLOCKS:
+            while file.write(bytes(size)) == size:
+                pass
     return lambda: filler.unlink(missing_ok=True)
 
 
-OTHERS: dict[str, Callable[[Fault, Town, Node], Undo]] = {
+OTHERS: dict[str, Callable[[Fault, Town, Service], Undo]] = {
     "cut": _cut,
     "no way in": _drop(("INPUT",)),
     "no way out": _drop(("OUTPUT",)),
-    "loss": _drop(
-        ("INPUT", "OUTPUT"), "-m", "statistic", "--mode", "random", "--probability", "0.3"
-    ),
+    "loss": _drop(("INPUT", "OUTPUT"), *LOSSY),
     "delay": _delay,
-    "reset": _reset,
+    "reset": _reset(),
     "jump": _jump,
     "full disk": _fill_disk,
+    "reset clients": _reset(f"sport = :{SCHEDULER_PORT}"),
+    "cut clients": _drop(("INPUT", "OUTPUT"), of_client=True),
+    "lossy clients": _drop(("INPUT", "OUTPUT"), *LOSSY, of_client=True),
+    "full journal": _fill_disk,
 }

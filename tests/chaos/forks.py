@@ -76,11 +76,11 @@ class Fork:
 class Source:
     """A process that forks others; any thread may ask it. It ends with us, and they do not."""
 
-    def __init__(self, program: Path, environment: dict[str, str]) -> None:
+    def __init__(self, program: Path, environment: dict[str, str], *arguments: str) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, str(program), str(theirs.fileno())],
+                [sys.executable, str(program), str(theirs.fileno()), *arguments],
                 stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 env={**os.environ, **environment},
             )  # fmt: skip

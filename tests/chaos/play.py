@@ -9,13 +9,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from chaos import checks, story
 from chaos.chaos_jobs import append
-from chaos.faults import Undo, inflict
+from chaos.faults import Undo, inflict, name_of
 from chaos.forks import Fork
-from chaos.schedule import TOWN_SEEDS, Schedule, as_table, schedule_of, town_of
+from chaos.plan import TOWN_SEEDS, Schedule, as_table
+from chaos.schedule import schedule_of, town_of
 from chaos.town import Sources, Town
 
 import dispy
@@ -42,27 +44,36 @@ def play(seed: int, town: Town) -> Outcome:
     place.mkdir()
     (place / "schedule.json").write_text(json.dumps(as_table(schedule), indent=1))
     town.start_nodes()
-    logs = {node: node.log.stat().st_size for node in town.nodes}
+    logs = {service: service.log_size for service in [*town.nodes, town.scheduler]}
+    if schedule.scheduler is not None:
+        town.scheduler.begin(schedule.scheduler)
     client = town.run_client(place)
     _inflict_all(schedule, town, client, place / "faults.log")
+    if schedule.scheduler is not None:
+        town.scheduler.see_running()
     (place / "calm").touch()
     status = _ended(client, CLIENT_SECONDS)
     town.start_nodes()  # those that have been killed
     recovered = None
-    if schedule.kills_client and not hasattr(dispy, "recover_jobs"):
+    if schedule.scheduler is not None:
+        for node in town.nodes:  # which the scheduler frees of what its clients leave behind
+            node.when_quiet(partial(node.left, connections=False))
+        town.scheduler.end()
+    elif schedule.kills_client and not hasattr(dispy, "recover_jobs"):
         for node in town.nodes:
             node.end()  # what a killed client was owed would stay for long
             node.start()
     elif schedule.kills_client:
         recovered = _recover(schedule, town, place)
     left = [f"{node.name}: {it}" for node in town.nodes for it in node.when_quiet(node.left)]
+    for service in logs:
+        left += service.complaints
+        service.complaints.clear()
     if left:
         for node in town.nodes:
             node.kill()  # that the next run meets none of it
-    for node in town.nodes:
-        left += node.complaints
-        node.complaints.clear()
-    outputs = {node.name: node.said_since(place_) for node, place_ in logs.items()}
+        town.scheduler.forget()
+    outputs = {service.name: service.said_since(before) for service, before in logs.items()}
     for name, output in outputs.items():
         (place / f"{name}.out").write_text(output)
     with contextlib.suppress(OSError):
@@ -101,7 +112,6 @@ def _inflict_all(schedule: Schedule, town: Town, client: Fork, log: Path) -> Non
     begun = time.monotonic()
     to_do: list[tuple[float, int, str, Callable[[], Undo | None]]] = []
     for number, fault in enumerate(schedule.faults):
-        where = "" if fault.node is None else f" of {town.nodes[fault.node].name}"
 
         def do(number: int = number) -> None:
             fault = schedule.faults[number]
@@ -114,8 +124,7 @@ def _inflict_all(schedule: Schedule, town: Town, client: Fork, log: Path) -> Non
         at, number, what, deed = to_do.pop(0)
         time.sleep(max(0.0, begun + at - time.monotonic()))
         fault = schedule.faults[number]
-        where = "" if fault.node is None else f" of {town.nodes[fault.node].name}"
-        append(log, f"{what}{fault.kind}{where}")
+        append(log, what + name_of(fault, town))
         deed()
 
 

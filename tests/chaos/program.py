@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chaos import chaos_jobs, forks
-from chaos.schedule import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
+from chaos.plan import PROBE, PULSE_SECONDS, Cluster, Job, cluster_from
 
 import dispy
 from dispy.model.statuses import Status
@@ -30,6 +30,7 @@ USED = [  # by a client, in the end
     "dispy.client.session", "dispy.client.cluster", "dispy.client.discovery",
     "dispy.client.opening",
     "dispy.client.computation", "dispy.client.modules", "dispy.client.isolation",
+    "dispy.client.remote", "dispy.client.shared",
     "dispy.net.proving", "dispy.scheduler.service", "dispy.shipping.byvalue", "dispy.shipping.code",
     "dispy.shipping.files", "dispy.shipping.source", "cloudpickle", "concurrent.futures.thread",
     "encodings.idna", "gevent.pool", "gevent.queue", "gevent.resolver.thread", "gevent.threadpool",
@@ -64,6 +65,8 @@ class Client:
         self.options = orders["options"]
         self.nodes = [tuple(node) for node in orders["nodes"]]
         self.clusters = clusters_of(orders)
+        shared = json.loads(Path(orders["schedule"]).read_text())["scheduler"]
+        self.scheduler = orders["scheduler"] if shared else None  # the host of the shared one
         self.calm = orders["calm"]  # a file that comes when all faults are over
         self.begun = time.monotonic()
         self.failed = False
@@ -102,22 +105,12 @@ class Use:
         self.planned: dict[str, Job] = {job.token: job for job in plan.jobs}
         self.jobs: dict[str, dispy.DispyJob] = {}
         self.numbers = itertools.count()  # of probes
+        self.failure = ""  # of the last one that failed
 
     def run(self) -> None:
         """Submit each job at its time, cancel some, wait for all, close."""
         plan = self.plan
-        cluster = dispy.JobCluster(
-            chaos_jobs.work,
-            nodes=self.client.nodes,
-            callback=self._told,
-            cluster_status=self._status,
-            reentrant=plan.reentrant,
-            retries=plan.retries,
-            isolation=plan.isolation,
-            pulse_interval=PULSE_SECONDS,
-            recover_file=self.client.recover_file,
-            **self.client.options,
-        )
+        cluster = self._open()
         self.journal.write("opened", plan.name)
         deeds = [(job.at, job.token, self._submit) for job in plan.jobs]
         deeds += [
@@ -147,6 +140,19 @@ class Use:
         done = {node.name: node.jobs_done for node in cluster.status().nodes}
         self.journal.write("closed", plan.name, closed, done=done)
 
+    def _open(self) -> Any:
+        client, plan = self.client, self.plan
+        options: dict[str, Any] = {
+            "callback": self._told, "cluster_status": self._status, "reentrant": plan.reentrant,
+            "retries": plan.retries, "isolation": plan.isolation, "pulse_interval": PULSE_SECONDS,
+            **client.options,
+        }  # fmt: skip
+        if client.scheduler is not None:
+            options["scheduler_host"] = client.scheduler
+            return dispy.SharedJobCluster(_by_value(), **options)
+        options |= {"nodes": client.nodes, "recover_file": client.recover_file}
+        return dispy.JobCluster(chaos_jobs.work, **options)
+
     def _wait_for_calm(self, cluster: Any) -> None:
         """Return when all faults are over and every node has run a job, or is set aside.
 
@@ -164,7 +170,7 @@ class Use:
         if lingering:
             Path(chaos_jobs.released(self.client.log)).touch()
         if missing := self._reach_all(cluster, PATIENCE):
-            self.journal.write("missing", *sorted(missing))
+            self.journal.write("missing", *sorted(missing), self.failure)
 
     def _reach_all(self, cluster: Any, within: float) -> set[str]:
         """Have every node run a job; return those that have not, after so many seconds."""
@@ -176,8 +182,12 @@ class Use:
             there = {node.ip_addr for node in nodes if node.cpus} & missing
             probes = {host: self._probe(cluster, host) for host in there}
             for host, job in probes.items():
-                if job is not None and job.wait(within) and job.status == Status.Finished:
+                if job is None:
+                    continue
+                if job.wait(within) and job.status == Status.Finished:
                     missing.discard(host)
+                else:
+                    self.failure = f"{job.status.name} {job.exception or job.why()}"
             time.sleep(0.1 if missing else 0.0)
         return missing
 
@@ -226,6 +236,14 @@ class Use:
 
     def _judged(self, job: Any) -> str:
         return judge(job, self.planned[job.id]) if job.status == Status.Finished else ""
+
+
+def _by_value() -> Any:
+    """Return what jobs do as a function of the program itself, which needs no files: these do not
+    go through a shared scheduler yet."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(Path(chaos_jobs.__file__).read_text(), chaos_jobs.__file__, "exec"), space)
+    return space["work"]
 
 
 def _submit_to(cluster: Any, host: str, token: str, *arguments: Any, **options: Any) -> Any:

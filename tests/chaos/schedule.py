@@ -1,115 +1,30 @@
-"""What happens in one run: a pure function of its seed.
+"""What happens in one run (`plan`): a pure function of its seed."""
 
-A *town* is a client's machine and a few nodes, which runs of one block of seeds share; a
-*schedule* is one client's program (clusters and their jobs) and the faults that meet it. Times
-are seconds since the client's start. Nothing here acts: `town` makes it, `program` plays the
-client, `faults` the rest, and `checks` compares what came of it with this plan.
-"""
-
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Any
 
-TOWN_SEEDS = 10  # that share one town: seeds 1 to 10 the first, and so on
-BUSY_SECONDS = 2.5  # in which jobs are submitted and faults begin
-PULSE_SECONDS = 0.3  # between signs of life: a node is away after five, and lost after ten
-PROBE = "probe"  # begins the tokens of jobs that only show that a node is there
-CRASHES_AT_MOST = 3  # runs of a reentrant cluster's job (docs/client.rst, `retries`)
-
-
-@dataclass(frozen=True, slots=True)
-class Town:
-    """What stays while several seeds are run: the nodes."""
-
-    cpus: tuple[int, ...]  # of each node
-    secret: bool  # links are encrypted
-    clock: int | None = None  # the node whose wall clock can be moved
-    disk: int | None = None  # the node whose files lie on a small disk of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One call. `token` names it in all logs."""
-
-    token: str
-    at: float
-    seconds: float = 0.0  # that it takes
-    argument: int = 0  # bytes
-    result: int = 0  # bytes
-    interim: int = 0  # provisional values
-    deed: str = ""  # raise, crash (its process, always), crash once, linger (until released)
-    retries: int | None = None  # that its own submit says
-    cancel_at: float | None = None
-    node: int | None = None  # None: any
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """One JobCluster; those of one `line` are open one after the other."""
-
-    name: str
-    line: int
-    reentrant: bool
-    isolation: str
-    retries: int | None
-    jobs: tuple[Job, ...]
-    terminate: float | None = None  # seconds after its last submit when it is closed with force
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something bad. `pick`, from 0 to 1, chooses among the processes that are there then."""
-
-    kind: str
-    at: float
-    node: int | None  # None: it befalls the client
-    seconds: float = 0.0  # until it is undone
-    pick: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """All of one run."""
-
-    seed: int
-    town: Town
-    clusters: tuple[Cluster, ...]
-    faults: tuple[Fault, ...]
-    recovery_ends_after: float | None = None  # seconds, when the first recovery is killed too
-
-    @property
-    def kills_client(self) -> bool:
-        """Whether its client is killed, so that what it was owed is left behind."""
-        return any(fault.kind == "kill client" for fault in self.faults)
-
-    def has(self, *kinds: str) -> bool:
-        """Say whether any fault is of one of these kinds."""
-        return any(fault.kind in kinds for fault in self.faults)
-
-
-# Kinds of faults with how often they come.
-DEATHS = {"kill worker": 4, "kill nursery": 2}
-NODE_FAULTS = {
-    "kill node": 3, "restart node": 1, "stop node": 3, "stop nursery": 1, "stop worker": 2,
-    "kill fork server": 1, "stop fork server": 1, **DEATHS
-}  # fmt: skip
-NET_FAULTS = {"cut": 3, "no way in": 2, "no way out": 2, "loss": 2, "delay": 3, "reset": 5}
-CLIENT_FAULTS = {"stop client": 1, "kill client": 2}
-AT_ONCE = (
-    "kill worker", "kill nursery", "kill fork server", "kill client", "restart node", "reset",
-    "jump",
-)  # fmt: skip
-SHORT, LONG = (0.2, 1.4), (3.2, 4.0)  # seconds that the others last: less or more than it takes
-LONG_ONES = 0.2  # of all; they make a run long
-SURE_LOSSES = ("stop node", "cut", "no way in", "no way out")  # of its node, when they are long
-OPENING_SECONDS = 0.6  # in which clusters are opened; the only time at which a fork server works
-LINGERS_BEFORE = 0.4  # seconds, in which a job begins that is to meet such a fault
-IDLE_SECONDS = 1.6  # after which a client has acknowledged all that it has
-# Faults after which a node may have been given up by its client, with what ran there.
-LOSES_NODES = (
-    "kill node", "restart node", "stop node", "cut", "no way in", "no way out", "loss", "delay",
-    "reset", "stop client", "full disk",
-)  # fmt: skip
+from chaos.plan import (
+    BUSY_SECONDS,
+    CLIENT_FAULTS,
+    DEATHS,
+    IDLE_SECONDS,
+    LINGERS_BEFORE,
+    LONG,
+    LOSES_NODES,
+    NET_FAULTS,
+    NODE_FAULTS,
+    OPENING_SECONDS,
+    SURE_LOSSES,
+    TOWN_SEEDS,
+    Cluster,
+    Fault,
+    Job,
+    Schedule,
+    Town,
+    lasting,
+    one_of,
+)
+from chaos.sharing import is_shared, share
 
 
 def town_of(seed: int) -> Town:
@@ -132,20 +47,12 @@ def schedule_of(seed: int) -> Schedule:
     town = town_of(seed)
     clusters = _clusters(random, seed)
     faults = _faults(random, town)
+    if is_shared(seed):
+        return share(Schedule(seed, town, tuple(clusters), tuple(faults)))
     if not any(fault.node is None for fault in faults):
         clusters[0] = _with_lingering(clusters[0], faults)
     ends_after = random.uniform(0.0, 0.5) if random.random() < 0.5 else None
     return Schedule(seed, town, tuple(clusters), tuple(faults), ends_after)
-
-
-def as_table(schedule: Schedule) -> dict[str, Any]:
-    """Return it as what JSON can carry."""
-    return asdict(schedule)
-
-
-def cluster_from(table: dict[str, Any]) -> Cluster:
-    """Return a cluster from its part of `as_table`."""
-    return Cluster(**{**table, "jobs": tuple(Job(**job) for job in table["jobs"])})
 
 
 def _clusters(random: Random, seed: int) -> list[Cluster]:
@@ -234,7 +141,7 @@ def _faults(random: Random, town: Town) -> list[Fault]:
         spared = random.randrange(len(town.cpus)), random.uniform(0.8, BUSY_SECONDS)
         faults.append(Fault(random.choice(SURE_LOSSES), spared[1], spared[0], LONG[1]))
     for _ in range(random.choice([1, 2, 2, 3, 4])):
-        kind = _one_of(random, kinds)
+        kind = one_of(random, kinds)
         deaths += kind in DEATHS
         node = random.randrange(len(town.cpus))
         delayed = any(fault.kind == kind == "delay" and fault.node == node for fault in faults)
@@ -242,24 +149,14 @@ def _faults(random: Random, town: Town) -> list[Fault]:
             continue
         node = {"jump": town.clock, "full disk": town.disk}.get(kind, node)
         first, last = (0.0, OPENING_SECONDS) if "server" in kind else (0.2, BUSY_SECONDS)
-        at, seconds = random.uniform(first, last), _lasting(random, kind)
+        at, seconds = random.uniform(first, last), lasting(random, kind)
         if node != spared[0] or at > spared[1]:
             faults.append(Fault(kind, at, node, seconds, random.random()))
     if special == "idle":
         quiet = max([BUSY_SECONDS, *(fault.at + fault.seconds for fault in faults)])
         faults.append(Fault("kill client", quiet + IDLE_SECONDS, None))
     elif random.random() < 0.12:
-        kind = _one_of(random, CLIENT_FAULTS)
-        at, seconds = random.uniform(0.3, BUSY_SECONDS), _lasting(random, kind)
+        kind = one_of(random, CLIENT_FAULTS)
+        at, seconds = random.uniform(0.3, BUSY_SECONDS), lasting(random, kind)
         faults.append(Fault(kind, at, None, seconds))
     return sorted(faults, key=lambda fault: fault.at)
-
-
-def _one_of(random: Random, kinds: dict[str, int]) -> str:
-    return random.choices(list(kinds), list(kinds.values()))[0]
-
-
-def _lasting(random: Random, kind: str) -> float:
-    if kind in AT_ONCE:
-        return 0.0
-    return random.uniform(*(LONG if random.random() < LONG_ONES else SHORT))

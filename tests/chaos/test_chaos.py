@@ -1,4 +1,4 @@
-"""A hundred runs in which nodes, workers, links and clients come to harm: nothing is lost.
+"""A hundred runs in which whatever dispy is made of comes to harm: nothing is lost.
 
 The blocks of seeds are run side by side from the first test on, so that later tests find their
 outcomes ready. A failure names its seed; `tests/chaos/run --seed=N -v` plays it again.
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chaos.plan import TOWN_SEEDS
 from chaos.play import Outcome, play_all
-from chaos.schedule import TOWN_SEEDS
 from chaos.town import why_not
 
 BLOCKS = int(os.environ.get("DISPY_CHAOS_BLOCKS", "10"))

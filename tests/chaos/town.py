@@ -7,22 +7,20 @@ Machine 1 is the client's. Everything of a town ends with it, or with this proce
 import contextlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
-from chaos import schedule
+from chaos import plan
 from chaos.forks import Fork, Source
+from chaos.service import Service
+from chaos.shared_scheduler import Scheduler
 from netns.machines import Machine, connect
 
 from dispy.system.interpreter import own_command
 
 PORT = 51348
-DEADLINE = 60.0  # seconds for what takes one, on a machine that is busy with something else
 ZOMBIE_SECONDS = 20.0  # for which a node keeps what a client that is away has there
 DISK_BYTES = 24 * 1024 * 1024  # of a node whose disk can be filled
 OWED = "/owed.sqlite"  # what clients that are away have not taken
@@ -46,25 +44,21 @@ def why_not() -> str | None:
     return machines.why_not()
 
 
-class Node:
+class Node(Service):
     """A node's machine, with the `dispy node` that is started there again and again."""
 
     def __init__(self, town: "Town", number: int, machine: Machine) -> None:
-        self.machine, self.number, self.name = machine, number, f"n{number}"
-        self.directory = town.place / self.name
-        self.directory.mkdir()
-        self.log = town.place / f"{self.name}.log"
+        port = f"port{number + 2}"  # machine 1 is the client's
+        super().__init__("node", f"n{number}", machine, port, town.place, town.sources.node)
         self.clock = town.place / f"{self.name}.clock"
         self._options = [
             f"--host={machine.address}", f"--name={self.name}", f"--cpus={town.plan.cpus[number]}",
             f"--dest_path_prefix={self.directory}", "--clean",
             f"--zombie_interval={ZOMBIE_SECONDS / 60}", *town.security,
         ]  # fmt: skip
-        self._sources = town.sources
         self._environment = dict(ENVIRONMENT)
         if town.plan.disk == number:
-            size = f"size={DISK_BYTES}"
-            machine.run("mount", "-t", "tmpfs", "-o", size, "none", str(self.directory))
+            self.mount(DISK_BYTES)
         if town.plan.clock == number:
             self.clock.write_text("+0")
             self._environment |= {
@@ -73,74 +67,18 @@ class Node:
                 "FAKETIME_DISABLE_SHM": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }  # fmt: skip
-        self.process: subprocess.Popen[str] | Fork | None = None
-        self.has_line = False  # through which its packets may be led (`faults`)
-        self.complaints: list[str] = []  # of what went wrong, apart from any one run
 
     @property
-    def is_running(self) -> bool:
-        """Whether its process is there."""
-        return self.process is not None and self.process.poll() is None
+    def options(self) -> list[str]:
+        """The arguments of its command line."""
+        return self._options
 
-    def start(self) -> None:
-        """Start it, if it does not run; `wait_ready` says when it serves."""
-        if self.is_running:
+    def _launch(self, output: Any) -> None:
+        if "LD_PRELOAD" not in self._environment:
+            super()._launch(output)
             return
-        with self.log.open("a") as output:
-            self._began = output.tell()
-            if "LD_PRELOAD" in self._environment:  # which is heeded at a start alone
-                command = own_command("node", *self._options)
-                self.process = self.machine.start(*command, output=output, **self._environment)
-            else:
-                order = {"space": self.machine.holder.pid, "arguments": ["node", *self._options]}
-                self.process = self._sources.node.fork(order, self.log)
-
-    def wait_ready(self) -> None:
-        """Return when it serves."""
-        deadline = time.monotonic() + DEADLINE
-        while "serves" not in self.said_since(self._began):
-            if not self.is_running or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"node {self.name} did not start: {self.said_since(self._began)}"
-                )
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.is_running:
-            self.process.kill()
-            self.process.wait()
-
-    def end(self, owes: bool = False) -> None:
-        """End it as an operator would; it must leave nothing but what it owes, where it may."""
-        if not self.is_running:
-            return
-        self.process.send_signal(signal.SIGCONT)  # in case it is stopped
-        self.wait_ready()
-        self.process.terminate()
-        try:
-            status = self.process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            self.complaints.append(f"node {self.name} did not end when it was told to")
-            self.kill()
-            return
-        if status:
-            self.complaints.append(
-                f"node {self.name} ended with status {status}, being told to end"
-            )
-        if left := self.when_quiet(lambda: self._left_by_dead(owes)):
-            self.complaints.append(f"node {self.name} ended and left {left}")
-
-    def said_since(self, place: int) -> str:
-        """Return what it wrote, from this place of its log on."""
-        with self.log.open(errors="replace") as log:
-            log.seek(place)
-            return log.read()
-
-    @property
-    def where(self) -> Path:
-        """Its directory, as its machine sees it."""
-        return Path(f"/proc/{self.machine.holder.pid}/root{self.directory}")
+        command = own_command("node", *self._options)  # it is heeded at a start alone
+        self.process = self.machine.start(*command, output=output, **self._environment)
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Return its processes of a kind: node, fork server, nursery, worker."""
@@ -157,26 +95,21 @@ class Node:
             return [worker for nursery in nurseries for worker in _children(nursery)]
         return servers if kind == "fork server" else nurseries
 
-    def when_quiet(self, look: Any) -> list[str]:
-        """Return what `look` still finds after a time in which it may become nothing."""
-        deadline = time.monotonic() + DEADLINE
-        while left := look():
-            if time.monotonic() > deadline:
-                return left
-            time.sleep(0.1)
-        return []
+    def left(self, connections: bool = True) -> list[str]:
+        """Name what is there of computations and clients; nothing, once all clients have gone.
 
-    def left(self) -> list[str]:
-        """Name what is there of computations and clients; nothing, once all clients have gone."""
+        connections: of them, too.
+        """
         if not self.is_running:
             return ["it does not run"]
         others = set(self.machine.others()) - {self.process.pid}
         if others:
             others -= {server.pid for server in self.processes("fork server")}
         left = [_command(pid) for pid in others]
-        return left + self._files() + self._connections()
+        return left + self._files() + (self._connections() if connections else [])
 
-    def _left_by_dead(self, owes: bool) -> list[str]:
+    def left_by_dead(self, owes: bool) -> list[str]:
+        """Name what is left there of a process that has ended."""
         files = [file for file in self._files() if not (owes and OWED in file)]
         return [_command(pid) for pid in self.machine.others()] + files
 
@@ -235,29 +168,35 @@ class Sources:
 
     def __init__(self) -> None:
         here = Path(__file__).parent
-        self.node = Source(here / "warm_node.py", ENVIRONMENT)
+        self.node = Source(here / "warm.py", ENVIRONMENT, "node")
+        self.scheduler = Source(here / "warm.py", ENVIRONMENT, "scheduler")
         self.client = Source(here / "program.py", ENVIRONMENT)
 
     def end(self) -> None:
         """End them, not those that they have forked."""
-        self.node.end()
-        self.client.end()
+        for source in (self.node, self.scheduler, self.client):
+            source.end()
 
 
 class Town:
     """`place`: a directory for the logs and the nodes' files."""
 
-    def __init__(self, plan: schedule.Town, place: Path, sources: Sources) -> None:
+    def __init__(self, plan: plan.Town, place: Path, sources: Sources) -> None:
         self.plan, self.place, self.sources = plan, place, sources
         place.mkdir(parents=True, exist_ok=True)
         self._made: list[Machine] = []
+        self.secret = place / "secret" if plan.secret else None
         self.security, self._client_options = self._agree()
         self.nodes: list[Node] = []
         try:
-            self.client, *machines = connect(1 + len(plan.cpus), self._made)
+            self.client, *machines, last = connect(2 + len(plan.cpus), self._made)
             self.switch = self._made[0]
+            self.machines = [self.client, *machines, last]
             for number, machine in enumerate(machines):
                 self.nodes.append(Node(self, number, machine))
+            hosts = [machine.address for machine in machines]
+            port = f"port{len(self._made) - 1}"
+            self.scheduler = Scheduler(last, port, place, sources.scheduler, hosts, self.secret)
             for node in self.nodes:
                 node.start()
             self.start_nodes()
@@ -266,12 +205,11 @@ class Town:
             raise
 
     def _agree(self) -> tuple[list[str], dict[str, Any]]:
-        if not self.plan.secret:
+        if self.secret is None:
             return ["--insecure"], {"insecure": True}
-        path = self.place / "secret"
-        path.write_text(SECRET)
-        path.chmod(0o600)
-        return [f"--secret-file={path}"], {"secret": SECRET}
+        self.secret.write_text(SECRET)
+        self.secret.chmod(0o600)
+        return [f"--secret-file={self.secret}"], {"secret": SECRET}
 
     def run_client(self, place: Path, recovers: bool = False) -> Fork:
         """Fork a client that plays the schedule in `place`, or gets what one was owed; it logs
@@ -283,6 +221,7 @@ class Town:
             "nodes": [(node.machine.address, PORT) for node in self.nodes],
             "log": str(place / "executions.log"), "journal": str(place / "client.log"),
             "recover_file": str(place / "recover"),
+            "scheduler": self.scheduler.machine.address,
         }  # fmt: skip
         return self.sources.client.fork(orders, place / "client.out")
 
@@ -296,9 +235,9 @@ class Town:
     def end(self) -> list[str]:
         """End all; return what went wrong."""
         complaints = []
-        for node in self.nodes:
-            node.end()
-            complaints += node.complaints
+        for service in [self.scheduler, *self.nodes]:
+            service.end()
+            complaints += service.complaints
         for machine in reversed(self._made):
             try:
                 machine.end()

@@ -35,7 +35,7 @@ def signal_nobody(*_: Any) -> None:
 def alone(*more: Any) -> Iterator[None]:
     """Signal no process, and use no threads."""
     threads = (
-        "node.fetching", "node.possession", "node.working", "net.pieces", "scheduler.possession",
+        "net.fetching", "net.possession", "node.working", "net.pieces", "scheduler.possession",
     )  # fmt: skip
     with ExitStack() as patches:
         patches.enter_context(mock.patch.multiple(os, kill=signal_nobody, killpg=signal_nobody))

@@ -48,7 +48,7 @@ HELLO = {
 TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.HELLO: {},
     Kind.OPEN: OPEN,
-    Kind.PLACE: {},
+    Kind.PLACE: {"node": ["n", "m"]},
     Kind.READY: {"stdout": ["o"], "stderr": ["e"], "threads": [["t"]]},
     Kind.STATUS: {
         "crowded": [{"a": 1}], "held_back": ["why", ""], "available": [[1.0, 2, 3, 4.0]],
@@ -67,7 +67,10 @@ TABLES: dict[int, dict[str, list[Any]]] = {
         "weight": [1, 2.5, 0, -1.0, float("nan"), 1e300], "priority": [0, 3, -3, 2**70, 0.5],
         "owner": ["ann", "ben", ""], "exclusive": [True, False],
     },
-    Kind.ALLOT: {"own": [{"setup_args": b"x"}, {}], "forgive": [True, False]},
+    Kind.ALLOT: {
+        "own": [{"setup_args": b"x"}, {}, {"files": [["a", b"d" * 32, 1, 0, 0]]}],
+        "forgive": [True, False], "untranslated": ["why"],
+    },
     Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
     Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
@@ -162,6 +165,10 @@ def whole_table(choices: Choices, kind: int) -> dict[str, Any]:
             made["limits"] = choices.anything() if choices.seldom() else table(choices, LIMITS)
     if kind in (Kind.OPEN, Kind.PLACE) and (choices.below(2) or kind == Kind.PLACE):
         made["files"] = manifest(choices)
+    if kind == Kind.CLUSTER and type(made.get("settings")) is dict and choices.below(2):
+        made["settings"] = {**made["settings"], "files": manifest(choices)}
+    if kind == Kind.ALLOT and choices.below(4) == 3:
+        made["code"] = [choices.of(DIGESTS), choices.below(5000)]
     return made
 
 
@@ -170,9 +177,10 @@ def extra(choices: Choices, kind: int, jobs: int) -> Any:
     if choices.seldom():
         return choices.anything()
     made = table(choices, _EXTRAS[Kind(kind)])
-    if kind == Kind.RUN and choices.below(4) == 3:
+    takes_files = kind in (Kind.RUN, Kind.SUBMIT)
+    if takes_files and choices.below(4) == 3:
         made["needs"] = needs(choices)
-    if kind == Kind.RUN and choices.below(4) == 3:
+    if takes_files and choices.below(4) == 3:
         made["files"] = manifest(choices)
     return [choices.below(max(1, jobs)), made]
 

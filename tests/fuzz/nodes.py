@@ -18,8 +18,9 @@ from fuzz.choices import Choices
 from fuzz.loop import MEMORY, Failures, Wire, alone, turn
 from gevent import socket
 
+from dispy.net import possession
 from dispy.net.link import Link
-from dispy.node import nurseries, possession
+from dispy.node import nurseries
 from dispy.node.confinement import Confinement
 from dispy.node.nursery import NurseryProcess
 from dispy.node.service import Node

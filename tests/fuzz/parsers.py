@@ -13,7 +13,7 @@ from fuzz.choices import Choices
 from dispy.model.credentials import Secret
 from dispy.model.errors import DispyError
 from dispy.model.limits import check_limits
-from dispy.node.fetching import is_wanted
+from dispy.net.fetching import is_wanted
 from dispy.node.limits import wants_watch
 from dispy.node.offer import why_not
 from dispy.protocol import discovery, proof

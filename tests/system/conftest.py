@@ -289,8 +289,11 @@ def start_scheduler(nothing_left: None, tmp_path: Path) -> Iterator[Callable[...
 
 
 @pytest.fixture
-def open_shared(own_session: None) -> Iterator[Callable[..., Any]]:
-    """Open clusters at a running scheduler; they are closed, by force, when the test has ended."""
+def open_shared(own_session: None, start_scheduler: Any) -> Iterator[Callable[..., Any]]:
+    """Open clusters at a running scheduler; they are closed, by force, when the test has ended.
+
+    Before the schedulers end: a session would wait for one that is gone.
+    """
     from dispy.client import shared
 
     opened: list[Any] = []

@@ -9,6 +9,7 @@ the local one. `--shared=most` leaves out what takes long and shows little that 
 import atexit
 import itertools
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ import dispy
 
 MODULES = {
     "callbacks", "cancel", "canonical_program", "cluster_arguments", "cluster_nodes", "deaths",
-    "dispy4_programs", "embedding", "isolation", "jobs", "jobs_as_seen", "limits", "map",
-    "names_in_jobs", "node_control", "overrides", "placement", "processors", "programs", "resetup",
-    "retries", "setup", "streaming", "trouble",
+    "depends", "dispy4_programs", "embedding", "files", "isolation", "jobs", "jobs_as_seen",
+    "large_data", "large_kinds", "limits", "map", "names_in_jobs", "node_control", "overrides",
+    "placement", "processors", "programs", "resetup", "retries", "send_file_from_job",
+    "send_file_over_links", "setup", "streaming", "trouble",
 }  # fmt: skip
 
 # Tests that cannot apply, by the reason.
@@ -30,27 +32,33 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
         "embedding::a_notebook_runs_what_its_cells_define",
         "embedding::a_child_that_lives_on_does_not_keep_the_parents_local_node",
         "embedding::two_threads_may_open_the_first_clusters",
+        "dispy4_programs::a_program_that_only_submits_waits_for_its_jobs_at_its_end",
+        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[variants]",
+        "limits::a_node_short_of_memory_starts_no_job_says_so_and_goes_on",
     ),
     "it counts on there being one node, and the scheduler has two": (
         "canonical_program::with_a_node_on_the_machine_that_one_is_used",
     ),
+    "the port is that of nodes, and a scheduler has its own": (
+        "cluster_nodes::the_port_of_nodes_is_one_above_the_base_port_of_later_dispy",
+    ),
     "it looks into the embedded scheduler": (
         "cluster_nodes::a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too",
+        "files::a_content_goes_once_to_a_node_whatever_the_clusters_and_jobs",
+        "files::what_is_kept_is_found_again_even_by_another_node_process",
     ),
-    "files do not go through a scheduler so far": (
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[partial_setup]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[node_allocate]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[scheduler]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[sent_files]",
-        "dispy4_programs::a_program_for_dispy_4_runs_as_it_stands[variants]",
-        "dispy4_programs::a_program_that_only_submits_waits_for_its_jobs_at_its_end",
-        "jobs::jobs_have_the_names_that_dispy_4_gave_them",
-        "trouble::a_full_disk_fails_what_needs_it_and_nothing_else",
+    "it names a node that the scheduler does not look for": (
+        "send_file_over_links::a_broken_link_does_not_lose_a_file",
+    ),
+    "a scheduler fetches files at once, not when there is a node": (
+        "files::a_file_that_changes_before_it_is_read_is_named",
     ),
 }
 
-# What `--shared=most` leaves out, because it takes long: modules, tests, or some of their cases.
+# What `--shared=most` leaves out, because it takes long or shows little more than the rest does.
 LONG = (
+    "trouble::",
+    "overrides::",
     "cancel::force_is_used_on_jobs_that_do_not_listen",
     "programs::a_program_that_ignores_the_interrupt_is_ended_by_sigterm",
     "setup::what_setup_left_is_in_memory_once_for_all_workers",
@@ -58,6 +66,8 @@ LONG = (
     "isolation::one_line_says_when_forking_limits_the_rate_that_nobody_chose",
     "jobs::a_result_of_200_megabytes_comes_back",
 )
+# Tests of workers, for both kinds of these: one kind is enough.
+ISOLATIONS = re.compile(r"(jobs|limits|cancel|isolation)::.*\[job\b")
 
 numbers = itertools.cycle(range(2, 250))  # of the nodes that tests start
 
@@ -74,8 +84,8 @@ def why_left_out(nodeid: str, which: str) -> str | None:
     for reason, tests in NOT_SHARED.items():
         if test.startswith(tests):
             return reason
-    left_out = which == "most" and test.startswith(LONG)
-    return "it takes long; --shared=all runs it" if left_out else None
+    left_out = test.startswith(LONG) or ISOLATIONS.match(test)
+    return "--shared=all runs it" if left_out and which == "most" else None
 
 
 def share() -> None:

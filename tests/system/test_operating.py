@@ -97,7 +97,11 @@ def test_explain_says_of_each_node_why_a_job_waits(
 
 
 def test_a_cluster_that_is_cancelled_from_outside_learns_who_did_it(
-    open_shared: Open, start_scheduler: Callable, start_node: Callable, gate: Gate
+    open_shared: Open,
+    start_scheduler: Callable,
+    start_node: Callable,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     scheduler = start_scheduler(start_node("--cpus=1"))
     cluster = open_shared(scheduler, hold)
@@ -107,6 +111,7 @@ def test_a_cluster_that_is_cancelled_from_outside_learns_who_did_it(
     assert waiting.wait(DEADLINE)
     assert waiting.status == DispyJob.Cancelled
     assert waiting.exception.startswith("cancelled by ")
+    assert "jobs of hold end Cancelled: cancelled by " in caplog.text
     assert third.status == DispyJob.Created
 
     assert done(scheduler, "cancel", "1.1") == "2 jobs cancelled\n"

@@ -3,7 +3,7 @@
 import pytest
 
 import dispy
-from dispy.client.arguments import choose_file_size, choose_port
+from dispy.client.arguments import choose_file_size, choose_port, choose_scheduler_port
 from dispy.model.errors import DispyError
 
 
@@ -32,6 +32,26 @@ def test_a_port_set_there_is_that_of_nodes(
     assert choose_port(None, None) == port
     assert choose_port(6000, None) == 6000, "an argument wins"
     assert choose_port(None, 6000) == 6001
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "port"),
+    [
+        ("DispyPort", 9700, 9702),
+        ("SharedSchedulerPort", 5000, 5000),
+        ("SharedSchedulerPort", "DispyPort + 4", 51351),
+    ],
+)
+def test_a_port_set_there_is_that_of_a_shared_scheduler(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object, port: int
+) -> None:
+    assert choose_scheduler_port(None, None) == 51349
+    monkeypatch.setattr(dispy.config, name, value)
+    assert choose_scheduler_port(None, None) == port
+    assert choose_scheduler_port(6000, None) == 6000, "an argument wins"
+    assert choose_scheduler_port(None, 6000) == 6002
+    with pytest.raises(DispyError, match="scheduler_port is a number from 1 to 65535, not '1'"):
+        choose_scheduler_port("1", None)
 
 
 def test_the_limit_of_files_set_there_counts_unless_an_argument_says_otherwise(

@@ -18,8 +18,8 @@ from system.conftest import DEADLINE, Program, RunningNode
 from system.test_files import act, eventually, failure, fetched, here, result  # noqa: F401
 
 from dispy import JobCluster
+from dispy.net.fetching import AHEAD_BYTES
 from dispy.net.link import Link
-from dispy.node.fetching import AHEAD_BYTES
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import digest_of

@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispy.model.accounts import Account
 from dispy.node.owners import Owner
 from dispy.node.quotas import (
     SMALL_BYTES,
-    Account,
     Memory,
     weight_of_jobs,
     weight_of_results,
     weight_of_table,
 )
-from dispy.node.store import NoRoom, Store
 from dispy.protocol.frames import CHUNK, HEADER, SHARED, SIZE, FrameDecoder, FrameRefused
 from dispy.protocol.messages import Bulk, Kind, check
 from dispy.scheduling.core import Scheduling
 from dispy.scheduling.records import Cluster, Node
 from dispy.shipping.contents import digest_of
+from dispy.shipping.store import NoRoom, Store
 
 MIB = 1 << 20
 

@@ -16,12 +16,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from dispy.model.accounts import Account
 from dispy.model.statuses import Status
 from dispy.node import owed, spilled
 from dispy.node.heirs import LEAST_SECONDS, Heirs, remaining
 from dispy.node.owed import Backlog
 from dispy.node.owners import Owner
-from dispy.node.quotas import Account, Memory
+from dispy.node.quotas import Memory
 from dispy.node.spilled import Spilled
 from dispy.protocol.messages import Kind
 

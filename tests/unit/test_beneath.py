@@ -15,10 +15,10 @@ import pytest
 from dispy.model.errors import DispyError
 from dispy.node import placing
 from dispy.node.directories import Directories
-from dispy.node.store import Store
 from dispy.shipping.arriving import ArrivingFile
 from dispy.shipping.contents import digest_of
 from dispy.shipping.files import Entry
+from dispy.shipping.store import Store
 from dispy.system.beneath import Beneath, remove_empty, remove_tree
 
 ROUNDS = 60  # turns of the node, while another thread exchanges as fast as it can

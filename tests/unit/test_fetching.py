@@ -12,18 +12,17 @@ import pytest
 from gevent import socket
 from gevent.event import AsyncResult, Event
 
-from dispy.net import pieces
+from dispy.net import pieces, possession
+from dispy.net.fetching import AHEAD_BYTES, Fetching, is_wanted
 from dispy.net.link import Link
 from dispy.net.pieces import ASKED_LIMIT, PieceSender
-from dispy.node import possession
-from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
-from dispy.node.possession import POSED_LIMIT
-from dispy.node.store import Store
+from dispy.net.possession import POSED_LIMIT
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.messages import Kind
 from dispy.scheduler.possession import TIMES, Prover
 from dispy.shipping.contents import PIECE_SIZE, Content, digest_of
 from dispy.shipping.possession import CHALLENGE_SIZE, NONCE_SIZE, new_proof
+from dispy.shipping.store import Store
 
 DEADLINE = 20
 

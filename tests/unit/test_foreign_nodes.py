@@ -79,6 +79,9 @@ class Owner:
     def provisional(self, cluster: int, node: RemoteNode, job: int, value: Any) -> None:
         self.told.append(("provisional", node.node_id, [job]))
 
+    def noted(self, cluster: int, node: RemoteNode, *_: Any) -> None:
+        """Logged for people."""
+
     def output(self, cluster: int, node: RemoteNode, job: int, *rest: Any) -> None:
         self.told.append(("output", node.node_id, [job]))
 

@@ -22,10 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispy.model.errors import DispyError
+from dispy.net.fetching import AHEAD_BYTES, Fetching, is_wanted
 from dispy.net.pieces import PieceSender
-from dispy.node.fetching import AHEAD_BYTES, Fetching, is_wanted
-from dispy.node.possession import POSED_LIMIT
-from dispy.node.store import Store
+from dispy.net.possession import POSED_LIMIT
 from dispy.protocol.frames import (
     BULK_LIMIT,
     CHUNK,
@@ -44,6 +43,7 @@ from dispy.protocol.messages import SHAPES, Kind, check, join_payloads
 from dispy.shipping.contents import PIECE_SIZE, digest_of
 from dispy.shipping.files import check as check_manifest
 from dispy.shipping.possession import CHALLENGE_SIZE
+from dispy.shipping.store import Store
 from dispy.system.memory import blank
 from dispy.worker.channel import Channel, EndOfChannel
 

@@ -68,3 +68,10 @@ def test_a_scheduler_knows_an_identity_as_long_as_any_node_says_it() -> None:
     assert nodes.knows(IDENTITY)
     assert nodes.take_out(made[1])
     assert not nodes.knows(IDENTITY)
+
+
+def test_who_may_be_a_client_by_its_certificate_may_operate() -> None:
+    assert Hello("operator", IDENTITY, "n").certified_role == "client"
+    assert Hello("node", IDENTITY, "n").certified_role == "node"
+    with pytest.raises(FrameRefused, match="a operator connected where a node was expected"):
+        accept_hello(Frame(int(Kind.HELLO), Hello("operator", IDENTITY, "n").body()), "node")

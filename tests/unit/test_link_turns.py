@@ -217,3 +217,14 @@ def test_a_sign_of_life_is_heard_and_costs_no_look_at_frames() -> None:
     ends.peer.sendall(QUESTION[3:])
     wait_until(lambda: ends.handled == 2, "a frame in two parts was not handled")
     ends.close()
+
+
+def test_who_waits_for_what_is_gathered_goes_on_when_it_has_left() -> None:
+    peer, ours = socketpair()
+    link = Link(ours, gathers=True)
+    link.send(Kind.PIECE, [b"k", 0, None], [b"a piece"])
+    with gevent.Timeout(DEADLINE):
+        link.wait_sent()
+    assert b"a piece" in peer.recv(1000)
+    link.close()
+    peer.close()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from dispy.model.errors import DispyError
 from dispy.node import placing
-from dispy.node.store import NoRoom
 from dispy.protocol.frames import encode_head
 from dispy.scheduler.columns import send_jobs
 from dispy.shipping import files
 from dispy.shipping.contents import digest_of
 from dispy.shipping.files import LINK, Entry, check, manifest, why_not_inside
+from dispy.shipping.store import NoRoom
 from dispy.system.beneath import Beneath, PlaceRefused
 
 

@@ -1,4 +1,4 @@
-"""A node's store keeps what is in use, and of the rest what was used last."""
+"""A store keeps what is in use, and of the rest what was used last."""
 
 import errno
 import os
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dispy.node.store import NoRoom, Store, default_quota, room_error
+from dispy.model.accounts import Account
 from dispy.shipping.contents import digest_of
+from dispy.shipping.store import NoRoom, Store, default_quota, room_error
 
 
 def put(store: Store, data: bytes) -> bytes:
@@ -84,7 +85,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_a_byte_is_asked_for(tmp_p
     ("number", "words"),
     [
         (errno.ENOSPC, "no room for f of 7 bytes: .* bytes are free"),
-        (errno.EDQUOT, "quota of the node's user is used up"),
+        (errno.EDQUOT, "quota of this process's user is used up"),
         (errno.EFBIG, "limit on the size of its files"),
         (errno.EIO, "f cannot be written there: Input/output error"),
     ],
@@ -97,3 +98,24 @@ def test_a_disk_s_refusal_is_told_in_words(tmp_path: Path, number: int, words: s
 
 def test_the_quota_is_a_part_of_the_disk_where_nobody_says_one(tmp_path: Path) -> None:
     assert 0 < default_quota(tmp_path) <= 10 * 1024**3
+
+
+def test_what_an_earlier_process_has_left_whole_is_taken_over_and_counted(tmp_path: Path) -> None:
+    before = Store(tmp_path / "store", quota=0)
+    for data in (b"a" * 10, b"b" * 20):
+        before.hold(digest_of(data), "one")
+    a, b = put(before, b"a" * 10), put(before, b"b" * 20)
+    half = before.begin(digest_of(b"c"), 1, "half of it")
+    before.close()
+    store = Store(tmp_path / "store", quota=25, begins_empty=False)
+    assert (store.size(a), store.size(b), store.used) == (10, 20, 30)
+    assert {path.name for path in store.directory.iterdir()} == {a.hex(), b.hex()}
+    half.close_and_clear()
+    account = Account(0, "some limit")
+    store.hold(a, "one")
+    store.charge(a, account)
+    store.charge(a, Account(0, "of another who needs it"))
+    assert account.held == 10
+    put(store, b"d")
+    assert there(store, a, b) == [True, False]
+    store.release(a, "one")

@@ -1,8 +1,8 @@
 """What one owner has shown to have of the contents in the store, and how it shows it.
 
-It has sent one in full, or has met a challenge: the node makes up a key, both take the content's
-digest under it, and the two are the same. An owner is challenged once for each content and arrival
-of that in the store, so that it cannot keep the node at work.
+It has sent one in full, or has met a challenge: the side with the store makes up a key, both take
+the content's digest under it, and the two are the same. An owner is challenged once for each
+content and arrival of that in the store, so that it cannot keep the other side at work.
 """
 
 import os
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gevent.event import Event
 
 from dispy.net.threads import in_thread
-from dispy.node.store import Store
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import PIECE_SIZE
 from dispy.shipping.possession import CHALLENGE_SIZE, NONCE_SIZE, PROOF_SIZE, new_proof
+from dispy.shipping.store import Store
 
 if TYPE_CHECKING:
     from hashlib import blake2b
@@ -26,8 +26,11 @@ POSED_LIMIT = 3  # links that may break on one challenge
 class Source(Protocol):
     """An owner, as far as it is asked for contents."""
 
-    link: Any  # None while it is away
     name: str
+
+    @property
+    def link(self) -> Any:
+        """The link to it; None while it is away."""
 
     def tell(self, kind: int, body: list[Any]) -> None:
         """Send it a message."""

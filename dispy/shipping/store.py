@@ -1,32 +1,31 @@
-"""What a node keeps by its digest: files and values that computations and jobs have named.
+"""What a node or scheduler keeps by its digest: files and values that clusters and jobs have named.
 
 Shared by all owners, and kept once. That an owner knows a digest is no reason to let it have what
-lies under it: see `dispy.node.possession`.
+lies under it: see `dispy.net.possession`.
 Bounded by a quota, from which what is in use is exempt: what was not used for longest goes first.
 A file counts as there only when it is whole and its digest was compared. Its files are reached by
-the descriptor of its directory, and no link is followed. Used on the node's loop; methods that say
+the descriptor of its directory, and no link is followed. Used on its owner's loop; methods that say
 so run in a thread.
 """
 
 import contextlib
 import errno
-import logging
 import os
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import count
 from pathlib import Path
 
+from dispy.model.accounts import Account
 from dispy.model.errors import DispyError
-from dispy.node.quotas import Account
-from dispy.shipping.contents import new_digest
+from dispy.shipping.contents import DIGEST_SIZE, new_digest
 from dispy.system.beneath import NEW_FILE, READ_FILE, Beneath
-
-logger = logging.getLogger("dispy.node")
 
 DISK_PART = 10  # of the disk that is the quota where nobody says another one: one tenth,
 QUOTA_BYTES = 10 * 1024**3  # but no more than this
+_IS_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -53,7 +52,7 @@ def room_error(what: str, size: int, directory: Path, error: OSError) -> NoRoom:
     with contextlib.suppress(OSError):  # a job may have removed it
         free = f"{shutil.disk_usage(directory).free:,} bytes are free in {directory}"
     if error.errno == errno.EDQUOT:
-        free += ", and the quota of the node's user is used up"
+        free += ", and the quota of this process's user is used up"
     elif error.errno == errno.EFBIG:
         free += ", and the limit on the size of its files (ulimit -f) is reached"
     return NoRoom(f"there is no room for {what} of {size:,} bytes: {free}")
@@ -64,13 +63,22 @@ class Store:
     and find those alone whose digests they know."""
 
     def __init__(
-        self, directory: Path, quota: int, for_others: bool = False, listed: bool = True
+        self,
+        directory: Path,
+        quota: int,
+        for_others: bool = False,
+        listed: bool = True,
+        begins_empty: bool = True,
     ) -> None:
-        """listed: whether its own user sees what is in it; else he, too, must know the digest."""
+        """listed: whether its own user sees what is in it; else he, too, must know the digest.
+
+        begins_empty: else what lies there whole, from an earlier process, is in it.
+        """
         directory.parent.mkdir(parents=True, exist_ok=True)
         let_list(directory)
         place = Beneath.of(directory.parent).below(directory.name)
-        place.remove()  # what a node left that was killed
+        if begins_empty:
+            place.remove()  # what a node left that was killed
         with place.opened(make=True) as descriptor:
             self._descriptor = os.dup(descriptor)
         os.close(place.root)
@@ -84,8 +92,30 @@ class Store:
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
         self._accounts: dict[bytes, Account] = {}  # of those who brought them
+        self._nobody = Account(0, "")  # of what was taken over
         self._users: dict[bytes, set[Hashable]] = {}
         self._numbers = count(1)
+        if not begins_empty:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Take in what lies there by its digest, and remove what was on its way."""
+        for name in os.listdir(self._descriptor):
+            if _IS_DIGEST.fullmatch(name) is None:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._descriptor)
+                continue
+            digest, state = bytes.fromhex(name), os.lstat(name, dir_fd=self._descriptor)
+            self._sizes[digest] = state.st_size
+            self._arrivals[digest] = next(self._numbers)
+            self._accounts[digest] = self._nobody
+            self.used += state.st_size
+
+    def charge(self, digest: bytes, account: Account) -> None:
+        """Count a content that was taken over in the account of the first who needs it."""
+        if self._accounts[digest] is self._nobody:
+            self._accounts[digest] = account
+            account.take(self._sizes[digest])
 
     def close(self) -> None:
         """Free the descriptor of the directory; nothing is asked for any more."""
@@ -133,6 +163,15 @@ class Store:
         if not users:
             del self._users[digest]
             self._shrink(0)
+
+    def is_held(self, digest: bytes) -> bool:
+        """Whether anybody holds a content, be it here or not."""
+        return digest in self._users
+
+    def clear(self) -> None:
+        """Remove all that nobody holds."""
+        for digest in [digest for digest in self._sizes if digest not in self._users]:
+            self._remove(digest)
 
     def begin(
         self, digest: bytes, size: int, what: str, account: Account | None = None

@@ -1,13 +1,12 @@
-"""What a node pulls from one owner: contents that its computations and jobs need.
+"""What a node or scheduler pulls from one owner: contents that clusters and jobs need.
 
-The node asks for pieces (FETCH) and has a few of them on their way at any time, of all that it
+It asks for pieces (FETCH) and has a few of them on their way at any time, of all that it
 wants from this owner together; each is written before another is asked for, so memory stays
 constant whatever the sizes. Where the link breaks, the next one goes on at the byte reached. What
 is in the store already need not come if the owner shows that it has it (PROVE). Disks are read and
 written by threads. Handlers never wait.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import count
@@ -16,17 +15,15 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from dispy.model.accounts import Account
 from dispy.model.errors import DispyError
 from dispy.net.pieces import ASKED_LIMIT
+from dispy.net.possession import Challenge, Possession, Source
 from dispy.net.threads import in_thread
-from dispy.node.possession import Challenge, Possession, Source
-from dispy.node.quotas import Account
-from dispy.node.store import Arriving, Comparing, Store
 from dispy.protocol.frames import Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind
 from dispy.shipping.contents import DIGEST_SIZE, PIECE_SIZE
-
-logger = logging.getLogger("dispy.node")
+from dispy.shipping.store import Arriving, Comparing, Store
 
 AHEAD_BYTES = 8 * PIECE_SIZE  # asked for and not yet written, of one owner
 AHEAD_ANSWERS = ASKED_LIMIT // 2  # that one owner owes us
@@ -107,6 +104,10 @@ class Fetching:
         """Whether a content is there for this owner, who has shown to have it; else knowing a
         digest would be enough to have jobs read what others have sent. Counts as a use of it."""
         return self._possession.has(digest) and self._store.path(digest) is not None
+
+    def trust(self, digest: bytes) -> None:
+        """Take note that the owner has shown before to have a content that is in the store."""
+        self._possession.note(digest, True)
 
     def cancel(self, request: Request) -> None:
         """Forget a request; `done` is not called any more."""
