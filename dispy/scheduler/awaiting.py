@@ -63,6 +63,7 @@ class Awaiting:
 
     def opened(self, client: ContentsClient, number: int, settings: Mapping[str, Any]) -> None:
         """Take in a cluster, and fetch what all its jobs need."""
+        self.closed(number)  # one that was opened twice is the second
         cluster = self._clusters[number] = _Cluster(number)
         try:
             wanted = wanted_of(settings)
