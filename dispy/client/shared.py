@@ -1,5 +1,6 @@
 """`SharedJobCluster`: a cluster whose scheduler is a service that many programs share."""
 
+import atexit
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -158,6 +159,7 @@ class SharedJobCluster(JobCluster):
         """End the session that is this cluster's alone."""
         if self._own is not None:
             self._own.end()
+            atexit.unregister(self._own._at_exit)
             _sessions.pop(self._own.place, None)
 
     def _place_among_others(self) -> dict[str, Any]:
