@@ -137,18 +137,24 @@ class AttachableSession(SharedSession):
         self.collecting.tell()
         if keep is not None:
             self.remote.say(Kind.KEEP, [keep])
-        if not self.remote.was_heard(timeout):
+        if not self._is_with_scheduler(cluster, timeout):
             return False
         with cluster._guard:
             cluster._open = False
         cluster._take_fresh()  # what was submitted meanwhile
-        if not self.remote.was_heard(timeout):
+        if not self._is_with_scheduler(cluster, timeout):
             cluster._open = True
             return False
         self.collecting.tell()
         self.remote.part()
         self._give_away(cluster, LEFT, is_told=False)
         return True
+
+    def _is_with_scheduler(self, cluster: JobCluster, timeout: float | None) -> bool:
+        """Wait until the scheduler has all that it was told of the cluster, and all that jobs
+        need of this program."""
+        brought = self.remote.questions.has_brought
+        return self.remote.was_heard(timeout) and brought(cluster._number, timeout)
 
     def lose(self, why: str) -> None:
         """On the hub: close the cluster here, as the scheduler has said that it is over."""

@@ -63,6 +63,7 @@ class Awaiting:
 
     def opened(self, client: ContentsClient, number: int, settings: Mapping[str, Any]) -> None:
         """Take in a cluster, and fetch what all its jobs need."""
+        self.closed(number)  # one that was opened twice is the second
         cluster = self._clusters[number] = _Cluster(number)
         try:
             wanted = wanted_of(settings)
@@ -165,8 +166,9 @@ class Awaiting:
         return None if cluster is None else cluster.untranslated
 
     def lacks(self, number: int) -> bool:
-        """Whether something that all jobs of a cluster need is not here."""
-        return bool(self._clusters[number].lacks)
+        """Whether something that a cluster or one of its jobs needs is not here."""
+        cluster = self._clusters.get(number)
+        return cluster is not None and bool(cluster.lacks or cluster.lacking)
 
     def _files_came(self, cluster: _Cluster, why: str | None) -> None:
         if why is not None:

@@ -223,3 +223,37 @@ def test_a_wrong_key_is_refused_without_a_word_of_what_is_wrong_and_only_so_ofte
     kept = [path.read_bytes() for path in tmp_path.glob("scheduler-0/**/*") if path.is_file()]
     assert any(b"sweep" in each or b"hold" in each for each in kept)
     assert not any(b"the key" in each for each in kept)
+
+
+LEAVES_FILES = """
+import dispy, os, sys
+
+def read(name):
+    with open(name) as file:
+        return len(file.read())
+
+if __name__ == "__main__":
+    for name in ("for_all", "for_one"):
+        with open(name, "w") as file:
+            file.truncate(40_000_000)
+    cluster = dispy.SharedJobCluster(
+        read, scheduler_host=sys.argv[1], name="sweep", key="the key", depends=["for_all"])
+    cluster.submit("for_all")
+    cluster.submit("for_one", dispy_job_depends=["for_one"])
+    if sys.argv[2] == "detaches":
+        assert cluster.detach()
+        os.remove("for_all")
+        os.remove("for_one")
+"""
+
+
+@pytest.mark.parametrize("end", ["detaches", "ends"])
+def test_who_leaves_a_cluster_waits_until_its_files_are_with_the_scheduler(
+    run_program: Callable[..., Program], attach: Any, start_scheduler: Callable,
+    start_node: Callable, end: str,
+) -> None:  # fmt: skip
+    scheduler = start_scheduler(start_node("--cpus=1"))
+    program = run_program(LEAVES_FILES, scheduler.host, end)
+    assert program.end() == 0, program.output
+    cluster = attach(scheduler)
+    assert [job.get(DEADLINE) for job in cluster.jobs] == [40_000_000] * 2
