@@ -52,8 +52,15 @@ class Telling:
         self._durable.when_safe(lambda: self._clients.calls.fetch(jobs, send))
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
-        """Tell the client where its jobs are."""
-        self._tell(cluster_id, Kind.STARTED, [node.node_id, list(map(number_there, jobs))])
+        """Tell the client where its jobs are, once no kill can take them from there."""
+
+        def tell() -> None:
+            there = self._clients.scheduler.standing.jobs_at(cluster_id, node.node_id)
+            numbers = [number_there(job) for job in jobs if job in there]
+            if numbers:
+                self._tell(cluster_id, Kind.STARTED, [node.node_id, numbers])
+
+        self._durable.when_safe(tell)
 
     def requeued(
         self,
@@ -99,6 +106,13 @@ class Telling:
         extras: Mapping[int, dict[str, Any]],
     ) -> None:
         """Hand results to the client."""
+        if self._tells_singly(cluster_id, jobs):
+            for at, job in enumerate(jobs):
+                extra = {0: extras[at]} if at in extras else {}
+                self.finished(
+                    cluster_id, node, [job], [starts[at]], [ends[at]], [results[at]], extra
+                )
+            return
         self._clients.counts.ended(len(jobs), extras.values())
         column, buffers = split_payloads(results)
         numbers = list(map(number_there, jobs))
@@ -116,10 +130,19 @@ class Telling:
         reason: str,
     ) -> None:
         """Tell the client that these jobs are final without a result."""
+        if self._tells_singly(cluster_id, jobs):
+            for each in jobs:
+                self.given_up(cluster_id, node, [each], status, reason)
+            return
         self._clients.counts.given_up(len(jobs), status)
         where = None if node is None else node.node_id
         rest = [where, list(map(number_there, jobs)), int(status), reason]
         self._end(cluster_id, jobs, Kind.GIVEN_UP, rest, (), len(reason))
+
+    def _tells_singly(self, cluster_id: int, jobs: Sequence[int]) -> bool:
+        """Whether each of these jobs may be collected on its own."""
+        client = self._clients.of(cluster_id)
+        return client is not None and bool(client.holder) and len(jobs) > 1
 
     def _end(
         self,

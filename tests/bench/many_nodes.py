@@ -2,7 +2,7 @@
 
 Usage:
   many_nodes [--nodes=<n>] [--only=<rows>] [--tls] [--seconds=<s>] [--jobs=<n>] [--clients=<n>]
-             [--queued=<n>] [--processes=<n>]
+             [--queued=<n>] [--processes=<n>] [--host=<address>] [--first=<n>]
 
 Options:
   --nodes=<n>      how many there are [default: 10000]
@@ -13,6 +13,8 @@ Options:
   --clients=<n>    programs at once [default: 1000]
   --queued=<n>     jobs that wait, with 1 KB of arguments each [default: 100000]
   --processes=<n>  that simulate nodes [default: 2]
+  --host=<address>  of the scheduler [default: 127.9.0.1]
+  --first=<n>      the number of the first node, which says at what addresses they are [default: 0]
 
 A true scheduler, nodes that are simulated as far as they run jobs (`simulated_nodes`), and programs
 that have no user (`simulated_clients`). Prints each figure with its limit beside it, and ends with
@@ -21,9 +23,7 @@ scheduler alone. Run it where nothing else runs, and where nothing listens on th
 (`unshare -n` gives one).
 """
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,16 +32,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from docopt import docopt
 
 from dispy.cli.progress import Progress, table
-from dispy.system.interpreter import own_command
-from tests.bench.simulated_nodes import address_of
+from tests.bench.simulated import Nodes, RunningScheduler, Simulated
 
-ROOT = Path(__file__).parents[2]
-HOST = "127.9.0.1"
-NODE_PORT = 51348
 CONNECT_SECONDS = 100.0  # that all nodes may take
 QUIET_SECONDS = 3.0  # after they are there, before they are measured
 PLAIN_BYTES, TLS_BYTES = 60 * 1024, 110 * 1024  # of the scheduler, for an idle node
@@ -51,123 +46,6 @@ QUEUED_BYTES = 2500.0  # for a queued job with 1 KB of arguments
 FLAT_JOBS = 4000  # that measure it
 CROWD_JOBS = 100  # of each of many programs
 FLAT = 1.2  # times the processor time of a job with few nodes, or few jobs in the queue
-
-
-class Simulated:
-    """A process of ours that answers each line by one."""
-
-    def __init__(self, stack: ExitStack, module: str, *arguments: str, **environment: str) -> None:
-        command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
-        self._process = stack.enter_context(
-            subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**os.environ, **environment},
-            )
-        )  # fmt: skip
-        stack.callback(self._end)
-
-    def _end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-    def line(self) -> str:
-        """Return what it says next; raises RuntimeError where it has ended."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self._process.args!r} has ended")
-        return line
-
-    def ask(self, line: str) -> dict[str, Any]:
-        """Have it do one step, and return what it says of that."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.line())
-        return answer
-
-
-class Nodes:
-    """All simulated nodes, in some processes."""
-
-    def __init__(self, stack: ExitStack, count: int, processes: int, **environment: str) -> None:
-        self.count = count
-        each = -(-count // processes)
-        self._parts = [
-            Simulated(stack, "simulated_nodes", str(first), str(min(each, count - first)),
-                      **environment)
-            for first in range(0, count, each)
-        ]  # fmt: skip
-        for part in self._parts:
-            part.line()
-
-    @property
-    def names(self) -> str:
-        """As `--nodes` has them."""
-        return ",".join(f"{address_of(number)}:{NODE_PORT}" for number in range(self.count))
-
-    def tell(self, what: str) -> int:
-        """Return a sum over all: `settled` or `jobs_run`."""
-        return sum(part.ask("tell")[what] for part in self._parts)
-
-
-class RunningScheduler:
-    """A `dispy scheduler` with these nodes; ends with its block."""
-
-    def __init__(self, stack: ExitStack, nodes: str, **environment: str) -> None:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        (Path(directory) / "dispy").mkdir()
-        # They are too many for a command line.
-        (Path(directory) / "dispy" / "config.toml").write_text(f'[scheduler]\nnodes = "{nodes}"\n')
-        self._log = Path(directory) / "log"
-        log = stack.enter_context(self._log.open("w"))
-        self._process = stack.enter_context(
-            subprocess.Popen(
-                own_command("scheduler", f"--host={HOST}", f"--data={directory}/data"), stderr=log,
-                env={**os.environ, "XDG_CONFIG_HOME": directory, "DISPY_BROADCAST": "0",
-                     **environment},
-            )
-        )  # fmt: skip
-        stack.callback(self._end)
-        self.began = time.monotonic()
-        while not self.said("serves"):
-            assert self._process.poll() is None, self._log.read_text()
-            time.sleep(0.02)
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        text = self._log.read_text()
-        if "Traceback" in text:
-            print(text[text.index("Traceback") :], file=sys.stderr)
-
-    def said(self, words: str) -> bool:
-        """Say whether it has logged some words."""
-        return words in self._log.read_text()
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
-    @property
-    def private_bytes(self) -> int:
-        """Memory that is its alone."""
-        with open(f"/proc/{self.pid}/smaps_rollup") as file:
-            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private"))
-
-    @property
-    def processor_seconds(self) -> float:
-        """Seconds that it took of a processor, the kernel's work for it included."""
-        spent = psutil.Process(self.pid).cpu_times()
-        return float(spent.user + spent.system)
 
 
 class Measurements:
@@ -208,8 +86,9 @@ class Measurements:
     def connected(self, count: int) -> Iterator[tuple[RunningScheduler, Nodes, float]]:
         """Give a scheduler with so many nodes, and the seconds until all were there."""
         with ExitStack() as stack:
-            nodes = Nodes(stack, count, min(count, self.number("processes")), **self._environment)
-            scheduler = RunningScheduler(stack, nodes.names, **self._environment)
+            processes = min(count, self.number("processes"))
+            nodes = Nodes(stack, count, processes, self.number("first"), **self._environment)
+            scheduler = self.scheduler(stack, nodes.names)
             while (settled := nodes.tell("settled")) < count:
                 took = time.monotonic() - scheduler.began
                 self._progress.show(f"{settled} of {count} nodes are connected")
@@ -220,7 +99,12 @@ class Measurements:
 
     def clients(self, stack: ExitStack, *arguments: str) -> Simulated:
         """Start programs."""
-        return Simulated(stack, "simulated_clients", HOST, *arguments, **self._environment)
+        host = self._options["--host"]
+        return Simulated(stack, "simulated_clients", host, *arguments, **self._environment)
+
+    def scheduler(self, stack: ExitStack, nodes: str) -> RunningScheduler:
+        """Start a scheduler."""
+        return RunningScheduler(stack, nodes, self._options["--host"], **self._environment)
 
     # -- the rows
 
@@ -228,7 +112,7 @@ class Measurements:
         """Nodes that are connected, and have nothing to do."""
         count = self.number("nodes")
         with ExitStack() as stack:
-            alone = RunningScheduler(stack, "127.255.0.1", **self._environment)
+            alone = self.scheduler(stack, "127.255.0.1")
             time.sleep(QUIET_SECONDS)
             before = alone.private_bytes
         with self.connected(count) as (scheduler, _, took):
@@ -264,38 +148,37 @@ class Measurements:
 
     def flat(self) -> None:
         """What a job costs the scheduler with few nodes and with all, few jobs queued and many."""
-        most = self.number("nodes")
-        costs = {}
-        for count, queued in ((10, 0), (most, 0), (10, 10 * self.number("queued"))):
-            self._progress.show(f"{count} nodes, {queued} jobs queued")
-            costs[count, queued] = self._cost_of_a_job(count, queued)
-            what = f"a job that is alone in its message: {count:,} nodes"
-            what += f", {queued:,} queued" if queued else ""
-            limit = costs[10, 0] * FLAT if len(costs) > 1 else None
-            self.add(what, costs[count, queued], "us", limit)
-
-    def _cost_of_a_job(self, count: int, queued: int) -> float:
-        """Return microseconds of the scheduler's processor time."""
-        jobs = FLAT_JOBS
-        with self.connected(count) as (scheduler, _, _), ExitStack() as stack:
-            time.sleep(QUIET_SECONDS)
-            # Ten jobs are on their way at any time, each of them in a message of its own.
-            arguments = [f"--nodes={count}", f"--jobs={jobs}", "--ahead=10", "--alone"]
-            if queued:
-                waiting = self.clients(stack, "--hold", f"--jobs={queued}", "--bytes=20")
-                for step in ("connect", "open", "run"):
-                    waiting.ask(step)
-            client = self.clients(stack, *arguments)
+        most, queued = self.number("nodes"), 10 * self.number("queued")
+        with self.connected(10) as (scheduler, _, _), ExitStack() as stack:
+            few = self._cost_of_a_job(scheduler, stack, 10)
+            self.add("a job alone in its message, 10 nodes", few, "us", None)
+            self._progress.show(f"{queued} jobs are queued")
+            waiting = self.clients(stack, "--hold", f"--jobs={queued}")
             for step in ("connect", "open", "run"):
-                client.ask(step)
-            idle = self._idle_cost(scheduler)
-            costs = []
-            for _ in range(3):
-                before, began = scheduler.processor_seconds, time.monotonic()
-                client.ask("run")
-                spent = scheduler.processor_seconds - before
-                costs.append(spent - idle * (time.monotonic() - began))
-            return min(costs) / jobs * 1e6
+                waiting.ask(step)
+            cost = self._cost_of_a_job(scheduler, stack, 10)
+            self.add(f"... and {queued:,} jobs queued", cost, "us", few * FLAT)
+        with self.connected(most) as (scheduler, _, _), ExitStack() as stack:
+            cost = self._cost_of_a_job(scheduler, stack, most)
+            self.add(f"... {most:,} nodes", cost, "us", few * FLAT)
+
+    def _cost_of_a_job(self, scheduler: RunningScheduler, stack: ExitStack, count: int) -> float:
+        """Return microseconds of the scheduler's processor time, with so many nodes in use."""
+        # Ten jobs are on their way at any time, each of them in a message of its own.
+        arguments = [f"--nodes={count}", f"--jobs={FLAT_JOBS}", "--ahead=10", "--alone"]
+        client = self.clients(stack, *arguments)
+        for step in ("connect", "open", "run"):
+            self._progress.show(f"{count} nodes: {step}")
+            client.ask(step)
+        idle = self._idle_cost(scheduler)
+        costs = []
+        for _ in range(2):
+            before, began = scheduler.processor_seconds, time.monotonic()
+            client.ask("run")
+            spent = scheduler.processor_seconds - before
+            costs.append(spent - idle * (time.monotonic() - began))
+        client.ask("close")
+        return min(costs) / FLAT_JOBS * 1e6
 
     def _idle_cost(self, scheduler: RunningScheduler) -> float:
         """Return what it takes of a processor while no job is there."""

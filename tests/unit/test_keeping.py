@@ -1,5 +1,6 @@
 """When a node is dialled again, when it is lost, and who notices that it slept itself."""
 
+import contextlib
 import socket as plain_socket
 from collections.abc import Iterator
 from random import Random
@@ -13,7 +14,11 @@ from gevent.event import Event
 from dispy.net.dialing import connect, make_ready
 from dispy.net.link import LinkEnd
 from dispy.net.rhythm import Rhythm
+from dispy.scheduler import keeping
 from dispy.scheduler.keeping import (
+    ATTEMPTS_A_SECOND,
+    ATTEMPTS_AT_KNOWN,
+    GREETING_SECONDS,
     KNOWN_SECONDS,
     RETRY_SECONDS,
     Attempt,
@@ -124,6 +129,57 @@ def test_a_node_that_is_silent_is_lost_when_its_time_is_over_and_told_of_before(
     for attempt in network.attempts[1:]:  # each ends when the node is lost, if not before
         assert attempt.before is network.node
         assert attempt.deadline == pytest.approx(network.node.away.heard + 1.2, abs=0.05)
+
+
+def test_the_more_do_not_answer_the_less_often_each_is_dialled() -> None:
+    network = Network(until_lost=0.0)
+    for count in (10, 10_000):
+        network.keepers.unreachable = {("127.0.0.1", port): "no answer" for port in range(count)}
+        found, known = (network.keepers._spread(s) for s in (RETRY_SECONDS[1], KNOWN_SECONDS))
+        if count == 10:
+            assert max(found, known) < RETRY_SECONDS[0]
+        else:
+            assert count / ATTEMPTS_A_SECOND / 2 <= found <= count / ATTEMPTS_A_SECOND
+            assert count / ATTEMPTS_AT_KNOWN / 2 <= known <= count / ATTEMPTS_AT_KNOWN
+
+
+def test_few_nodes_are_greeted_at_once_and_who_says_nothing_holds_up_others_for_a_second(
+    listening: plain_socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "DIALS", 2)
+    network = Network(until_lost=10.0)
+    silent, inside, most = Event(), 0, 0
+    greeted: list[int] = []
+
+    def serve(sock: socket.socket, attempt: Attempt) -> Served:
+        nonlocal inside, most
+        greeted.append(attempt.port)
+        inside += 1
+        most = max(most, inside)
+        if attempt.host == "127.0.0.1":
+            silent.wait()
+        inside -= 1
+        attempt.greeted()
+        attempt.greeted()  # twice is once
+        silent.wait()
+        return None, LinkEnd("it was silent")
+
+    network.keepers = Keepers(
+        network.nodes, serve, network.take_out,  # type: ignore[arg-type]
+        lambda heard: 10.0, Random(0),
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            server = stack.enter_context(plain_socket.create_server((host, 0)))
+            network.keepers.keep(*server.getsockname(), found=False)
+        with gevent.Timeout(20, AssertionError("they wait for the one that says nothing")):
+            while len(greeted) < 4:
+                gevent.sleep(0.01)
+        assert most <= 2
+        gevent.sleep(GREETING_SECONDS)
+        assert network.keepers._dials.counter == 2, "a turn was not given back, or twice"
+        silent.set()
+        network.keepers.stop(1)
 
 
 def test_a_node_that_another_address_reaches_is_not_lost(listening: plain_socket.socket) -> None:

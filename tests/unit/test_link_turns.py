@@ -27,9 +27,11 @@ QUESTION = encode_head(Kind.LIST, [1, 1])
 class Ends:
     """A link, and the socket of its peer."""
 
-    def __init__(self, answer: list[object] | None = None, reads_always: bool = True) -> None:
+    def __init__(
+        self, answer: list[object] | None = None, reads_always: bool = True, gathers: bool = False
+    ) -> None:
         self.peer, ours = socketpair()
-        self.link = Link(ours, reads_always=reads_always)
+        self.link = Link(ours, reads_always=reads_always, gathers=gathers)
         self.handled, self._answer = 0, answer
         self.turns: list[int] = []  # how many had been handled after each
         self.reading = gevent.spawn(self.link.read, self._handle, self._turn_over)

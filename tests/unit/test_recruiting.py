@@ -5,6 +5,7 @@ from random import Random
 from time import monotonic
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +114,18 @@ def test_a_cluster_without_jobs_has_a_few_nodes_and_is_told_of_these_alone(house
     assert house.have(cluster) == 40
     house.add_nodes(200)
     assert house.have(cluster) == EAGER == len(client.met)
+
+
+def test_clusters_that_are_opened_together_get_their_first_nodes_in_turn(house: House) -> None:
+    house.add_nodes(100)
+    clusters = [house.open(house.client(f"c{number}")) for number in range(20)]
+    assert [house.have(cluster) for cluster in clusters] == [EAGER] + [0] * 19
+    with gevent.Timeout(30):
+        while house.recruiting._beginner is not None:
+            had = sum(map(house.have, clusters))
+            gevent.sleep(0)
+            assert sum(map(house.have, clusters)) - had <= EAGER, "several in one turn"
+    assert [house.have(cluster) for cluster in clusters] == [EAGER] * 20
 
 
 def test_a_cluster_grows_as_its_jobs_need(house: House) -> None:

@@ -198,8 +198,13 @@ TestAnyOrderThatHypothesisFinds = SchedulingMachine.TestCase
 # -- single promises
 
 
-def make(*nodes: tuple[str, int], clusters: int = 1, reentrant: bool = True) -> Scheduling:
-    core = Scheduling()
+def make(
+    *nodes: tuple[str, int],
+    clusters: int = 1,
+    reentrant: bool = True,
+    policy: Policy | None = None,
+) -> Scheduling:
+    core = Scheduling(policy)
     for number in range(1, clusters + 1):
         core.cluster_opened(Cluster(number, f"c{number}", reentrant))
     for name, slots in nodes:
@@ -219,6 +224,21 @@ def test_a_few_jobs_are_spread_over_the_nodes() -> None:
     core.jobs_submitted(1, range(10))
     core.place(0.0)
     assert [len(there(core, name)) for name in "abcde"] == [2] * 5
+
+
+@pytest.mark.parametrize("policy", ["load", "fair"])
+def test_very_short_jobs_go_in_packets_and_longer_ones_are_spread(policy: str) -> None:
+    names = [f"n{number}" for number in range(20)]
+    for seconds, most in ((20e-6, 25), (0.01, 1)):
+        core = make(*((name, 1) for name in names), policy=policy_of(policy))
+        core.jobs_submitted(1, [0])
+        core.place(0.0)
+        core.jobs_finished("n0", 1, [0], seconds, 0.0)
+        core.jobs_submitted(1, range(1, 21))
+        batches = [len(batch.jobs) for batch in core.place(0.0)]
+        assert sum(batches) == 20
+        assert len(batches) == -(-20 // most), batches
+        core.check_invariants()
 
 
 def test_nothing_is_sent_ahead_before_a_duration_is_known_nor_beyond_50_ms() -> None:
