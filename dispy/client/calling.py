@@ -36,6 +36,7 @@ class Calls:
     ) -> None:
         self._session, self._name, self._is_program = session, name, is_program
         self._modules, self._nodes = modules, nodes
+        self.kind: type[DispyJob] = DispyJob  # of its jobs
 
     def job_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob | None:
         """Return a call as a job that can be queued; None where it cannot be sent (it is logged).
@@ -68,7 +69,7 @@ class Calls:
             return None
         if type(payload) is Bulk:
             payload = self._lighten(payload, number, options)
-        job = DispyJob(args, kwargs, number)
+        job = self.kind(args, kwargs, number)
         job._payload = payload
         if options or files:
             self._session.note_options(number, options, files)

@@ -44,6 +44,8 @@ class DispyJob:
     Written by the hub's thread, read by any. A result is rebuilt in the thread that first asks.
     """
 
+    is_call = True  # the user's own: callbacks are told of it
+
     __slots__ = (
         "id", "args", "kwargs", "status", "stdout", "stderr", "ip_addr", "submit_time",
         "start_time", "end_time", "_number", "_cluster", "_payload", "_packed", "_value",

@@ -32,6 +32,7 @@ CHUNKS_AHEAD = 4  # for each processor
 class ChunkJob(DispyJob):
     """The calls of one chunk; no callback ever sees it."""
 
+    is_call = False
     __slots__ = ("items", "refusal")
     items: Sequence[Any]
     refusal: CannotPack | None  # why it was not sent

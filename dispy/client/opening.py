@@ -25,7 +25,7 @@ class Opening(NamedTuple):
 
 
 def make_opening(
-    computation: Callable[..., Any] | str,
+    computation: "Callable[..., Any] | str | Opening",
     elements: list[Any],
     setup: Any,
     cleanup: Any,
@@ -34,8 +34,10 @@ def make_opening(
 ) -> Opening:
     """Return what a cluster's arguments come to; raises DispyError for what cannot be used.
 
-    `elements`: of `depends`. `chosen`: its settings, by name.
+    `elements`: of `depends`. `chosen`: its settings, by name. An Opening is what it came to before.
     """
+    if isinstance(computation, Opening):
+        return computation
     setup, last = check_functions(setup, cleanup)
     prepared = prepare(computation, setup, last, elements)
     taken = take_files(elements)

@@ -7,7 +7,7 @@ links. On the session's hub; nothing waits but the greenlet that keeps the link.
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from dispy.net.dialing import connect
 from dispy.net.link import Link, LinkEnd
 from dispy.net.pulses import Pulses
 from dispy.net.secure import NotProven, dial
-from dispy.protocol.conversation import Conversation
+from dispy.protocol.conversation import Conversation, Said
 from dispy.protocol.frames import Buffer, Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind, Payload, split_payloads
@@ -92,9 +92,9 @@ class RemoteScheduler:
             end = self._serve()
             if self._stopped:
                 return
-            self.trouble = end.reason
-            if end.refused:
+            if end.refused and end.reason != self.trouble:
                 logger.error("scheduler at %s, port %d: %s", *self.address, end.reason)
+            self.trouble = end.reason
             if monotonic() - began > RETRY_SECONDS:
                 pauses.begin()
             gevent.sleep(pauses.next(RETRY_SECONDS))
@@ -108,13 +108,11 @@ class RemoteScheduler:
         except OSError as error:
             return LinkEnd(f"no answer: {error.strerror or error}")
         try:
-            details = {"heard": self._conversation.arrived, "conversation": self._token}
+            details = self._details()
             hello = link.exchange_hello(
                 Hello("client", self.identity, self.name, details=details), "scheduler"
             )
-            self._take_token(str(hello.details.get("conversation")))
-            heard = hello.details.get("heard")
-            again = self._conversation.again(heard if type(heard) is int else 0)
+            again = self._go_on(hello)
         except (FrameRefused, OSError) as error:
             link.close()
             return LinkEnd(str(error), isinstance(error, FrameRefused))
@@ -128,6 +126,16 @@ class RemoteScheduler:
         end = link.read(self._read, self._turn_over)
         self._link = None
         return end
+
+    def _go_on(self, hello: Hello) -> Iterator[Said]:
+        """Return what the scheduler has to hear that says hello; raises FrameRefused."""
+        self._take_token(str(hello.details.get("conversation")))
+        heard = hello.details.get("heard")
+        return self._conversation.again(heard if type(heard) is int else 0)
+
+    def _details(self) -> dict[str, Any]:
+        """Return what our hello says besides."""
+        return {"heard": self._conversation.arrived, "conversation": self._token}
 
     def _take_token(self, token: str) -> None:
         """Begin anew with a scheduler that does not know us any more; what it had is lost."""
@@ -160,7 +168,11 @@ class RemoteScheduler:
             return
         number, kind, body = frame.body
         if self._conversation.is_new(number, may_have_gaps=True):
-            self._told.take(kind, body, frame.buffers)
+            self._hear(number, kind, body, frame.buffers)
+
+    def _hear(self, number: int, kind: int, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Take something that was told, for the first time."""
+        self._told.take(kind, body, buffers)
 
     def _turn_over(self) -> None:
         conversation = self._conversation
@@ -292,6 +304,15 @@ class RemoteScheduler:
             f"the scheduler at {host}, port {port}: {self.trouble or 'no answer yet'}",
             f"is `dispy scheduler` running there? `dispy doctor {host}` checks the way to it",
         ]
+
+    def was_heard(self, timeout: float | None) -> bool:
+        """Wait until the scheduler has all that was said; False after `timeout` seconds."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while self._conversation.kept or not self._met:
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            gevent.sleep(PART_LOOK_SECONDS)
+        return True
 
     # -- the end
 

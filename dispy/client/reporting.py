@@ -72,7 +72,7 @@ class Reporting:
     def _notify(self, status: Status, node: DispyNode | None, jobs: Sequence[DispyJob]) -> None:
         put, call = self._session.callbacks.put, self._call_cluster_status
         for job in jobs:
-            if type(job) is DispyJob:
+            if job.is_call:
                 put(call, status, node, job)
 
     def _report_interim(self, job: DispyJob, node: DispyNode) -> None:
@@ -133,7 +133,7 @@ class Reporting:
     def _call_back_all(self, jobs: Sequence[DispyJob], node: DispyNode | None) -> None:
         """One final call for each job, then they count as told."""
         for job in jobs:
-            if type(job) is DispyJob:
+            if job.is_call:
                 self._call_back(job, node)
         self._settle(0, -len(jobs))
 
@@ -183,7 +183,7 @@ class Reporting:
 
     def _standing(self) -> str:
         """Say in one line how things stand, for whoever was interrupted."""
-        jobs = [job for job in self._unfinished() if type(job) is DispyJob]
+        jobs = [job for job in self._unfinished() if job.is_call]
         running = sum(job.status != Status.Created for job in jobs)
         text = f"{running} jobs of {self.name} run on and {len(jobs) - running} wait"
         if self._session.local.node is not None:

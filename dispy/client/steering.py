@@ -34,7 +34,7 @@ class Steering(Reporting):
         addresses = {view.ip_addr for _, view in named}
         return [
             job for job in self._unfinished()
-            if type(job) is DispyJob and job.status != Status.Created and job.ip_addr in addresses
+            if job.is_call and job.status != Status.Created and job.ip_addr in addresses
         ]  # fmt: skip
 
     def _ask_running(self, node_id: str) -> list[int]:

@@ -52,6 +52,7 @@ class Told:
         # Of each cluster, jobs that are on nodes, and on which.
         self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
         self._cancelled: set[tuple[int, str]] = set()  # clusters, and why, as it was logged
+        self._stand_in: Callable[[str], RemoteNode] | None = None  # for nodes nobody knows of
         self._standing: tuple[set[str], set[int]] | None = None  # nodes and jobs named so far
         self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
             Kind.NODE: self._node,
@@ -77,6 +78,11 @@ class Told:
         if handler is None:
             raise FrameRefused(f"{Kind(kind).name} is not for a client to receive")
         handler(body, buffers)
+
+    def expect(self, nodes: Sequence[RemoteNode], stand_in: Callable[[str], RemoteNode]) -> None:
+        """Take what jobs have come to on nodes that have not been told of, or never will be."""
+        self._gone.update((node.node_id, node) for node in nodes)
+        self._stand_in = stand_in
 
     def has_running(self, cluster_id: int) -> bool:
         """Whether jobs of a cluster are on nodes."""
@@ -149,6 +155,8 @@ class Told:
     def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
         """Return the cluster and the node that a message begins with; None: they are no more."""
         node = self._nodes.get(body[1]) or self._gone.get(body[1])
+        if node is None and self._stand_in is not None:
+            node = self._gone[body[1]] = self._stand_in(body[1])
         return None if node is None or body[0] not in self._clusters else (body[0], node)
 
     def _own(self, jobs: Sequence[int]) -> list[int]:

@@ -42,6 +42,11 @@ class Ledger(Generic[Batch]):
         assert not self.last, "they come before all others"
         self.last = self.stored = count
 
+    def begin_after(self, number: int) -> None:
+        """Go on behind this number, unless something is owed already."""
+        if not self.last:
+            self.last = self.acknowledged_number = number
+
     def acknowledged(self, number: int) -> list[Batch]:
         """Forget all batches up to `number`, and return those that were here; numbers that were
         never used change nothing more."""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -40,6 +41,7 @@ from dispy.system.spare import measure
 logger = logging.getLogger("dispy.node")
 
 PULSE_LEAST_SECONDS = 0.05  # more often than this would be work for nothing
+LEDGER_BITS = 40  # of the number of a batch; above them is which ledger of this node it is in
 
 
 class Node:
@@ -76,6 +78,7 @@ class Node:
         self.identity = os.urandom(16).hex()  # of this process: a restarted node is another
         self._core = Execution(cpus)
         self._owners: dict[str, Owner] = {}
+        self._ledgers = count()  # that were begun
         self._table: dict[Key, ComputationProcesses] = {}
         self._offers = Offers(max_file_size)
         self._running = Running(
@@ -130,6 +133,8 @@ class Node:
             )  # fmt: skip
             self._owners[owner_id] = owner
             self._heirs.inherits(owner)
+            # Behind all numbers that it may know from before it was forgotten here.
+            owner.backlog.ledger.begin_after(next(self._ledgers) << LEDGER_BITS)
             owner.address = link.peer_address
             owner.fetching = Fetching(owner, self._store, owner.disk)
             logger.info(

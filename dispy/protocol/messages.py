@@ -102,11 +102,19 @@ class Kind(IntEnum):
     CLEANED_UP = 90
     ANSWER = 91
     NOTED = 92
+    # client to shared scheduler, in SAID, of a cluster that others may attach to
+    LABEL = 93
+    COLLECTED = 94
+    KEEP = 95
     RESYNC = 98
     RESYNCED = 99
     # operator to shared scheduler, and back, on a link of their own
     REQUEST = 100
     RESPONSE = 101
+    # shared scheduler to a client that attaches to a cluster, or has it no more
+    ATTACHED = 102
+    LEFT = 103
+    OVER = 104
 
 
 _TEXT, _WHOLE, _REAL, _TABLE = (str,), (int,), (int, float), (dict,)
@@ -205,10 +213,16 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.CLEANED_UP: (_WHOLE,),  # cluster
     Kind.ANSWER: (_WHOLE, _TABLE),  # token of an ASK
     Kind.NOTED: (_WHOLE, _TEXT, _WHOLE, _TEXT),  # cluster, node, level of `logging`, what it is
+    Kind.LABEL: (_WHOLE, _LISTS),  # cluster, [[job, what its program calls it]]
+    Kind.COLLECTED: (_NUMBERS,),  # of what was told: the program has asked for those results
+    Kind.KEEP: (_REAL,),  # seconds for which the cluster is kept while its program is away
     Kind.RESYNC: (),  # what comes until RESYNCED says how all things stand, from the beginning
     Kind.RESYNCED: (),
     Kind.REQUEST: (_WHOLE, _TEXT, _TABLE),  # token, what is asked for, of what
     Kind.RESPONSE: (_WHOLE, _WHOLE, _TABLE),  # token, 1: more parts follow, a part of the answer
+    Kind.ATTACHED: (_WHOLE, _TEXT, _TABLE),  # cluster, name, how it was opened
+    Kind.LEFT: (_NUMBERS, _LISTS),  # its jobs that nobody has collected, [[at, label]]
+    Kind.OVER: (_TEXT,),  # why this client has the cluster no more
 }
 
 # kind -> where its columns of equal length begin and end, and which column has gaps for buffers
@@ -224,7 +238,7 @@ _EXTRAS: dict[int, int] = {
     Kind.RUN: 3, Kind.RESULTS: 6, Kind.JOBS: 2, Kind.DONE: 4, Kind.SUBMIT: 4, Kind.ENDED: 6
 }  # fmt: skip
 # Whose texts are reasons; whose extras tell how jobs ended.
-_REASONS = frozenset(map(int, (Kind.REFUSE, Kind.GOODBYE, Kind.DIED, Kind.NOT_FORKED)))
+_REASONS = frozenset(map(int, (Kind.REFUSE, Kind.GOODBYE, Kind.DIED, Kind.NOT_FORKED, Kind.OVER)))
 _ENDS = frozenset(map(int, (Kind.RESULTS, Kind.DONE, Kind.ENDED)))
 _BUFFERS: dict[int, int] = {Kind.OPEN: 1, Kind.LOAD: 1, Kind.PIECE: 1, Kind.CLUSTER: 1}
 _LAST_IS_OPAQUE = frozenset(map(int, (Kind.PROVISIONAL, Kind.INTERIM, Kind.VALUE)))

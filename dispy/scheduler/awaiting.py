@@ -281,14 +281,24 @@ class Awaiting:
             for node_id, jobs in groupby(ready, ready.__getitem__):
                 self._submit(cluster.number, list(jobs), node_id)
 
-    def cancel(self, number: int, job: int) -> bool:
+    def jobs_of(self, number: int) -> list[int]:
+        """Return a cluster's jobs that wait here."""
+        cluster = self._clusters.get(number)
+        return [] if cluster is None else [*cluster.ready, *cluster.lacking]
+
+    def has(self, number: int, job: int) -> bool:
+        """Whether a job waits here."""
+        cluster = self._clusters.get(number)
+        return cluster is not None and (job in cluster.ready or job in cluster.lacking)
+
+    def cancel(self, number: int, job: int, why: str = CANCELLED_BEFORE) -> bool:
         """End a job that waits here; False: it does not."""
-        cluster = self._clusters[number]
-        if job not in cluster.ready and job not in cluster.lacking:
+        if not self.has(number, job):
             return False
+        cluster = self._clusters[number]
         cluster.ready.pop(job, None)
         cluster.lacking.pop(job, None)
-        self._give_up(number, None, [job], Status.Cancelled, CANCELLED_BEFORE)
+        self._give_up(number, None, [job], Status.Cancelled, why)
         return True
 
     def released(self, jobs: Sequence[int]) -> None:
@@ -296,13 +306,18 @@ class Awaiting:
         for job in jobs:
             self._contents.release(job)
 
+    def explain_waiting(self, number: int) -> list[str]:
+        """Say how many jobs of a cluster wait here; no lines: none."""
+        if not (jobs := self.jobs_of(number)):
+            return []
+        return [f"{len(jobs)} wait until the scheduler has what they need from their program"]
+
     def explain(self, number: int, job: int) -> list[str]:
         """Say what a job waits for here; no lines: nothing."""
-        cluster = self._clusters[number]
-        if job not in cluster.lacking and job not in cluster.ready:
+        if not self.has(number, job):
             return []
         count = sum(map(self._contents.missing, (job, _files(number), _code(number))))
-        return [f"it waits until {count} files or values have come from its program"]
+        return [f"it waits until the scheduler has {count} files or values more from its program"]
 
 
 def _nothing(why: str | None) -> None:

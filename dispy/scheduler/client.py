@@ -7,6 +7,7 @@ import gevent
 from dispy.net.link import Link
 from dispy.protocol.conversation import Conversation
 from dispy.protocol.frames import FrameRefused
+from dispy.scheduler.journal_entries import ClientCame
 from dispy.scheduler.outbox import Outbox
 
 SLOT_BITS = 40  # of a number, those that the client counts with
@@ -28,13 +29,13 @@ def number_there(number: int) -> int:
 class Client:
     """A client has a slot for as long as it is remembered, and its things are numbered by that."""
 
-    def __init__(
-        self, slot: int, client_id: str, name: str, token: str, outbox: Outbox, heard: int = 0
-    ) -> None:
-        """token: of the conversation; who forgets the other begins anew. heard: how far it was."""
-        self.slot, self.client_id, self.name, self.token = slot, client_id, name, token
+    def __init__(self, came: ClientCame, outbox: Outbox, heard: int = 0) -> None:
+        """heard: how far it was."""
+        self.slot, self.client_id = came.slot, came.identity
+        self.come(came)
         self.hearing = Conversation(arrived=heard)
         self.outbox = outbox
+        self.labels: dict[int, bytes] = {}  # what its program calls jobs, of those that are kept
         self.clusters: dict[int, set[int]] = {}  # open ones and their jobs that are not final
         self.waited_for: gevent.Greenlet[..., None] | None = None  # what gives it up
         self.say = outbox.say
@@ -56,6 +57,17 @@ class Client:
         """Send what is not numbered; nothing while it is away."""
         if self.link is not None:
             self.link.send(kind, body)
+
+    def come(self, came: ClientCame) -> None:
+        """Be what is written down of it."""
+        self.came = came
+        self.name = came.name
+        self.token = came.key.hex()  # of the conversation; who forgets the other begins anew
+
+    @property
+    def holder(self) -> str:
+        """Whose cluster it is that others may attach to; "": they may not."""
+        return self.came.holder
 
     def stop_waiting(self) -> None:
         """It is there again, or is not to be waited for any more."""

@@ -34,6 +34,7 @@ from dispy.scheduler.journal_entries import (
     Heard,
     KnownFinals,
 )
+from dispy.scheduler.kept import KeptOutbox
 from dispy.scheduler.names import name_of_cluster
 from dispy.scheduler.nodes import RemoteNode
 from dispy.scheduler.outbox import Outbox
@@ -78,10 +79,14 @@ class Clients:
 
     # -- who is there
 
-    def client(self, client_id: str, name: str, token: object) -> Client:
+    def known(self, client_id: str) -> Client | None:
+        """Return the client of this identity."""
+        return self._clients.get(client_id)
+
+    def client(self, client_id: str, name: str, token: object, holder: str = "") -> Client:
         """Return the client that has proven this identity; a new one where it is not known.
 
-        token: of the conversation that it remembers.
+        token: of the conversation that it remembers. holder: see ClientCame.
         """
         known = self._clients.get(client_id)
         if known is not None and known.token != token:
@@ -89,23 +94,24 @@ class Clients:
             known = None
         if known is None:
             key = os.urandom(16)
-            known = self._enter(ClientCame(next(self._counter), client_id, name, key))
-            self.durable.record(ClientCame(known.slot, client_id, name, key))
+            known = self._enter(ClientCame(next(self._counter), client_id, name, key, holder))
+            self.durable.record(known.came)
         return known
 
     def restore(self, came: ClientCame, heard: int, finals: Iterable[KnownFinals]) -> Client:
         """Take in a client that an earlier scheduler had."""
         self._counter = count(max(next(self._counter), came.slot + 1))
         client = self._enter(came, heard, finals)
-        self._wait_for(client)
+        self.wait_for(client)
         return client
 
     def _enter(
         self, came: ClientCame, heard: int = 0, finals: Iterable[KnownFinals] = ()
     ) -> Client:
         resync = partial(self._resync, came.slot)
-        outbox = Outbox(came.slot, self.durable, self._budget, resync, self._life, finals)
-        client = Client(came.slot, came.identity, came.name, came.key.hex(), outbox, heard)
+        kind = KeptOutbox if came.holder else Outbox
+        outbox = kind(came.slot, self.durable, self._budget, resync, self._life, finals)
+        client = Client(came, outbox, heard)
         self._clients[client.client_id] = self._slots[client.slot] = client
         return client
 
@@ -130,15 +136,18 @@ class Clients:
                 "client %s is away: %s; its jobs go on", client.name, why,
                 extra=event("client_away", client=client.slot, name=client.name, why=why),
             )  # fmt: skip
-            self._wait_for(client)
+            self.wait_for(client)
         else:
             told = event("client_left", client=client.slot, name=client.name)
             logger.info("client %s left", client.name, extra=told)
             self._forget(client)
 
-    def _wait_for(self, client: Client) -> None:
+    def wait_for(self, client: Client) -> None:
+        """Give a client up that stays away for too long."""
         if self._zombie_seconds:
-            client.waited_for = gevent.spawn_later(self._zombie_seconds, self._give_up, client)
+            client.stop_waiting()
+            seconds = max(self._zombie_seconds, client.came.keep)
+            client.waited_for = gevent.spawn_later(seconds, self._give_up, client)
 
     def _give_up(self, client: Client) -> None:
         """Close all that a client has left open: it has been away for too long, or begins anew."""
@@ -188,7 +197,7 @@ class Clients:
 
         def confirm() -> None:
             link = client.outbox.link
-            if hearing.confirm(arrived) and link is not None:
+            if hearing.confirm(arrived) and link is not None and hearing is client.hearing:
                 link.send(Kind.HEARD, [arrived])
 
         # Twice: what was said is done when it is safe, and what comes of that is to be told first.

@@ -14,11 +14,19 @@ from dispy.model.events import event
 from dispy.model.rules import Rule
 from dispy.protocol.frames import Buffer, Frame, FrameRefused, Memory, Shared
 from dispy.protocol.messages import Kind, join_payloads
+from dispy.scheduler.attaching import LABEL_LIMIT, Attaching
 from dispy.scheduler.awaiting import ANY_NODE
 from dispy.scheduler.claims import check_claims, own_settings, precedence_of, rules_in
 from dispy.scheduler.client import Client, number_here, number_there
 from dispy.scheduler.clients import Clients
-from dispy.scheduler.journal_entries import Allotted, Cancelling, ClusterOpened, Submitted
+from dispy.scheduler.journal_entries import (
+    Allotted,
+    Cancelling,
+    ClusterOpened,
+    Labelled,
+    Submitted,
+)
+from dispy.scheduler.kept import KeptOutbox
 from dispy.scheduler.names import name_of_cluster
 
 logger = logging.getLogger("dispy.scheduler")
@@ -29,13 +37,19 @@ Handler = Callable[[Client, list[Any], Sequence[Buffer]], None]
 class Hearing:
     """Takes messages of clients to their scheduler."""
 
-    def __init__(self, clients: Clients, batches: int = 0, cleanup_nodes: bool = False) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        attaching: Attaching,
+        batches: int = 0,
+        cleanup_nodes: bool = False,
+    ) -> None:
         """batches: submissions that were numbered before.
 
         cleanup_nodes: nodes remove what clusters have brought, whatever these say.
         """
         self._cleanup_nodes = cleanup_nodes
-        self._clients, self._durable = clients, clients.durable
+        self._clients, self._durable, self._attaching = clients, clients.durable, attaching
         self._batches = count(batches + 1)
         self._handlers: dict[int, Handler] = {
             Kind.CLUSTER: self._open,
@@ -47,6 +61,9 @@ class Hearing:
             Kind.RULES: self._change_rules,
             Kind.DEPART: self._depart,
             Kind.ASK: self._ask,
+            Kind.LABEL: self._label,
+            Kind.COLLECTED: self._collected,
+            Kind.KEEP: lambda client, body, _: attaching.keep(client, body[0]),
         }
 
     def read(self, client: Client, frame: Frame) -> None:
@@ -86,6 +103,8 @@ class Hearing:
         here = number_here(client.slot, number)
         if here in client.clusters:
             raise FrameRefused(f"cluster {number} is open already")
+        if client.holder and client.clusters:
+            raise FrameRefused("what others may attach to is one cluster, and it is open already")
         settings = table.pop("settings", None)
         if not isinstance(settings, dict):
             raise FrameRefused("CLUSTER has no settings")
@@ -163,6 +182,7 @@ class Hearing:
         self._durable.record(
             Submitted(batch, here, numbers, column, [*map(memory_of, buffers)], extras, node_id)
         )
+        self._attaching.submits(client, max(jobs, default=0))
         unfinished.update(numbers)
         clients.calls.add(batch, numbers, payloads)
         clients.counts.submitted(len(numbers))
@@ -184,6 +204,30 @@ class Hearing:
             waits = self._clients.files.awaiting.cancel(cluster, job)
             if not waits and job in client.clusters[cluster]:
                 self._clients.scheduler.cancel(cluster, job)
+
+    def _label(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Take what a program calls its jobs."""
+        outbox = client.outbox
+        if not isinstance(outbox, KeptOutbox):
+            raise FrameRefused("LABEL is for clusters that others may attach to")
+        unfinished = client.clusters.get(number_here(client.slot, body[0]), set())
+        known: list[list[Any]] = []
+        for label in body[1]:
+            if [*map(type, label)] != [int, bytes] or len(label[1]) > LABEL_LIMIT:
+                raise FrameRefused("LABEL has one that is none")
+            here = number_here(client.slot, label[0])
+            if here in unfinished or here in outbox.jobs:
+                known.append([here, label[1]])
+        client.labels.update((job, label) for job, label in known)
+        self._durable.record(Labelled(known))
+
+    def _collected(self, client: Client, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Forget the results that the program has asked for."""
+        outbox = client.outbox
+        if not isinstance(outbox, KeptOutbox):
+            raise FrameRefused("COLLECTED is for clusters that others may attach to")
+        for job in outbox.collect(body[0]):
+            client.labels.pop(job, None)
 
     # -- nodes
 
@@ -246,7 +290,9 @@ class Hearing:
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
         else:
-            client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
+            waits = self._clients.files.awaiting.explain_waiting(here)
+            lines = waits or scheduler.explain_waiting(here)
+            client.say(Kind.ANSWER, [token, {"lines": lines}])
 
 
 def memory_of(buffer: Buffer) -> Memory:

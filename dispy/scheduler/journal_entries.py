@@ -20,6 +20,10 @@ class ClientCame:
     identity: str
     name: str  # as people know it
     key: bytes
+    # Of one with a cluster that others may attach to; its identity is a digest of name and key.
+    holder: str = ""  # the identity of the program that has it
+    used: int = 0  # numbers of jobs up to this one may be
+    keep: float = 0.0  # seconds for which it wants to be remembered while it is away; 0: as others
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,24 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """A client has these Finals, of others that are kept."""
+
+    slot: int
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What the program calls jobs; until their Finals are gone, or a second one replaces it.
+
+    Of jobs that are not final, or of which the Finals are still kept.
+    """
+
+    labels: Sequence[list[Any]]  # [job, label]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeKnown:
     """A node, and which clusters are open there, until NodeGone; a second one replaces the first.
 
@@ -158,7 +180,8 @@ class Allotted:
 
 Entry = (
     ClientCame | Heard | ClientForgotten | ClusterOpened | ClusterClosed | Submitted | Given
-    | Returned | Cancelling | Finals | Taken | NodeKnown | NodeGone | Allotted
+    | Returned | Cancelling | Finals | Taken | Collected | Labelled | NodeKnown | NodeGone
+    | Allotted
 )  # fmt: skip
 
 
@@ -210,4 +233,5 @@ class Remembered:
     finals: dict[int, list[KnownFinals]] = field(default_factory=dict)  # by slot, in order
     nodes: dict[str, NodeKnown] = field(default_factory=dict)
     allotted: dict[tuple[int, str], Allotted] = field(default_factory=dict)
+    labels: dict[int, bytes] = field(default_factory=dict)  # by job
     lost: str = ""  # a sentence, where an earlier journal could not be read

@@ -9,18 +9,18 @@ final. Where jobs are: while it is the last word on one of them. Results: until 
 then the numbers of these jobs alone, while others of their submission are not final.
 """
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from itertools import chain, repeat
-from typing import Any, TypeVar
+from typing import Any
 
 from dispy.protocol.frames import Memory
 from dispy.scheduler import journal_entries as entries
 from dispy.scheduler.journal_entries import KnownBatch, KnownFinals, Payloads, Remembered
-
-Thing = TypeVar("Thing")
+from dispy.scheduler.journal_labels import Labels
+from dispy.scheduler.journal_needs import Batch, Held, Said, count_each
 
 
 class RowKind(IntEnum):
@@ -36,6 +36,7 @@ class RowKind(IntEnum):
     NODE = 8
     CANCELLING = 9
     ALLOTTED = 10
+    LABELS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,44 +61,6 @@ class Found:
     read: Callable[[], Payloads]
 
 
-@dataclass(slots=True, eq=False)
-class _Said:
-    """A row that is needed for some of its jobs, or for some submissions: `left` of them."""
-
-    number: int
-    left: int
-    jobs: Sequence[int] = ()
-    node: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    number: int
-    batch: int
-    cluster: int
-    jobs: Sequence[int]
-    left: int  # jobs that are not final
-    ended: list[_Said] = field(default_factory=list)  # rows that are needed while it is there
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """Results that their client has not taken."""
-
-    number: int
-    told: int  # their number among what the client is told
-    jobs: Sequence[int]
-    batches: list[_Batch]
-
-
-def _count(things: Iterable[Thing]) -> Collection[tuple[Thing, int]]:
-    """Return each of them, and how often it is there: for the most part all are the same."""
-    found = list(things)
-    if len(set(found)) == 1:  # a Counter takes four times as long
-        return [(found[0], len(found))]
-    return Counter(found).items()
-
-
 class Rows:
     """Used by one journal, for entries or, before the first of them, for rows to replay."""
 
@@ -108,15 +71,16 @@ class Rows:
         self._latest: dict[tuple[RowKind, Any], int] = {}  # rows of which the last one counts
         self._slot_of: dict[int, int] = {}  # of clusters
         self._clusters_of: dict[int, set[int]] = defaultdict(set)  # by slot
-        self._batches_of: dict[int, set[_Batch]] = defaultdict(set)  # by cluster
+        self._batches_of: dict[int, set[Batch]] = defaultdict(set)  # by cluster
         self.batches: dict[int, int] = {}  # rows of submissions
-        self._batch_of: dict[int, _Batch] = {}  # by job that is not final
-        self._placed: dict[int, _Said] = {}  # the last word on a job
+        self._batch_of: dict[int, Batch] = {}  # by job that is not final
+        self._placed: dict[int, Said] = {}  # the last word on a job
         self._cut_short: dict[int, tuple[int, int]] = {}  # how often, and how often by its death
-        self._cancelling: dict[int, _Said] = {}
+        self._cancelling: dict[int, Said] = {}
         self._nodes_of: dict[int, set[str]] = defaultdict(set)  # by cluster, those it may use
         self._users_of: dict[str, set[int]] = defaultdict(set)  # by node, in the same way
-        self._held: dict[int, deque[_Held]] = defaultdict(deque)  # by slot
+        self._held: dict[int, OrderedDict[int, Held]] = defaultdict(OrderedDict)  # by slot
+        self._labels = Labels()
         self.finals: dict[tuple[int, int], int] = {}  # rows, by slot and number
         self._takers: dict[type, Callable[[Any], None]] = {
             entries.ClientCame: self._client,
@@ -130,6 +94,8 @@ class Rows:
             entries.Cancelling: self._asked,
             entries.Finals: self._finals,
             entries.Taken: self._taken,
+            entries.Collected: self._collected,
+            entries.Labelled: self._label,
             entries.NodeKnown: self._node,
             entries.NodeGone: self._node_gone,
             entries.Allotted: self._allot,
@@ -152,7 +118,7 @@ class Rows:
         said = chain(self._placed.values(), self._cancelling.values())
         ended = (row for batch in set(self._batch_of.values()) for row in batch.ended)
         rows = chain(self._latest.values(), self.batches.values(), self.finals.values())
-        return {*rows, *(row.number for row in chain(said, ended))}
+        return {*rows, *self._labels.rows(), *(row.number for row in chain(said, ended))}
 
     # -- what is replaced as a whole
 
@@ -207,15 +173,18 @@ class Rows:
         for cluster in list(self._clusters_of[entry.slot]):
             self._close(cluster)
         del self._clusters_of[entry.slot]
-        for held in self._held.pop(entry.slot, ()):
+        for held in self._held.pop(entry.slot, {}).values():
             self._dead.append(held.number)
             del self.finals[entry.slot, held.told]
+            self._dead += self._labels.drop(held.jobs)
         self._end_latest(RowKind.CLIENT, entry.slot)
         self._end_latest(RowKind.HEARD, entry.slot)
 
     def _close(self, cluster: int) -> None:
         for batch in list(self._batches_of[cluster]):
-            self._end([job for job in batch.jobs if self._batch_of.get(job) is batch])
+            left = [job for job in batch.jobs if self._batch_of.get(job) is batch]
+            self._end(left)
+            self._dead += self._labels.drop(left)
         del self._batches_of[cluster]
         for node in self._nodes_of.pop(cluster, ()):
             self._users_of[node].discard(cluster)
@@ -237,7 +206,7 @@ class Rows:
         self._batch(number, entry.batch, entry.cluster, jobs)
 
     def _batch(self, number: int, name: int, cluster: int, jobs: Sequence[int]) -> None:
-        batch = _Batch(number, name, cluster, jobs, len(jobs))
+        batch = Batch(number, name, cluster, jobs, len(jobs))
         self.batches[name] = number
         self._batches_of[cluster].add(batch)
         self._batch_of.update(dict.fromkeys(jobs, batch))
@@ -264,27 +233,27 @@ class Rows:
                 if job in self._cut_short
             ]
             number = self._make(RowKind.PLACED, [node, jobs, counts])
-            self._last_word(self._placed, _Said(number, len(jobs), jobs, node), jobs)
+            self._last_word(self._placed, Said(number, len(jobs), jobs, node), jobs)
 
     def _asked(self, entry: entries.Cancelling) -> None:
         if jobs := self._known(entry.jobs):
             number = self._make(RowKind.CANCELLING, [jobs])
-            self._last_word(self._cancelling, _Said(number, len(jobs)), jobs)
+            self._last_word(self._cancelling, Said(number, len(jobs)), jobs)
 
-    def _last_word(self, table: dict[int, _Said], said: _Said, jobs: Sequence[int]) -> None:
+    def _last_word(self, table: dict[int, Said], said: Said, jobs: Sequence[int]) -> None:
         """Enter a row as the last one that speaks of these jobs."""
         if not table.keys().isdisjoint(jobs):
             self._less(map(table.get, jobs))
         table.update(dict.fromkeys(jobs, said))
 
-    def _less(self, rows: Iterable[_Said | None]) -> None:
+    def _less(self, rows: Iterable[Said | None]) -> None:
         """Each of these rows is needed by one less."""
-        for said, count in _count(filter(None, rows)):
+        for said, count in count_each(filter(None, rows)):
             said.left -= count
             if not said.left:
                 self._dead.append(said.number)
 
-    def _end(self, jobs: Sequence[int]) -> list[_Batch]:
+    def _end(self, jobs: Sequence[int]) -> list[Batch]:
         """Forget jobs, and whatever was needed for them alone; return their submissions."""
         jobs = self._known(jobs)
         for table in (self._placed, self._cancelling):
@@ -293,7 +262,7 @@ class Rows:
         if self._cut_short:
             for job in jobs:
                 self._cut_short.pop(job, None)
-        batches = _count(map(self._batch_of.pop, jobs))
+        batches = count_each(map(self._batch_of.pop, jobs))
         for batch, count in batches:
             batch.left -= count
             if not batch.left:
@@ -313,30 +282,47 @@ class Rows:
 
     def _hold(self, number: int, slot: int, told: int, jobs: Sequence[int]) -> None:
         held = self._held[slot]
-        assert not held or held[-1].told < told, "what a client is told is numbered in order"
-        held.append(_Held(number, told, self._known(jobs), self._end(jobs)))
+        assert not held or next(reversed(held)) < told, "what a client is told is numbered in order"
+        held[told] = Held(number, told, self._known(jobs), self._end(jobs))
         self.finals[slot, told] = number
 
     def _taken(self, entry: entries.Taken) -> None:
-        held, jobs, batches = self._held[entry.slot], [], set()
-        while held and held[0].told <= entry.number:
-            first = held.popleft()
-            self._dead.append(first.number)
-            del self.finals[entry.slot, first.told]
-            if needing := [batch for batch in first.batches if batch.left]:
-                jobs.append(first.jobs)
+        held, gone = self._held[entry.slot], []
+        while held and next(iter(held)) <= entry.number:
+            gone.append(held.popitem(last=False)[1])
+        self._gone(entry.slot, gone)
+
+    def _collected(self, entry: entries.Collected) -> None:
+        held = self._held[entry.slot]
+        self._gone(entry.slot, [held.pop(told) for told in entry.numbers if told in held])
+
+    def _gone(self, slot: int, gone: Iterable[Held]) -> None:
+        jobs, batches = [], set()
+        for held in gone:
+            self._dead.append(held.number)
+            del self.finals[slot, held.told]
+            self._dead += self._labels.drop(held.jobs)
+            if needing := [batch for batch in held.batches if batch.left]:
+                jobs.append(held.jobs)
                 batches.update(needing)
         if batches:
             number = self._make(RowKind.ENDED, [list(chain.from_iterable(jobs))])
             self._ended(number, batches)
 
-    def _ended(self, number: int, batches: Iterable[_Batch]) -> None:
+    def _ended(self, number: int, batches: Iterable[Batch]) -> None:
         needing = [batch for batch in batches if batch.left]
-        said = _Said(number, len(needing))
+        said = Said(number, len(needing))
         for batch in needing:
             batch.ended.append(said)
         if not needing:
             self._dead.append(number)
+
+    # -- what programs call their jobs
+
+    def _label(self, entry: entries.Labelled) -> None:
+        if labels := [list(each) for each in entry.labels]:
+            number = self._make(RowKind.LABELS, [labels])
+            self._dead += self._labels.put(number, [job for job, _ in labels])
 
     # -- after a restart
 
@@ -387,11 +373,11 @@ class Rows:
         for at, attempts, deaths in counts:
             if all_jobs[at] in self._batch_of:
                 self._cut_short[all_jobs[at]] = attempts, deaths
-        self._last_word(self._placed, _Said(row.number, len(jobs), jobs, node), jobs)
+        self._last_word(self._placed, Said(row.number, len(jobs), jobs, node), jobs)
 
     def _replay_cancelling(self, row: Found, head: list[Any], known: Remembered) -> None:
         jobs = self._known(head[0])
-        self._last_word(self._cancelling, _Said(row.number, len(jobs)), jobs)
+        self._last_word(self._cancelling, Said(row.number, len(jobs)), jobs)
 
     def _replay_finals(self, row: Found, head: list[Any], known: Remembered) -> None:
         slot, number, cluster, jobs = head
@@ -401,6 +387,9 @@ class Rows:
 
     def _replay_ended(self, row: Found, head: list[Any], known: Remembered) -> None:
         self._ended(row.number, self._end(head[0]))
+
+    def _replay_labels(self, row: Found, head: list[Any], known: Remembered) -> None:
+        self._labels.found(row.number, head[0])
 
     _replay = {
         RowKind.CLIENT: _replay_client,
@@ -413,6 +402,7 @@ class Rows:
         RowKind.NODE: _replay_node,
         RowKind.CANCELLING: _replay_cancelling,
         RowKind.ALLOTTED: _replay_allotted,
+        RowKind.LABELS: _replay_labels,
     }
 
     def recall(self, known: Remembered) -> None:
@@ -434,3 +424,6 @@ class Rows:
             if deaths:
                 known.deaths[job] = deaths
         known.cancelling = set(self._cancelling)
+        held = chain.from_iterable(each.values() for each in self._held.values())
+        kept = chain.from_iterable(each.jobs for each in held)
+        known.labels = self._labels.recall(chain(self._batch_of, kept))

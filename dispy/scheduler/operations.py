@@ -12,6 +12,7 @@ from dispy.model.errors import DispyError
 from dispy.model.events import event
 from dispy.model.statuses import Status
 from dispy.scheduler.clients import Clients
+from dispy.scheduler.drained import Drained
 from dispy.scheduler.journal_entries import Cancelling
 from dispy.scheduler.names import find_cluster, find_job, find_node, name_of_cluster
 from dispy.scheduler.nodes import RemoteNode, of_node
@@ -27,9 +28,10 @@ PORTION = 500  # jobs that are cancelled in one turn of the loop: some milliseco
 class Operations:
     """Works on one scheduler, on its hub; `who` is whom those are told of whom it concerns."""
 
-    def __init__(self, scheduler: Scheduler, clients: Clients) -> None:
+    def __init__(self, scheduler: Scheduler, clients: Clients, drained: Drained) -> None:
         self._scheduler, self._core = scheduler, scheduler._core
-        self._durable = clients.durable
+        self._durable, self._awaiting = clients.durable, clients.files.awaiting
+        self._drained = drained
 
     def _carry_out(self, actions: Sequence[Action], node: RemoteNode | None = None) -> None:
         self._scheduler._perform(actions, node)
@@ -52,7 +54,7 @@ class Operations:
                 raise DispyError(f"{name} ({cluster.name}) has no job {what} that is not final")
         else:
             cluster = find_cluster(what, clusters)
-            jobs = list(_jobs_of(cluster))
+            jobs = [*_jobs_of(cluster), *self._awaiting.jobs_of(cluster.cluster_id)]
         why = f"cancelled by {who}"
         named = name_of_cluster(cluster.cluster_id)
         logger.info(
@@ -73,6 +75,8 @@ class Operations:
     def _cancel(self, cluster: Cluster, jobs: Sequence[JobNumber], why: str, done: Event) -> None:
         given_up, others = list[JobNumber](), list[Action]()
         for job in jobs:
+            if self._awaiting.cancel(cluster.cluster_id, job, why):
+                continue
             for action in self._core.cancel(cluster.cluster_id, job, why):
                 # One word for all of those that are final, and have nothing to tell of.
                 if isinstance(action, GiveUp) and not action.stories:
@@ -85,12 +89,15 @@ class Operations:
         done.set()
 
     def _has(self, cluster: Cluster, job: JobNumber) -> bool:
-        return job in cluster.placed or self._core.is_queued(cluster.cluster_id, job)
+        number = cluster.cluster_id
+        waits = self._core.is_queued(number, job) or self._awaiting.has(number, job)
+        return waits or job in cluster.placed
 
     def explain(self, what: str) -> list[str]:
         """Say why a job waits, or where it is, line by line; raises DispyError."""
         cluster, job = find_job(what, self._core.clusters)
-        lines = self._core.explain(cluster.cluster_id, job, monotonic())
+        lines = self._awaiting.explain(cluster.cluster_id, job)
+        lines = lines or self._core.explain(cluster.cluster_id, job, monotonic())
         if not lines:
             raise DispyError(
                 f"{cluster.name} has no job {what} that is not final: it has ended, or never was"
@@ -110,6 +117,7 @@ class Operations:
             extra=event("node_drained", **of_node(node), off=off, operator=who),
         )  # fmt: skip
         self._carry_out(self._core.drains.drain(record, why), node)
+        self._drained.write()
         return node
 
 

@@ -21,6 +21,7 @@ from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
 from dispy.scheduler.clients import Clients
+from dispy.scheduler.drained import Drained
 from dispy.scheduler.operations import Operations
 from dispy.scheduler.service import Scheduler
 from dispy.scheduler.views import view_of_client, view_of_cluster, view_of_node, views_of_owners
@@ -36,15 +37,24 @@ class Operators:
     """Serves their links; used on the scheduler's hub."""
 
     def __init__(
-        self, scheduler: Scheduler, clients: Clients, address: str, trouble: Callable[[], str]
+        self,
+        scheduler: Scheduler,
+        clients: Clients,
+        address: str,
+        trouble: Callable[[], str],
+        directory: str | None,
     ) -> None:
-        """address: where clients find the scheduler. trouble: says why it does nothing now."""
+        """address: where clients find the scheduler. trouble: says why it does nothing now.
+
+        directory: where it is kept which nodes are drained; None: nowhere.
+        """
         self._trouble = trouble
         self._scheduler, self._clients = scheduler, clients
         self._core = scheduler._core
         self._address = address
         self._began = time()
-        self._operations = Operations(scheduler, clients)
+        drained = Drained(directory, self._core)
+        self._operations = Operations(scheduler, clients, drained)
         self._links: set[Link] = set()
         self._requests: dict[str, Callable[[Part, str], Iterator[Part]]] = {
             "status": self._status,

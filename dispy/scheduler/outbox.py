@@ -37,13 +37,16 @@ SMALL = 100  # bytes that anything counts at least
 
 
 @dataclass(slots=True, eq=False)
-class _Thing:
+class Thing:
+    """Something that the client is told."""
+
     number: int
     lasts: bool
     size: int
     kind: int = 0  # 0: it is in the journal alone
     body: list[Any] | None = None
     buffers: Sequence[Buffer] = ()
+    jobs: Sequence[int] = ()  # that are final with it
 
 
 class Outbox:
@@ -64,8 +67,10 @@ class Outbox:
         """life: how often the scheduler was begun. known: what an earlier one was yet to tell."""
         self._slot, self._durable, self._budget, self._resync = slot, durable, budget, resync
         self._last = self._taken = life << LIFE_BITS
-        self._unsent = deque(_Thing(each.number, True, each.weight) for each in known)
-        self._sent: deque[_Thing] = deque()
+        self._unsent = deque(
+            Thing(each.number, True, each.weight, jobs=each.jobs) for each in known
+        )
+        self._sent: deque[Thing] = deque()
         self._in_flight = 0  # bytes of these
         self._passing, self._passing_limit = 0, PASSING_LIMIT  # things that do not last
         self._safe = self._unsent[-1].number if self._unsent else 0
@@ -87,7 +92,7 @@ class Outbox:
         if self._passing > self._passing_limit:
             self._drop_passing()
             return
-        self._put(_Thing(self._next(), False, SMALL, kind, body, buffers))
+        self._put(Thing(self._next(), False, SMALL, kind, body, buffers))
 
     def tell(
         self,
@@ -103,7 +108,7 @@ class Outbox:
         size: bytes of its payloads.
         """
         size += SMALL
-        thing = _Thing(self._next(), True, size, kind, body, buffers)
+        thing = Thing(self._next(), True, size, kind, body, buffers, jobs)
         memories: list[Memory] = []
         for buffer in buffers:
             assert not isinstance(buffer, Shared), "nobody passes memory to a scheduler"
@@ -119,19 +124,19 @@ class Outbox:
         self._last += 1
         return self._last
 
-    def _put(self, thing: _Thing) -> None:
+    def _put(self, thing: Thing) -> None:
         self._unsent.append(thing)
         if len(self._unsent) == 1:
             self._send()
 
-    def _is_safe(self, thing: _Thing) -> None:
+    def _is_safe(self, thing: Thing) -> None:
         self._safe = thing.number
         # Whoever takes what he is told keeps no memory of the others.
         if self.link is None or len(self._unsent) > WINDOW_COUNT:
             self._let_go(thing)
         self._send()
 
-    def _let_go(self, thing: _Thing) -> None:
+    def _let_go(self, thing: Thing) -> None:
         """Free the memory of something that lasts, where there is too little."""
         if thing.kind and self._durable.journal is not None and not self._budget.has_room(0):
             self._budget.used -= thing.size
@@ -171,22 +176,30 @@ class Outbox:
         """Forget what the client has, up to this number; raises FrameRefused."""
         if number > self._last:
             raise FrameRefused("it has heard what was not said to it")
-        lasting = 0
+        lasting: list[Thing] = []
         for things in (self._sent, self._unsent):
             while things and things[0].number <= number:
                 thing = things.popleft()
                 if things is self._sent:
                     self._in_flight -= thing.size
-                if not thing.lasts:
+                if thing.lasts:
+                    lasting.append(thing)
+                else:
                     self._passing -= 1
-                    continue
-                lasting = thing.number
-                if thing.kind:
-                    self._budget.used -= thing.size
         if lasting:
-            self._durable.record(Taken(self._slot, lasting))
+            self._heard(lasting)
         self._taken = max(self._taken, number)
         self._send()
+
+    def _heard(self, things: Sequence[Thing]) -> None:
+        """Forget what lasts, as the client has it."""
+        self._durable.record(Taken(self._slot, things[-1].number))
+        for thing in things:
+            self._free(thing)
+
+    def _free(self, thing: Thing) -> None:
+        if thing.kind:
+            self._budget.used -= thing.size
 
     def came(self, link: Link, heard: int) -> None:
         """Go on over a new link, with a client that has heard so far; raises FrameRefused."""
@@ -212,7 +225,7 @@ class Outbox:
     def _read(self) -> None:
         """Have the next things in memory again, then send them; in a greenlet of its own."""
         try:
-            wanted: list[_Thing] = []
+            wanted: list[Thing] = []
             size = 0
             for thing in self._unsent:
                 if thing.kind or len(wanted) >= READ_COUNT or (wanted and size > READ_BYTES):
@@ -224,7 +237,7 @@ class Outbox:
             self._reading = False
         self._send()
 
-    def _read_back(self, wanted: Sequence[_Thing]) -> None:
+    def _read_back(self, wanted: Sequence[Thing]) -> None:
         assert self._durable.journal is not None, "what is not in memory is in it"
         try:
             found = self._durable.journal.finals(self._slot, [thing.number for thing in wanted])

@@ -51,6 +51,9 @@ class _Restoring:
             if client is not None:
                 client.clusters[cluster.number] = set()
                 hearing.open(client, cluster)
+        for job, label in known.labels.items():
+            if (client := self._clients.of(job)) is not None:
+                client.labels[job] = label
         self._restore_calls()
         self._restore_nodes()
         self._restore_past()

@@ -15,9 +15,11 @@ from dispy.net.door import Door, Guest
 from dispy.net.link import Link
 from dispy.net.pulses import Pulses
 from dispy.net.secure import Transport
+from dispy.protocol.claims import said_in
 from dispy.protocol.frames import Frame, FrameRefused
 from dispy.protocol.handshake import KNOCK, Hello, proven_identity
 from dispy.protocol.messages import Kind
+from dispy.scheduler.attaching import Attaching
 from dispy.scheduler.budget import Budget
 from dispy.scheduler.cleaning import clean
 from dispy.scheduler.client import Client
@@ -125,10 +127,17 @@ class SchedulerService:
         )  # fmt: skip
         self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self.scheduler.want_pulse(rules.pulse_seconds)
-        self._hearing = Hearing(self.clients, max(known.batches, default=0), rules.cleanup_nodes)
+        self._attaching = Attaching(self.clients, name)
+        self._hearing = Hearing(
+            self.clients, self._attaching, max(known.batches, default=0), rules.cleanup_nodes
+        )
         restore(known, self.clients, self._hearing, telling, self.scheduler)
         self.operators = Operators(
-            self.scheduler, self.clients, f"{self.address}:{self.port}", lambda: self.trouble
+            self.scheduler,
+            self.clients,
+            f"{self.address}:{self.port}",
+            lambda: self.trouble,
+            keeping.directory,
         )
         self._counts_log = CountsLog(self.clients.counts)
         self._pulses = Pulses(lambda: [*self.clients.links(), *self.operators.links()])
@@ -171,9 +180,15 @@ class SchedulerService:
             self.operators.serve(link, hello)
             return
         try:
+            if hello.details.get("attach") is True:
+                ours = Hello("scheduler", self.scheduler.identity, self.name)
+                self._attaching.hand_over(link, hello, ours)
+                return
             client = self._greet(link, hello)
         except FrameRefused as error:
             link.send(Kind.REFUSE, [str(error)])
+            return
+        if client is None:
             return
         told = event("client_connected", client=client.slot, name=client.name)
         logger.info("client %s connected", client.name, extra=told)
@@ -184,18 +199,26 @@ class SchedulerService:
         end = link.read(read, lambda: self.clients.turn_over(client))
         self.clients.left(client, link, end.reason)
 
-    def _greet(self, link: Link, hello: Hello) -> Client:
+    def _greet(self, link: Link, hello: Hello) -> Client | None:
+        """Return who it is; None: it has been told that it has its cluster no more."""
         identity = proven_identity(hello.identity, link.peer_key)
-        before = hello.details.get("conversation")
-        client = self.clients.client(identity, hello.name, before)
+        before, claim = hello.details.get("conversation"), said_in(hello.details)
+        ours = Hello("scheduler", self.scheduler.identity, self.name, details={})
+        if claim is None:
+            client = self.clients.client(identity, hello.name, before)
+        elif (held := self._attaching.client(claim, hello, identity)) is not None:
+            client = held
+        else:
+            self._attaching.tell_over(link, claim, ours)
+            return None
+        token = client.token
         # It may rely on what it is told here, and drops what it hears to be heard.
         safe = Event()
         self._durable.when_safe(safe.set)
         safe.wait()
-        if client not in self.clients:
-            raise FrameRefused("this program has connected anew meanwhile")
-        details = {"heard": client.hearing.confirmed, "conversation": client.token}
-        ours = Hello("scheduler", self.scheduler.identity, self.name, details=details)
+        if client not in self.clients or client.token != token:
+            raise FrameRefused("this program, or who holds its cluster now, has connected anew")
+        ours.details.update(heard=client.hearing.confirmed, conversation=token)
         link.send(Kind.HELLO, ours.body())
         heard = hello.details.get("heard") if before == client.token else 0
         self.clients.came(client, link, heard if type(heard) is int and heard >= 0 else 0)

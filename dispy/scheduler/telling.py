@@ -99,6 +99,13 @@ class Telling:
         extras: Mapping[int, dict[str, Any]],
     ) -> None:
         """Hand results to the client."""
+        if self._tells_singly(cluster_id, jobs):
+            for at, job in enumerate(jobs):
+                extra = {0: extras[at]} if at in extras else {}
+                self.finished(
+                    cluster_id, node, [job], [starts[at]], [ends[at]], [results[at]], extra
+                )
+            return
         self._clients.counts.ended(len(jobs), extras.values())
         column, buffers = split_payloads(results)
         numbers = list(map(number_there, jobs))
@@ -116,10 +123,19 @@ class Telling:
         reason: str,
     ) -> None:
         """Tell the client that these jobs are final without a result."""
+        if self._tells_singly(cluster_id, jobs):
+            for each in jobs:
+                self.given_up(cluster_id, node, [each], status, reason)
+            return
         self._clients.counts.given_up(len(jobs), status)
         where = None if node is None else node.node_id
         rest = [where, list(map(number_there, jobs)), int(status), reason]
         self._end(cluster_id, jobs, Kind.GIVEN_UP, rest, (), len(reason))
+
+    def _tells_singly(self, cluster_id: int, jobs: Sequence[int]) -> bool:
+        """Whether each of these jobs may be collected on its own."""
+        client = self._clients.of(cluster_id)
+        return client is not None and bool(client.holder) and len(jobs) > 1
 
     def _end(
         self,

@@ -217,7 +217,7 @@ class Scheduling:
         assert node.node_id not in self.nodes, "the owner settles a reconnection first"
         self._joined += 1
         node.order = self._joined
-        self.nodes[node.node_id] = node
+        self.nodes[node.node_id], node.drained = node, self.drains.reasons.get(node.node_id, "")
 
     def cluster_allocated(self, node_id: NodeId, cluster_id: ClusterId, limit: int) -> list[Action]:
         """Let a cluster use `limit` slots of a node; 0: no new jobs, and none that has not begun.

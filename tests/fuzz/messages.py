@@ -43,7 +43,8 @@ EXTRA = {
 }  # fmt: skip
 HELLO = {
     "cpus": [1, 2, 0, 10**6], "available": [[1.0, 2, 3, 4.0], "why"], "pulse": [0.01, 1],
-    "recover": [True],
+    "recover": [True], "claim": [b"c" * 32, b"d" * 32, b"short"], "begins": [True],
+    "attach": [True], "conversation": ["", "t"],
 }  # fmt: skip
 TABLES: dict[int, dict[str, list[Any]]] = {
     Kind.HELLO: {},
@@ -193,6 +194,9 @@ def body(choices: Choices, kind: int) -> list[Any]:
     for at, part in enumerate(SHAPES[kind]):
         if type(part) is list and first <= at < end:
             made.append([choices.of_type(choices.of(part)) for _ in range(count)])
+        elif kind in (Kind.LABEL, Kind.LEFT) and part == [list]:
+            labels = choices.below(3)
+            made.append([[choices.below(20), b"label"] for _ in range(labels)])
         elif type(part) is list and list in part:
             made.append([extra(choices, kind, count) for _ in range(choices.below(3))])
         elif type(part) is list:

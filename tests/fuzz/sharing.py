@@ -23,6 +23,7 @@ STEPS = 40  # that one input may take
 IN_SAID = [
     Kind.CLUSTER, Kind.SUBMIT, Kind.SUBMIT, Kind.ALLOT, Kind.WITHDRAW, Kind.DEPART, Kind.ASK,
     Kind.CANCEL, Kind.CLOSE, Kind.STARTED, Kind.RULES,
+    Kind.LABEL, Kind.COLLECTED, Kind.KEEP,
 ]  # fmt: skip
 FROM_CLIENTS = [
     Kind.HEARD, Kind.PULSE, Kind.SAID, Kind.OPEN, Kind.FETCH, Kind.PIECE, Kind.PROVEN, Kind.PLACE,

@@ -5,6 +5,7 @@ network stands for five.
 """
 
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -161,3 +162,34 @@ def test_a_named_host_that_has_moved_is_found_at_its_new_address(machines, tmp_p
     work.open()
     assert [end.status for end in work.ended()] == ["Finished"]
     assert [line.split()[1] for line in work.log.read_text().splitlines()] == ["a", "b"]
+
+
+TWO_CLUSTERS = """
+import os, sys, time
+import dispy
+
+def double(number):
+    return 2 * number
+
+if __name__ == "__main__":
+    for number in range(2):
+        cluster = dispy.JobCluster(double, nodes=[sys.argv[1]], insecure=True)
+        print(number, [cluster.submit(n)() for n in range(5)], flush=True)
+        cluster.close()
+        while not number and not os.path.exists(sys.argv[2]):
+            time.sleep(0.02)
+"""
+
+
+def test_a_node_that_forgot_a_program_meanwhile_is_heard_all_the_same(machines, tmp_path) -> None:
+    here, there = machines(2)
+    (node,) = start_nodes([there], tmp_path)
+    program, go_on = tmp_path / "program.py", tmp_path / "go on"
+    program.write_text(TWO_CLUSTERS)
+    said = Said(here.start(sys.executable, str(program), there.address, str(go_on)))
+    said.wait_for("0 [0, 2, 4, 6, 8]")
+    time.sleep(0.3)  # in which it is told that it may forget the results
+    there.reset_connections()
+    node.wait_for(" left")
+    go_on.touch()
+    said.wait_for("1 [0, 2, 4, 6, 8]")

@@ -6,6 +6,7 @@ from typing import Any
 from system.hostile import Peer
 
 from dispy.client.computation import prepare
+from dispy.node.service import LEDGER_BITS
 from dispy.protocol.frames import Frame
 from dispy.protocol.messages import Kind, join_payloads
 from dispy.shipping.payloads import pack_call, unpack
@@ -20,6 +21,7 @@ class PlayedOwner:
         """connect: returns a link on which hellos were exchanged; it takes HELLO's details."""
         self._connect = connect
         self._prepared = prepare(function, None, None, [])
+        self.ledger = 0  # in which the numbers are that come
         self.peer = connect()
         self.until(Kind.HELD)
         self.open(1)
@@ -34,7 +36,7 @@ class PlayedOwner:
 
     def acknowledge(self, number: int) -> None:
         """Acknowledge, and wait until the node has heard it."""
-        self.peer.tell(Kind.ACKNOWLEDGE, [number])
+        self.peer.tell(Kind.ACKNOWLEDGE, [self.ledger << LEDGER_BITS | number])
         self.peer.tell(Kind.LIST, [1, 5])
         self.until(Kind.LISTED)
 
@@ -55,19 +57,23 @@ class PlayedOwner:
             assert frame is not None, f"the link ended; {len(frames)} messages came"
             if frame.kind not in (Kind.PULSE, Kind.SHARE, Kind.STATUS):
                 frames.append(frame)
+            if frame.kind in NUMBERED:
+                self.ledger = frame.body[0] >> LEDGER_BITS
         return frames
 
 
 def values(frames: list[Frame]) -> list[tuple[int, int, Any]]:
-    """Return (number, job, value) of all results and provisional values."""
+    """Return (number, job, value) of all results and provisional values; their numbers as in the
+    first ledger."""
     found = []
     for frame in frames:
+        place = frame.body[0] % (1 << LEDGER_BITS) if frame.kind in NUMBERED else 0
         if frame.kind == Kind.PROVISIONAL:
-            number, _, job, column = frame.body
+            _, _, job, column = frame.body
             (payload,) = join_payloads([column], frame.buffers)
-            found.append((number, job, unpack(payload)))
+            found.append((place, job, unpack(payload)))
         elif frame.kind == Kind.RESULTS:
             payloads = join_payloads(frame.body[5], frame.buffers)
             for job, payload in zip(frame.body[2], payloads, strict=True):
-                found.append((frame.body[0], job, unpack(payload) if payload else None))
+                found.append((place, job, unpack(payload) if payload else None))
     return found

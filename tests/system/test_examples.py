@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,7 @@ SAYS = {
     ),
     "choose_nodes.py": (r"(ran on \S+; \d+ processors to use\n){5}", []),
     "ssh_tunnel.py": (r"squares from \S+ \[1, 4, 9, 16, 25\]", []),
+    "leave_and_attach.py": (r"(the square of \d is \d+\n){5}", []),
     "map_and_await.py": (
         r"1 8 27 64 \(five is right out\) 216\b(?s:.*)awaited: \[0, 1, 8",
         ["7"],
@@ -43,8 +46,13 @@ def test_every_example_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", SAYS)
-def test_an_example_does_what_it_says(run_program, name: str) -> None:
+def test_an_example_does_what_it_says(
+    run_program: Callable[..., Any], start_scheduler: Callable[..., Any],
+    start_node: Callable[..., Any], name: str,
+) -> None:  # fmt: skip
     pattern, arguments = SAYS[name]
+    if "scheduler_host" in (EXAMPLES / name).read_text():
+        start_scheduler(start_node(host="127.0.0.1"), host="127.0.0.1")
     ran = run_program((EXAMPLES / name).read_text(), *arguments)
     assert ran.end() == 0, ran.output
     assert re.search(pattern, ran.output), ran.output

@@ -61,6 +61,7 @@ def test_status_and_nodes_tell_what_there_is(
     assert answer["totals"]["busy"] == answer["totals"]["slots"] == 3
     assert {node["name"]: node["jobs"] for node in answer["nodes"]} == {"left": 1, "right": 2}
     assert [client["connected"] for client in answer["clients"]] == [True]
+    assert [client["attachable"] for client in answer["clients"]] == [False]
     assert [owner["slots"] for owner in answer["owners"]] == [3]
 
     text = done(scheduler, "status")
@@ -357,3 +358,19 @@ if __name__ == "__main__":
     assert other.end() == 0, other.output
     assert scheduler.end() == 0
     assert "Traceback" not in scheduler.said
+
+
+def test_a_drained_node_stays_so_when_the_scheduler_is_killed(
+    start_scheduler: Callable, start_node: Callable
+) -> None:
+    scheduler = start_scheduler(start_node("--name=old"), start_node("--name=new"))
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 2)
+    done(scheduler, "drain", "old")
+    scheduler.kill()
+    scheduler.start()
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 1)
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_drained") == 1)
+    done(scheduler, "drain", "--off", "old")
+    scheduler.kill()
+    scheduler.start()
+    wait_for(lambda: status_of(scheduler)["totals"].get("nodes_ready") == 2)

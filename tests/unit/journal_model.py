@@ -25,6 +25,8 @@ class Model:
         self.finals: dict[int, list[entries.Finals]] = {}
         self.nodes: dict[str, Any] = {}
         self.allotted: dict[tuple[int, str], entries.Allotted] = {}
+        self.labels: dict[int, bytes] = {}
+        self.ended: dict[int, tuple[int, int]] = {}  # by job, the slot and number of its Finals
 
     def take(self, entry: Any) -> None:
         match entry:
@@ -66,10 +68,17 @@ class Model:
             case entries.Finals():
                 self.finals.setdefault(entry.slot, []).append(entry)
                 for job in entry.jobs:
+                    if job in self.batch_of:
+                        self.ended[job] = entry.slot, entry.number
                     self.end(job)
             case entries.Taken():
                 kept = [f for f in self.finals.get(entry.slot, []) if f.number > entry.number]
                 self.finals[entry.slot] = kept
+            case entries.Collected():
+                kept = [f for f in self.finals.get(entry.slot, []) if f.number not in entry.numbers]
+                self.finals[entry.slot] = kept
+            case entries.Labelled():
+                self.labels.update((job, label) for job, label in entry.labels)
             case entries.NodeKnown():
                 self.nodes[entry.node_id] = entry
             case entries.NodeGone():
@@ -107,7 +116,13 @@ class Model:
         self.clusters.pop(cluster, None)
         self.forget_allotted(lambda number, _: number == cluster)
 
+    def kept_jobs(self) -> set[int]:
+        """Return the jobs that are not final, or whose results are kept."""
+        held = {(slot, one.number) for slot, kept in self.finals.items() for one in kept}
+        return {*self.batch_of, *(job for job, place in self.ended.items() if place in held)}
+
     def view(self) -> dict[str, Any]:
+        kept = self.kept_jobs()
         given: dict[str, list[int]] = {}
         for job, node in self.given.items():
             given.setdefault(node, []).append(job)
@@ -128,6 +143,7 @@ class Model:
                 ]
                 for slot, held in self.finals.items() if held
             },
+            "labels": {job: label for job, label in self.labels.items() if job in kept},
             "lost": "",
         }  # fmt: skip
 
@@ -151,7 +167,7 @@ def view_of(journal: Journal, known: Remembered) -> dict[str, Any]:
             (b.batch, b.cluster, b.jobs, b.extras, b.node, *_parts(payloads[b.batch]))
             for b in known.batches.values()
         ],
-        "finals": finals, "lost": known.lost,
+        "finals": finals, "labels": known.labels, "lost": known.lost,
     }  # fmt: skip
 
 

@@ -76,6 +76,7 @@ class World:
         """
         self.gated, self.drains = gated, drains
         self.drained = 0  # nodes that had jobs
+        self.out_of_use: set[str] = set()  # drained, and perhaps lost meanwhile
         self.alone = self.held = 0  # exclusive clusters that had jobs, and looks at a full limit
         self.random = random.Random(seed)
         self.wide = wide
@@ -175,7 +176,7 @@ class World:
     def join(self, name: str, slots: int, limits: dict[int, int | None]) -> None:
         """`limits`: for each cluster that may use it, how many slots; None: never decided."""
         self.core.node_joined(Node(name, name, slots))
-        house = self.houses[name] = House(slots, slots)
+        house = self.houses[name] = House(slots, slots, drained=name in self.out_of_use)
         for cluster, limit in limits.items():
             if limit is not None:
                 self.core.cluster_allocated(name, cluster, limit)
@@ -270,6 +271,7 @@ class World:
     def drain(self, name: str, off: bool) -> None:
         house = self.houses[name]
         house.drained = not off
+        (self.out_of_use.discard if off else self.out_of_use.add)(name)
         self.drained += not off and any(seat.jobs for seat in house.seats.values())
         self.touch(house)
         node = self.core.nodes[name]

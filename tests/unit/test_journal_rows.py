@@ -136,6 +136,19 @@ class JournalMachine(RuleBasedStateMachine):
     def taken(self, slot: int, less: int) -> None:
         self.record(entries.Taken(slot, self.told - less))
 
+    @rule(slot=SLOTS, choice=st.data())
+    def collected(self, slot: int, choice: st.DataObject) -> None:
+        told = [one.number for one in self.model.finals.get(slot, [])]
+        most = st.lists(st.sampled_from([*told, self.told + 1]), unique=True, max_size=3)
+        self.record(entries.Collected(slot, choice.draw(most)))
+
+    @rule(choice=st.data(), label=data)
+    def labelled(self, choice: st.DataObject, label: bytes) -> None:
+        """As its owner does, for jobs alone that are there."""
+        if kept := sorted(self.model.kept_jobs() & {*range(1, self.job + 1)}):
+            jobs = choice.draw(st.lists(st.sampled_from(kept), unique=True, min_size=1))
+            self.record(entries.Labelled([[job, label] for job in jobs]))
+
     @rule(wait=st.booleans())
     def commit(self, wait: bool) -> None:
         done = Event()

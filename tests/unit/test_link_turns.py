@@ -185,40 +185,6 @@ for _ in range(2):
     assert ran.stdout.count("closed here") == 2
 
 
-def test_what_is_gathered_in_a_turn_goes_out_in_order_also_where_the_link_ends_in_it() -> None:
-    ends = Ends(gathers=True)
-    for number in range(100):
-        ends.link.send(Kind.LISTED, [number, []])
-    assert ends.link.sent_bytes == 0, "it has not waited for the end of the turn"
-    wanted = b"".join(encode_head(Kind.LISTED, [number, []]) for number in range(101))
-    wait_until(lambda: ends.link.sent_bytes > 0, "nothing has left")
-    ends.link.send(Kind.LISTED, [100, []])
-    ends.link.close()
-    came = b""
-    with gevent.Timeout(DEADLINE):
-        while data := ends.peer.recv(65536):
-            came += data
-    assert came == wanted
-    ends.close()
-
-
-def test_a_sign_of_life_is_heard_and_costs_no_look_at_frames() -> None:
-    ends, pulse = Ends(), encode_head(Kind.PULSE, [])
-    wait_until(lambda: ends.link._ended is not None, "nobody reads")
-    turns = list(ends.turns)
-    ends.link.heard = 0.0
-    ends.peer.sendall(pulse)
-    wait_until(lambda: ends.link.heard > 0.0, "it was not heard")
-    assert (ends.handled, ends.turns) == (0, turns)
-    ends.peer.sendall(pulse + QUESTION + pulse)
-    wait_until(lambda: ends.handled == 1, "what came between two of them was not handled")
-    ends.peer.sendall(QUESTION[:3])
-    wait_until(lambda: not ends.link._decoder.is_empty, "a part of a frame has not come")
-    ends.peer.sendall(QUESTION[3:])
-    wait_until(lambda: ends.handled == 2, "a frame in two parts was not handled")
-    ends.close()
-
-
 def test_who_waits_for_what_is_gathered_goes_on_when_it_has_left() -> None:
     peer, ours = socketpair()
     link = Link(ours, gathers=True)
