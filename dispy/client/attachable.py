@@ -21,6 +21,7 @@ from dispy.client.nodes import NodeAllocate
 from dispy.client.opening import Opening
 from dispy.client.settings import client_credentials
 from dispy.client.shared import SharedJobCluster, SharedSession, address_of
+from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.claims import claim_of
 from dispy.protocol.messages import Kind
@@ -29,6 +30,7 @@ from dispy.worker import inside
 
 if TYPE_CHECKING:
     from dispy.client.holding import HoldingScheduler
+    from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
@@ -126,6 +128,17 @@ class AttachableSession(SharedSession):
         super()._look_again()
         self.collecting.tell()
 
+    def opening_for(
+        self, node: "RemoteNode", cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return code for a node with another Python; raises DispyError where it is not here."""
+        if self.found is not None:
+            raise DispyError(
+                f"node {node.name} runs another Python, for which the program that opened the "
+                f"cluster has left no code"
+            )
+        return super().opening_for(node, cluster_id, settings, content)
+
     # -- the end
 
     def leave(self, cluster: JobCluster, keep: float | None, timeout: float | None) -> bool:
@@ -137,12 +150,12 @@ class AttachableSession(SharedSession):
         self.collecting.tell()
         if keep is not None:
             self.remote.say(Kind.KEEP, [keep])
-        if not self.remote.was_heard(timeout):
+        if not self.remote.is_safe(cluster._number, timeout):
             return False
         with cluster._guard:
             cluster._open = False
         cluster._take_fresh()  # what was submitted meanwhile
-        if not self.remote.was_heard(timeout):
+        if not self.remote.is_safe(cluster._number, timeout):
             cluster._open = True
             return False
         self.collecting.tell()
@@ -173,7 +186,8 @@ class AttachableSession(SharedSession):
         self.close(cluster)
 
     def _at_exit(self) -> None:
-        leave_at_exit(self)
+        if not self.ended:
+            leave_at_exit(self)
         super()._at_exit()
 
 

@@ -78,6 +78,17 @@ class Inquiries:
             self._told.answers.pop(token, None)
         return [one_line(str(line)) for line in lines] if isinstance(lines, list) else []
 
+    def lacks(self, cluster_id: int) -> bool:
+        """Ask, and wait, whether a cluster or job needs what has not come to the scheduler."""
+        answer: AsyncResult[dict[str, Any]] = AsyncResult()
+        token = self._ask({"cluster": cluster_id, "lacks": True}, answer.set)
+        try:
+            return answer.get(timeout=ANSWER_SECONDS).get("lacks") is not False
+        except gevent.Timeout:
+            return True
+        finally:
+            self._told.answers.pop(token, None)
+
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to; costs no wait.
 

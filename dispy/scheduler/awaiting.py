@@ -168,6 +168,11 @@ class Awaiting:
         """Whether something that all jobs of a cluster need is not here."""
         return bool(self._clusters[number].lacks)
 
+    def lacks_any(self, number: int) -> bool:
+        """Whether something that a cluster or one of its jobs needs is not here."""
+        cluster = self._clusters.get(number)
+        return cluster is not None and bool(cluster.lacks or cluster.lacking)
+
     def _files_came(self, cluster: _Cluster, why: str | None) -> None:
         if why is not None:
             self._fail(cluster, f"what all jobs of this cluster need does not come: {why}")

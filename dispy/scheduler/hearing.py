@@ -289,6 +289,10 @@ class Hearing:
             client.say(Kind.ANSWER, [token, {"lines": lines}])
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
+        elif asked.get("lacks") is True:
+            client.say(
+                Kind.ANSWER, [token, {"lacks": self._clients.files.awaiting.lacks_any(here)}]
+            )
         else:
             client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
 
