@@ -55,7 +55,8 @@ Options:
   --log_format=<form>  how the log is written: text, or json: an object a line, with fields for
                       programs (default: text)
   --cooperative       dispy 4's; without effect, because each program decides for itself alone
-  --max_file_size=<n>  dispy 4's; without effect, because each node has its own
+  --max_file_size=<n>  dispy 4's; without effect, because each node has its own, and client_disk
+                      bounds what files take here
   --msg_timeout=<seconds>  dispy 4's; without effect, because links notice silence by themselves
   --insecure          listen on an address that other machines reach, and use nodes of other
                       machines, without encryption: anybody who reaches it can run any program on
@@ -140,7 +141,8 @@ WITHOUT_EFFECT = {
         "changes nothing for others"
     ),
     "--max_file_size": (
-        "no files of jobs are kept here, and each node has its own --max_file_size"
+        "each node has its own, and scheduler.client_disk bounds what the files of one client "
+        "take here together"
     ),
     "--msg_timeout": "links notice by themselves that the other side is silent",
 }

@@ -48,6 +48,7 @@ CLIENTS = (
     Column("ADDRESS", "address"),
     Column("STATE", "connected", lambda connected: "connected" if connected else "away"),
     Column("CLUSTERS", "clusters", number),
+    Column("UNTAKEN", "untaken", number),
 )
 
 

@@ -2,10 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-import gevent
 
 from dispy.client.mirrors import node_of
 from dispy.client.remote import CONNECT_SECONDS, RemoteScheduler
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dispy.client")
 
 _ENDS = frozenset({int(Kind.ENDED), int(Kind.GIVEN_UP)})
-LOOK_SECONDS = 0.05  # between questions whether files have come
 _LOST = {"name": "a node that is gone", "port": 0, "cpus": 0}
 
 
@@ -58,19 +54,6 @@ class HoldingScheduler(RemoteScheduler):
     def say(self, kind: int, body: list[Any]) -> None:
         """Say something of the cluster."""
         self._say(kind, body)
-
-    def is_safe(self, cluster_id: int, timeout: float | None) -> bool:
-        """Wait until the scheduler has all to go on alone; False after `timeout` seconds."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            if not self.was_heard(left):
-                return False
-            if not self.questions.lacks(cluster_id):
-                return True
-            if deadline is not None and monotonic() >= deadline:
-                return False
-            gevent.sleep(LOOK_SECONDS)
 
     def _lost_node(self, node_id: str) -> "RemoteNode":
         """Return what stands for a node that had jobs, and of which nobody knows any more."""

@@ -172,7 +172,7 @@ class Told:
             moved = [job for job in jobs if job in running and running[job] is not node]
             for job in moved:
                 self._wait_again(cluster_id, running[job], [job], WAITS_AGAIN)
-            jobs = [job for job in jobs if job not in running]
+        jobs = [job for job in jobs if job not in running]  # a RESYNC may have said it already
         running.update(dict.fromkeys(jobs, node))
         self._start(cluster_id, node, jobs)
 

@@ -63,6 +63,7 @@ class Awaiting:
 
     def opened(self, client: ContentsClient, number: int, settings: Mapping[str, Any]) -> None:
         """Take in a cluster, and fetch what all its jobs need."""
+        self.closed(number)  # one that was opened twice is the second
         cluster = self._clusters[number] = _Cluster(number)
         try:
             wanted = wanted_of(settings)
@@ -165,10 +166,6 @@ class Awaiting:
         return None if cluster is None else cluster.untranslated
 
     def lacks(self, number: int) -> bool:
-        """Whether something that all jobs of a cluster need is not here."""
-        return bool(self._clusters[number].lacks)
-
-    def lacks_any(self, number: int) -> bool:
         """Whether something that a cluster or one of its jobs needs is not here."""
         cluster = self._clusters.get(number)
         return cluster is not None and bool(cluster.lacks or cluster.lacking)
@@ -311,12 +308,18 @@ class Awaiting:
         for job in jobs:
             self._contents.release(job)
 
+    def explain_waiting(self, number: int) -> list[str]:
+        """Say how many jobs of a cluster wait here; no lines: none."""
+        if not (jobs := self.jobs_of(number)):
+            return []
+        return [f"{len(jobs)} wait until the scheduler has what they need from their program"]
+
     def explain(self, number: int, job: int) -> list[str]:
         """Say what a job waits for here; no lines: nothing."""
         if not self.has(number, job):
             return []
         count = sum(map(self._contents.missing, (job, _files(number), _code(number))))
-        return [f"it waits until {count} files or values have come from its program"]
+        return [f"it waits until the scheduler has {count} files or values more from its program"]
 
 
 def _nothing(why: str | None) -> None:

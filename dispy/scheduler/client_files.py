@@ -45,9 +45,10 @@ class ClientFiles:
         client_of: Callable[[int], FilesClient | None],
         quota: int | None = None,
         client_disk: int | None = None,
+        outlive_power: bool = False,
     ) -> None:
-        """quota, client_disk: as with `ClientContents`; the others as with the parts."""
-        self.contents = ClientContents(directory, quota, client_disk)
+        """quota, client_disk, outlive_power: as with `ClientContents`; else as with the parts."""
+        self.contents = ClientContents(directory, quota, client_disk, outlive_power)
         self.awaiting = Awaiting(self.contents, scheduler.submit, give_up, scheduler.refuse)
         self.relay = Relay(client_of)
         self.placings = PlacingOrders(self.contents, scheduler.place)

@@ -290,11 +290,11 @@ class Hearing:
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
         elif asked.get("lacks") is True:
-            client.say(
-                Kind.ANSWER, [token, {"lacks": self._clients.files.awaiting.lacks_any(here)}]
-            )
+            client.say(Kind.ANSWER, [token, {"lacks": self._clients.files.awaiting.lacks(here)}])
         else:
-            client.say(Kind.ANSWER, [token, {"lines": scheduler.explain_waiting(here)}])
+            waits = self._clients.files.awaiting.explain_waiting(here)
+            lines = waits or scheduler.explain_waiting(here)
+            client.say(Kind.ANSWER, [token, {"lines": lines}])
 
 
 def memory_of(buffer: Buffer) -> Memory:

@@ -124,6 +124,7 @@ class SchedulerService:
         self.clients.files = ClientFiles(
             Path(directory, "contents"), self.scheduler,
             telling.given_up, self.clients.of, keeping.store_size, keeping.client_disk,
+            keeping.outlive_power,
         )  # fmt: skip
         self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self.scheduler.want_pulse(rules.pulse_seconds)

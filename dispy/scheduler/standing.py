@@ -45,6 +45,12 @@ class Standing:
         cluster = self._core.clusters.get(cluster_id)
         return {} if cluster is None else cluster.allocations
 
+    def jobs_at(self, cluster_id: int, node_id: str) -> Collection[int]:
+        """Return the jobs of a cluster that a node has."""
+        cluster = self._core.clusters.get(cluster_id)
+        allocation = None if cluster is None else cluster.allocations.get(node_id)
+        return () if allocation is None else allocation.jobs
+
     def has_waiting(self, cluster_id: int) -> bool:
         """Whether jobs of a cluster wait for any of its nodes."""
         cluster = self._core.clusters.get(cluster_id)

@@ -52,8 +52,15 @@ class Telling:
         self._durable.when_safe(lambda: self._clients.calls.fetch(jobs, send))
 
     def started(self, cluster_id: int, node: RemoteNode, jobs: Sequence[int]) -> None:
-        """Tell the client where its jobs are."""
-        self._tell(cluster_id, Kind.STARTED, [node.node_id, list(map(number_there, jobs))])
+        """Tell the client where its jobs are, once no kill can take them from there."""
+
+        def tell() -> None:
+            there = self._clients.scheduler.standing.jobs_at(cluster_id, node.node_id)
+            numbers = [number_there(job) for job in jobs if job in there]
+            if numbers:
+                self._tell(cluster_id, Kind.STARTED, [node.node_id, numbers])
+
+        self._durable.when_safe(tell)
 
     def requeued(
         self,

@@ -80,6 +80,7 @@ def view_of_client(client: Client) -> dict[str, Any]:
     return {
         "client": client.slot, "name": client.name, "connected": link is not None,
         "address": "" if link is None else link.peer_address, "clusters": len(client.clusters),
+        "untaken": len(client.outbox), "attachable": bool(client.holder),
     }  # fmt: skip
 
 

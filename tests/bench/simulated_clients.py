@@ -36,7 +36,7 @@ from gevent.event import Event
 from gevent.fileobject import FileObject
 from gevent.pool import Pool
 
-from dispy.client.remote import BATCH_JOBS
+from dispy.client.remote_calls import BATCH_JOBS
 from dispy.client.settings import resolve_here
 from dispy.model.credentials import Credentials
 from dispy.model.statuses import Status

@@ -244,11 +244,17 @@ def what_was_given_up_is_stopped(story: Story) -> Iterator[str]:
 
 
 def each_finished_job_has_run(story: Story) -> Iterator[str]:
-    """At least once; and what was Cancelled has not begun, unless a run before was cut short."""
+    """At least once; and what was Cancelled has not begun, unless a run before was cut short.
+
+    A program that closes its cluster by force does not wait for a shared scheduler, which may
+    just have a job begun.
+    """
     for fate in story.fates.values():
         for final in fate.finals:
             if final.status == "Finished" and not fate.runs:
                 yield f"{_named(fate)} is Finished"
+            if fate.cluster.terminate is not None and story.schedule.scheduler is not None:
+                continue
             if final.status == "Cancelled" and fate.runs and runs_at_most(fate) == 1:
                 yield f"{_named(fate)} is Cancelled, which means that it had not begun"
 

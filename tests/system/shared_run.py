@@ -19,10 +19,11 @@ import dispy
 
 MODULES = {
     "callbacks", "cancel", "canonical_program", "cluster_arguments", "cluster_nodes", "deaths",
-    "depends", "dispy4_programs", "embedding", "files", "isolation", "jobs", "jobs_as_seen",
-    "large_data", "large_kinds", "limits", "map", "names_in_jobs", "node_control", "overrides",
-    "placement", "processors", "programs", "resetup", "retries", "send_file_from_job",
-    "send_file_over_links", "setup", "streaming", "trouble",
+    "depends", "dispy4_programs", "distribution", "embedding", "files", "isolation", "jobs",
+    "jobs_as_seen", "large_data", "large_kinds", "limits", "map", "names_in_jobs", "node_control",
+    "other_pythons", "overrides", "placement", "processors", "programs", "resetup", "retries",
+    "send_file_from_job", "send_file_over_links", "setup", "shared_arguments", "streaming",
+    "trouble",
 }  # fmt: skip
 
 # Tests that cannot apply, by the reason.
@@ -44,8 +45,15 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
     ),
     "it looks into the embedded scheduler": (
         "cluster_nodes::a_cluster_that_is_opened_while_a_link_is_broken_gets_the_node_too",
+        "shared_arguments::what_was_put_is_sent_once_whatever_the_number_of_jobs",
         "files::a_content_goes_once_to_a_node_whatever_the_clusters_and_jobs",
         "files::what_is_kept_is_found_again_even_by_another_node_process",
+    ),
+    "a scheduler does not translate what is in arguments for another Python so far": (
+        "other_pythons::an_argument_without_source_ends_the_job_with_its_name_and_both_versions",
+    ),
+    "its program is not the test's to change": (
+        "other_pythons::every_kind_of_code_runs_on_every_python",
     ),
     "it names a node that the scheduler does not look for": (
         "send_file_over_links::a_broken_link_does_not_lose_a_file",
@@ -59,6 +67,12 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
 LONG = (
     "trouble::",
     "overrides::",
+    "large_data::",
+    "large_kinds::",
+    "distribution::",
+    "other_pythons::",
+    "shared_arguments::",
+    "send_file_over_links::",
     "cancel::force_is_used_on_jobs_that_do_not_listen",
     "programs::a_program_that_ignores_the_interrupt_is_ended_by_sigterm",
     "setup::what_setup_left_is_in_memory_once_for_all_workers",
@@ -108,7 +122,7 @@ def scheduler_for_a_module(directory: Path) -> Iterator[None]:
     from system.schedulers import RunningScheduler
 
     third = os.getpid() % 250
-    nodes = ("127.0.0.1", f"127.0.{third}.*", f"127.1.{third}.*")
+    nodes = ("127.0.0.1", *(f"127.{second}.{third}.*" for second in range(4)))
     scheduler = RunningScheduler(f"127.2.{third}.1", str(directory), *nodes)
     # Nobody else reads what it says, and it must never wait for that.
     reading = threading.Thread(target=scheduler.read_on, daemon=True)

@@ -229,26 +229,6 @@ def test_a_wrong_key_is_refused_without_a_word_of_what_is_wrong_and_only_so_ofte
     assert not any(b"the key" in each for each in kept)
 
 
-def read_file(name: str) -> str:
-    with open(name) as file:
-        return file.read()
-
-
-def test_files_come_to_the_scheduler_before_their_program_leaves(
-    open_shared: Callable, start_scheduler: Callable, start_node: Callable, attach: Callable,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    Path("data").write_text("x" * 3_000_000)
-    scheduler = start_scheduler(start_node("--cpus=1"))
-    cluster = open_shared(scheduler, read_file, name="sweep", key="the key", depends=["data"])
-    cluster.submit("data")
-    assert cluster.detach()
-    Path("data").unlink()
-    (job,) = attach(scheduler).jobs
-    assert job.get(DEADLINE) == "x" * 3_000_000
-
-
 def test_a_cluster_is_kept_as_long_as_its_program_says(
     open_shared: Callable, start_scheduler: Callable, start_node: Callable, attach: Callable,
 ) -> None:  # fmt: skip
@@ -280,3 +260,37 @@ def test_arguments_that_cannot_be_are_named(
     assert len(random.key) == 32
     with pytest.raises(DispyError, match="does not answer"):
         SharedJobCluster.attach("sweep", "key", scheduler_host="127.0.0.77")
+
+
+LEAVES_FILES = """
+import dispy, os, sys
+
+def read(name):
+    with open(name) as file:
+        return len(file.read())
+
+if __name__ == "__main__":
+    for name in ("for_all", "for_one"):
+        with open(name, "w") as file:
+            file.truncate(40_000_000)
+    cluster = dispy.SharedJobCluster(
+        read, scheduler_host=sys.argv[1], name="sweep", key="the key", depends=["for_all"])
+    cluster.submit("for_all")
+    cluster.submit("for_one", dispy_job_depends=["for_one"])
+    if sys.argv[2] == "detaches":
+        assert cluster.detach()
+        os.remove("for_all")
+        os.remove("for_one")
+"""
+
+
+@pytest.mark.parametrize("end", ["detaches", "ends"])
+def test_who_leaves_a_cluster_waits_until_its_files_are_with_the_scheduler(
+    run_program: Callable[..., Program], attach: Any, start_scheduler: Callable,
+    start_node: Callable, end: str,
+) -> None:  # fmt: skip
+    scheduler = start_scheduler(start_node("--cpus=1"))
+    program = run_program(LEAVES_FILES, scheduler.host, end)
+    assert program.end() == 0, program.output
+    cluster = attach(scheduler)
+    assert [job.get(DEADLINE) for job in cluster.jobs] == [40_000_000] * 2

@@ -61,6 +61,7 @@ def test_status_and_nodes_tell_what_there_is(
     assert answer["totals"]["busy"] == answer["totals"]["slots"] == 3
     assert {node["name"]: node["jobs"] for node in answer["nodes"]} == {"left": 1, "right": 2}
     assert [client["connected"] for client in answer["clients"]] == [True]
+    assert [client["attachable"] for client in answer["clients"]] == [False]
     assert [owner["slots"] for owner in answer["owners"]] == [3]
 
     text = done(scheduler, "status")

@@ -1,6 +1,7 @@
 """Files and large values go through a shared scheduler as a program's own scheduler sends them."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -10,9 +11,10 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from other_pythons import ROOT, interpreter, others
+from other_pythons import OWN, ROOT, interpreter, others
 from system.conftest import DEADLINE, Gate
 from system.schedulers import RunningScheduler, wait_until_running
+from system.shared_run import shared_program
 
 from dispy import DispyJob, SharedJobCluster
 
@@ -209,8 +211,9 @@ def test_what_does_not_fit_into_a_clients_part_is_refused_with_the_setting(
 
 
 def test_a_job_that_waits_for_its_file_says_so_and_can_be_cancelled(
-    open_shared: Open, scheduler: RunningScheduler, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    open_shared: Open, scheduler: RunningScheduler, here: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     from dispy.shipping.contents import Content
 
     cluster = open_shared(scheduler, read)
@@ -225,7 +228,8 @@ def test_a_job_that_waits_for_its_file_says_so_and_can_be_cancelled(
     monkeypatch.setattr(Content, "read", slowly)
     job = cluster.submit("large", dispy_job_depends=["large"])
     try:
-        wait_until(lambda: "come from its program" in job.why(), "the reason")
+        wait_until(lambda: "from its program" in job.why(), "the reason")
+        wait_until(lambda: "from their program" in caplog.text, "a word to who waits")
         assert cluster.cancel(job) == 0
         assert job.status == DispyJob.Cancelled
     finally:
@@ -289,7 +293,7 @@ def test_what_had_not_come_before_a_restart_comes_afterwards(
     monkeypatch.setattr(Content, "read", slowly)
     job = cluster.submit("large")
     try:
-        wait_until(lambda: "come from its program" in job.why(), "the reason")
+        wait_until(lambda: "from its program" in job.why(), "the reason")
         cluster._session.hub.call(cluster._session.settle)
         scheduler.kill()
         scheduler.start()
@@ -347,6 +351,31 @@ def test_a_node_with_another_python_runs_what_has_source(
     job = without.submit(1)
     wait_until(lambda: "source" in job.why(), f"the reason: {job.why()}")
     assert "made" in job.why()
+
+
+@pytest.mark.skipif(not others(), reason="there is no other Python here")
+def test_every_kind_of_code_runs_on_every_python(
+    start_scheduler: Callable, start_node: Callable, tmp_path: Path
+) -> None:
+    here = Path(__file__).parent
+    versions = sorted([OWN, *others()])
+    nodes = [
+        start_node("--cpus=1", python=interpreter(version), PYTHONPATH=str(here))
+        for version in versions
+    ]
+    program = tmp_path / "kinds_of_code.py"
+    program.write_text(shared_program((here / "kinds_of_code.py").read_text()))
+    ended = subprocess.run(
+        [sys.executable, str(program), *(node.host for node in nodes)],
+        env={
+            **os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(here)]),
+            "DISPY_SCHEDULER": start_scheduler(*nodes).host,
+        },
+        capture_output=True, text=True, timeout=3 * DEADLINE,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    told = ended.stdout.splitlines()
+    assert sorted(told) == [f"{OWN} to {version}: all as here" for version in versions]
 
 
 # -- files while a cluster runs
@@ -434,3 +463,43 @@ def test_a_file_of_a_job_comes_whole_over_broken_links(
     assert job.get(DEADLINE) == 0, job.stderr
     assert (here / "large").read_bytes() == content(50_000_000)
     assert os.listdir(here) == ["large"]
+
+
+def test_a_file_of_a_job_comes_whole_over_a_scheduler_that_is_killed(
+    open_shared: Open, scheduler: RunningScheduler, here: Path
+) -> None:
+    cluster = open_shared(scheduler, make_and_send)
+    arriving = cluster._session.receiving.arriving
+    job = cluster.submit("large", 60_000_000)
+    for _ in range(2):
+        wait_until(
+            lambda: (
+                job.status not in (DispyJob.Created, DispyJob.Running)
+                or any(each.taken for each in arriving.values())
+            ),
+            "some pieces to come",
+        )
+        scheduler.kill()
+        scheduler.start()
+    assert job.get(DEADLINE) == 0, job.stderr
+    assert (here / "large").read_bytes() == content(60_000_000)
+    assert os.listdir(here) == ["large"]
+
+
+def test_a_file_is_sent_to_a_node_over_a_scheduler_that_is_killed(
+    open_shared: Open, scheduler: RunningScheduler, here: Path
+) -> None:
+    cluster = open_shared(scheduler, read)
+    assert cluster.submit("/dev/null").get(DEADLINE) == ""
+    node = cluster.status().nodes[0]
+    (here / "large").write_bytes(b"x" * 60_000_000)
+    sent: list[int] = []
+    sending = threading.Thread(target=lambda: sent.append(cluster.send_file("large", node)))
+    before = fetched(cluster)
+    sending.start()
+    wait_until(lambda: fetched(cluster) > before or sent, "some pieces to be sent")
+    scheduler.kill()
+    scheduler.start()
+    sending.join(DEADLINE)
+    assert sent == [0]
+    assert len(cluster.submit_node(node, "large").get(DEADLINE)) == 60_000_000

@@ -23,6 +23,9 @@ def test_only_what_was_given_to_the_scheduler_is_removed(tmp_path: Path) -> None
     (directory / "journal.sqlite.damaged-1-beside").mkdir()
     (directory / "beside" / "7").write_bytes(b"large")
     (directory / "thesis.tex").touch()
+    (directory / "contents" / "store").mkdir(parents=True)
+    (directory / "contents" / "store" / "file").touch()
+    (directory / "contents" / "store").chmod(0o300)  # as it is while nobody may list it
     clean(str(directory))
     assert {path.name for path in directory.iterdir()} == {"lock", "identity.json", "thesis.tex"}
     after = begin(str(directory))
@@ -32,3 +35,10 @@ def test_only_what_was_given_to_the_scheduler_is_removed(tmp_path: Path) -> None
 def test_a_directory_that_is_not_there_is_clean(tmp_path: Path) -> None:
     clean(str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_directory_that_is_no_schedulers_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "contents").mkdir()
+    (tmp_path / "journal.sqlite").touch()
+    clean(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"contents", "journal.sqlite"}

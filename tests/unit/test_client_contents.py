@@ -3,7 +3,9 @@
 A real service with real links over socket pairs; clients and the node are what the test makes them.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -15,6 +17,7 @@ from dispy.net.link import Link
 from dispy.protocol.frames import Frame
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.scheduler.client_contents import ClientContents, Wanted
 from dispy.scheduler.keeping import Attempt
 from dispy.scheduler.serving import Keeping, SchedulerService
 from dispy.shipping.contents import PIECE_SIZE, digest_of
@@ -250,3 +253,50 @@ def test_files_of_jobs_go_to_whose_the_jobs_are_and_are_dropped_with_them(world:
     owner.wait_for(Kind.ENDED)
     owner.wire.tell(Kind.FETCH, [key, 0, 9])
     assert owner.wait_for(Kind.PIECE)[2] == "it is not offered any more"
+
+
+class Alone:
+    """A client that is away, and so brings nothing."""
+
+    name, link = "a", None
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def tell(self, kind: int, body: list[Any]) -> None: ...
+
+
+def test_after_a_restart_what_is_needed_again_is_there_for_whose_it_was(tmp_path: Path) -> None:
+    before = ClientContents(tmp_path / "contents", outlive_power=True)
+    brought = {}
+    for slot, content in ((1, SMALL), (2, LARGE), (1, b"not needed"), (1, b"cut short")):
+        brought[content] = Wanted([(digest_of(content), len(content))], {})
+        own, done = before._of(Alone(slot)), list[Any]()
+        arriving = before._store.begin(digest_of(content), len(content), "it")
+        arriving.write(content)
+        before._store.keep(arriving)
+        arriving.close_and_clear()
+        own.fetching.trust(digest_of(content))
+        assert before.need(Alone(slot), content, brought[content], done.append)
+    before._store.close()  # as if it was killed
+    store = tmp_path / "contents" / "store"
+    os.truncate(store / digest_of(b"cut short").hex(), 3)
+    after = ClientContents(tmp_path / "contents")
+    never: list[Any] = []
+    assert after.need(Alone(1), "a", brought[SMALL], never.append)
+    assert after.need(Alone(2), "b", brought[LARGE], never.append)
+    assert not after.need(Alone(1), "c", brought[LARGE], never.append)  # it was another's
+    assert not after.need(Alone(1), "d", brought[b"cut short"], never.append)
+    after.settle()
+    assert {path.name for path in store.iterdir()} == {
+        digest_of(SMALL).hex(), digest_of(LARGE).hex(),
+    }  # fmt: skip
+    marks = {path.name for path in (tmp_path / "contents" / "marks").iterdir()}
+    assert marks == {  # the last is of what client 1 has shown to have, and will send again
+        f"1-{digest_of(SMALL).hex()}", f"2-{digest_of(LARGE).hex()}",
+        f"1-{digest_of(b'cut short').hex()}",
+    }  # fmt: skip
+    for user in "abcd":
+        after.release(user)
+    after.close()
+    assert not (tmp_path / "contents").exists()
