@@ -74,7 +74,8 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     },
     Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
-    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True],
+               "lacks": [True]},
     Kind.NODE: {
         "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
         "available": [[1.0, 2, 3, 4.0], "why"],
