@@ -4,6 +4,7 @@ On its session's hub. Those questions that wait for their answer are for greenle
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from dispy.scheduler.nodes import RemoteNode
 if TYPE_CHECKING:
     from dispy.client.session import Session
 
+BRING_SECONDS = 0.05  # between two looks whether the scheduler has all
 ANSWER_SECONDS = 5.0  # that the scheduler may take
 QUIET_SECONDS = 2.0  # without news of a cluster whose jobs are on nodes, before they may be stuck
 STUCK_SECONDS = 2.0  # between questions whether they are
@@ -77,6 +79,23 @@ class Inquiries:
         finally:
             self._told.answers.pop(token, None)
         return [one_line(str(line)) for line in lines] if isinstance(lines, list) else []
+
+    def has_brought(self, cluster_id: int, timeout: float | None) -> bool:
+        """Wait until the scheduler has all files and values that a cluster and its jobs need.
+
+        False: `timeout` seconds were not enough.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while deadline is None or monotonic() < deadline:
+            left = ANSWER_SECONDS if deadline is None else max(0.0, deadline - monotonic())
+            answer: AsyncResult[dict[str, Any]] = AsyncResult()
+            token = self._ask({"cluster": cluster_id, "lacks": True}, answer.set)
+            with suppress(gevent.Timeout):  # asked again: a scheduler that is killed forgets it
+                if answer.get(timeout=min(left, ANSWER_SECONDS)).get("lacks") is not True:
+                    return True
+            self._told.answers.pop(token, None)
+            gevent.sleep(BRING_SECONDS)
+        return False
 
     def is_stuck(self, cluster_id: int) -> bool:
         """Whether a cluster has jobs and none of them runs, or is about to; costs no wait.

@@ -274,7 +274,11 @@ class Fetching:
                 return transfer.failed
             if not arriving.is_right:
                 return f"{transfer.what} changed while it was being sent"
+            if self._store.outlives_power:
+                in_thread(arriving.sync)
             self._store.keep(arriving)
+            if self._store.outlives_power:
+                in_thread(self._store.sync)
             self._possession.note(transfer.digest, True)
             return None
         finally:

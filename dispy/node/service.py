@@ -112,7 +112,7 @@ class Node:
             confinement,
         )
         self.stopping = False
-        self._spare = Spare(self._owners, self.spare)
+        self._spare = Spare(self._owners, self.spare, self._has_computations)
 
     # -- owners
 

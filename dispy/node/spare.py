@@ -10,13 +10,22 @@ from dispy.node.owners import Owner
 from dispy.protocol.messages import Kind
 
 SPARE_SECONDS = 5.0  # between two words on it; longer where the owner's pulse interval is
+UNUSED_SECONDS = 30.0  # to an owner with nothing there: a scheduler may have ten thousand nodes
 
 
 class Spare:
-    """Owns a greenlet; `owners` is the node's own table, `measure` costs 0.3 ms."""
+    """Owns a greenlet; `owners` is the node's own table, `measure` costs 0.3 ms.
 
-    def __init__(self, owners: dict[str, Owner], measure: Callable[[], Any]) -> None:
-        self._owners, self._measure = owners, measure
+    uses: whether an owner has a computation on the node.
+    """
+
+    def __init__(
+        self,
+        owners: dict[str, Owner],
+        measure: Callable[[], Any],
+        uses: Callable[[Owner], bool],
+    ) -> None:
+        self._owners, self._measure, self._uses = owners, measure, uses
         self._told: dict[str, float] = {}  # owner -> monotonic second
         self._greenlet = gevent.spawn(self._tell_all)
 
@@ -37,6 +46,6 @@ class Spare:
                     self._told[owner.owner_id] = now
 
     def _is_due(self, owner: Owner, now: float) -> bool:
-        pause = max(SPARE_SECONDS, owner.pulse_seconds)
+        pause = max(SPARE_SECONDS if self._uses(owner) else UNUSED_SECONDS, owner.pulse_seconds)
         told = self._told.get(owner.owner_id)
         return owner.link is not None and (told is None or now - told >= pause)

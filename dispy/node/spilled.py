@@ -155,6 +155,16 @@ class Spilled:
 
     def write(self, identity: str, name: str, gone: float, group: "Sequence[Owed]") -> None:
         """Keep these frames of an owner, all or none."""
+        was_there = self.is_there
+        try:
+            self._write(identity, name, gone, group)
+        except BaseException:
+            if not was_there:  # nothing is in it, and nobody would remove it
+                self.close()
+                remove(str(self._path))
+            raise
+
+    def _write(self, identity: str, name: str, gone: float, group: "Sequence[Owed]") -> None:
         with self._change() as database:
             row = self._row(database, identity, name, gone)
             # Of a write before, whose end nobody has heard of.

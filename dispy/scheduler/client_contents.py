@@ -24,6 +24,7 @@ from dispy.protocol.messages import Kind
 from dispy.shipping.contents import Content
 from dispy.shipping.files import check
 from dispy.shipping.store import Store, default_quota
+from dispy.system.directories import sync_directory
 
 CLIENT_PART = 2  # of what is free on the disk at the start: one client may have a half
 
@@ -52,6 +53,13 @@ def wanted_of(table: Mapping[str, Any]) -> Wanted:
     return Wanted(contents, {entry.digest: f"file {entry.path!r}" for entry in files})
 
 
+def too_large(size: object, largest: int) -> str:
+    """Say that a file of so many bytes is too large; "": it is not, or `largest` is 0."""
+    if not largest or type(size) is not int or size <= largest:
+        return ""
+    return f"it has {size} bytes, and scheduler.max_file_size allows {largest}"
+
+
 @dataclass(slots=True)
 class _Of:
     """What one client has here."""
@@ -72,20 +80,28 @@ class ClientContents:
     """Owns its directory, in which nobody else writes."""
 
     def __init__(
-        self, directory: Path, quota: int | None = None, client_disk: int | None = None
+        self,
+        directory: Path,
+        quota: int | None = None,
+        client_disk: int | None = None,
+        outlive_power: bool = False,
     ) -> None:
         """quota: bytes that are kept without being needed; None: as a node's store has it.
 
+        outlive_power: wait for the disk with each content, so that the machine may lose its power.
         client_disk: bytes that one client may have; 0: any; None: half of what is free now.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory, self._marks = directory, directory / "marks"
         self._marks.mkdir(mode=0o700, exist_ok=True)
         quota = default_quota(directory) if quota is None else quota
-        self._store = Store(directory / "store", quota, begins_empty=False)
+        self._store = Store(
+            directory / "store", quota, begins_empty=False, outlives_power=outlive_power
+        )
         if client_disk is None:
             client_disk = shutil.disk_usage(directory).free // CLIENT_PART
         self._client_disk = client_disk
+        self.largest = 0  # bytes of a file; 0: any
         self._clients: dict[int, _Of] = {}
         self._uses: dict[Hashable, _Use] = {}
         self._marked_before = self._read_marks()
@@ -131,11 +147,23 @@ class ClientContents:
 
     # -- needing
 
+    def wanted(self, table: Mapping[str, Any]) -> Wanted:
+        """Return what a cluster's settings or a job's options name; raises DispyError, for files
+        that are too large too."""
+        wanted = wanted_of(table)
+        for digest, size in wanted.contents:
+            if digest in wanted.names and (why := too_large(size, self.largest)):
+                raise DispyError(f"{wanted.names[digest]}: {why}")
+        return wanted
+
     def need(self, client: ContentsClient, user: Hashable, wanted: Wanted, done: Done) -> bool:
         """Keep contents until `release`; True: they are here. Else `done(why)` is called once they
         are, or cannot come; never before this has returned."""
         assert user not in self._uses, "who needs something says so once"
         own = self._of(client)
+        for digest, size in wanted.contents:
+            if self._store.size(digest) not in (None, size) and not self._store.is_held(digest):
+                self._store.drop(digest)  # its end is lost, with the power of the machine
         digests = list(dict(wanted.contents))
         for digest in digests:
             self._hold(own, client.slot, digest)
@@ -207,9 +235,12 @@ class ClientContents:
 
     def gone(self, client: ContentsClient) -> None:
         """A client is forgotten, whose clusters and jobs need nothing any more."""
+        if client.slot in self._clients and self._clients[client.slot].needed:
+            # Left by who numbers things twice: what needed them has ended.
+            for user in [user for user, use in self._uses.items() if use.slot == client.slot]:
+                self.release(user)
         own = self._clients.pop(client.slot, None)
         if own is not None:
-            assert not own.needed, "what needed it has ended"
             own.fetching.close()
 
     def get(self, digest: bytes) -> Content | None:
@@ -243,6 +274,8 @@ class ClientContents:
                 # Where the disk has no room for it, the content is fetched anew after a restart.
                 with contextlib.suppress(OSError):
                     self._mark_path(slot, digest).touch(0o600)
+                    if self._store.outlives_power:
+                        sync_directory(str(self._marks))
 
     def _unmark(self, own: _Of, slot: int, digest: bytes) -> None:
         if digest in own.marked:

@@ -289,6 +289,8 @@ class Hearing:
             client.say(Kind.ANSWER, [token, {"lines": lines}])
         elif asked.get("stuck") is True:
             client.say(Kind.ANSWER, [token, {"stuck": scheduler.is_stuck(here)}])
+        elif asked.get("lacks") is True:
+            client.say(Kind.ANSWER, [token, {"lacks": self._clients.files.awaiting.lacks(here)}])
         else:
             waits = self._clients.files.awaiting.explain_waiting(here)
             lines = waits or scheduler.explain_waiting(here)

@@ -69,10 +69,12 @@ class Store:
         for_others: bool = False,
         listed: bool = True,
         begins_empty: bool = True,
+        outlives_power: bool = False,
     ) -> None:
         """listed: whether its own user sees what is in it; else he, too, must know the digest.
 
         begins_empty: else what lies there whole, from an earlier process, is in it.
+        outlives_power: what it has is on the disk, so that the machine may lose its power.
         """
         directory.parent.mkdir(parents=True, exist_ok=True)
         let_list(directory)
@@ -87,7 +89,7 @@ class Store:
             os.fchmod(self._descriptor, 0o711)
         elif not listed:
             os.fchmod(self._descriptor, 0o300)
-        self.directory, self.quota = directory, quota
+        self.directory, self.quota, self.outlives_power = directory, quota, outlives_power
         self.used = 0  # bytes of all that is whole
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._arrivals: dict[bytes, int] = {}  # which of all arrivals each was
@@ -164,6 +166,10 @@ class Store:
             del self._users[digest]
             self._shrink(0)
 
+    def sync(self) -> None:
+        """In a thread: return when the disk has the names of all that was kept; raises OSError."""
+        os.fsync(self._descriptor)
+
     def is_held(self, digest: bytes) -> bool:
         """Whether anybody holds a content, be it here or not."""
         return digest in self._users
@@ -172,6 +178,11 @@ class Store:
         """Remove all that nobody holds."""
         for digest in [digest for digest in self._sizes if digest not in self._users]:
             self._remove(digest)
+
+    def drop(self, digest: bytes) -> None:
+        """Remove a content that is there and that nobody holds."""
+        assert digest not in self._users, "it is not held"
+        self._remove(digest)
 
     def begin(
         self, digest: bytes, size: int, what: str, account: Account | None = None
@@ -250,6 +261,9 @@ class Comparing:
         """In a thread: take the next piece into account."""
         self._sum.update(piece)
 
+    def sync(self) -> None:
+        """Nothing: it is there."""
+
     @property
     def is_right(self) -> bool:
         """Whether this owner has the content that is there."""
@@ -288,6 +302,10 @@ class Arriving:
         except OSError as error:
             raise room_error(self.what, self.size, self.path.parent, error) from None
         self._sum.update(piece)
+
+    def sync(self) -> None:
+        """In a thread: return when the disk has it; raises OSError."""
+        os.fsync(self._file)
 
     def let_others_read(self) -> None:
         """Let every user of the machine read it, who can enter the directory."""

@@ -21,6 +21,7 @@ import os
 import resource
 import sys
 from collections import deque
+from random import random
 from time import monotonic, time
 from typing import Any
 
@@ -41,8 +42,10 @@ from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
 READ = 1  # libev's name of an event
 JOB_SECONDS = 20e-6  # that each says it took
-PULSE_SECONDS = 3.75  # after its last word: when a node looks that was told 5 s
-PARTS = 30  # of the nodes, which are looked at in turn
+SPARE_SECONDS, UNUSED_SECONDS = 5.0, 30.0  # between words on what it has to spare, as of a node
+PULSE_SECONDS = 3.75  # after its last word, where it was told 5 s
+LOOK_SECONDS = 1.25  # between two looks at a node
+PARTS = 10  # of the nodes, which are looked at in turn
 
 
 def address_of(number: int) -> str:
@@ -63,6 +66,7 @@ class SimulatedNode:
         self.link: Link | None = None
         self.settled = False
         self.jobs_run = 0
+        self._told = monotonic() - UNUSED_SECONDS * random()  # when, of what it has to spare
 
     def serve(self, link: Link) -> None:
         """Speak with an owner until its link ends."""
@@ -84,6 +88,17 @@ class SimulatedNode:
         link.read(self._take)
         if self.link is link:
             self.link, self.settled = None, False
+
+    def give_sign(self, now: float) -> None:
+        """Say that it lives, if it is time for that."""
+        if self.link is None or not self.settled:
+            return
+        if now - self._told > (SPARE_SECONDS if self._computations else UNUSED_SECONDS):
+            self._told = now
+            available = [100 * random(), 1 << 33, 1 << 36, 100.0]  # another one each time
+            self.link.send(Kind.STATUS, [{"available": available}])
+        elif now - self.link.spoke > PULSE_SECONDS:
+            self.link.send(Kind.PULSE, [])
 
     def _take(self, frame: Frame) -> None:
         body, link = frame.body, self.link
@@ -151,11 +166,10 @@ class Simulation:
         """Give signs of life as nodes do, of a part of the nodes each time."""
         part = 0
         while True:
-            gevent.sleep(PULSE_SECONDS / PARTS)
+            gevent.sleep(LOOK_SECONDS / PARTS)
             now = monotonic()
             for node in self.nodes[part::PARTS]:
-                if node.settled and node.link is not None and now - node.link.spoke > 1.0:
-                    node.link.send(Kind.PULSE, [])
+                node.give_sign(now)
             part = (part + 1) % PARTS
 
     def answer(self) -> dict[str, int]:

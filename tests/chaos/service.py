@@ -69,7 +69,12 @@ class Service:
         if not self.is_running:
             return
         self.process.send_signal(signal.SIGCONT)  # in case it is stopped
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except RuntimeError:
+            if self.is_running:
+                raise
+            return  # it could not start: its disk may be full
         self.process.terminate()
         try:
             status = self.process.wait(DEADLINE)

@@ -24,7 +24,7 @@ POLICIES = ("fair", "fair", "load", "first", "rounds", "early")
 MEMORY = (1 << 30, 1 << 20)  # bytes: room for all; not for several of the large ones
 # Faults of the scheduler's process, its links to clients, and all its links.
 SCHEDULER_FAULTS = {
-    "kill scheduler": 10, "restart scheduler": 2, "stop scheduler": 2, "full journal": 2,
+    "kill scheduler": 10, "restart scheduler": 2, "stop scheduler": 2, "full journal": 5,
     "reset clients": 3, "cut clients": 2, "lossy clients": 2,
     "cut": 1, "no way in": 1, "no way out": 1, "loss": 1, "delay": 1, "reset": 2,
 }  # fmt: skip
@@ -66,12 +66,24 @@ def share(schedule: Schedule) -> Schedule:
 
 def _befalls(random: Random, kind: str) -> list[Fault]:
     at, faults = random.uniform(0.05, BUSY_SECONDS), list[Fault]()
+    if kind == "full journal":
+        return _fills_and_kills(random, at)
     count = random.choice(KILLS) if kind == "kill scheduler" else 1
     for left in reversed(range(count)):
         seconds = random.uniform(*SOON) if left else lasting(random, kind)
         faults.append(Fault(kind, at, SCHEDULER, seconds, random.random()))
         at += seconds + random.uniform(*SOON)
     return faults
+
+
+def _fills_and_kills(random: Random, at: float) -> list[Fault]:
+    """Nothing can be written down for a while; then, mostly, that is forgotten by a kill."""
+    full = Fault("full journal", at, SCHEDULER, lasting(random, "full journal"))
+    if random.random() < 0.2:
+        return [full]
+    killed = at + random.uniform(0.3, 1.0) * full.seconds
+    again = at + full.seconds + random.uniform(*SOON)
+    return [full, Fault("kill scheduler", killed, SCHEDULER, again - killed)]
 
 
 def _with_watched(

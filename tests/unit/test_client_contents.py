@@ -3,7 +3,9 @@
 A real service with real links over socket pairs; clients and the node are what the test makes them.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -11,10 +13,12 @@ import pytest
 from fuzz.loop import Wire, turn
 from gevent import socket
 
+from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.protocol.frames import Frame
 from dispy.protocol.handshake import Hello
 from dispy.protocol.messages import Kind
+from dispy.scheduler.client_contents import ClientContents, Wanted
 from dispy.scheduler.keeping import Attempt
 from dispy.scheduler.serving import Keeping, SchedulerService
 from dispy.shipping.contents import PIECE_SIZE, digest_of
@@ -191,6 +195,24 @@ def test_files_for_one_node_and_files_that_are_placed_have_to_be_shown_too(world
     world.node.never_hears(Kind.OPEN)
 
 
+def test_operators_see_and_cancel_jobs_that_wait_for_what_they_need(world: World) -> None:
+    client = world.client("a")
+    world.submit(client, 1, SMALL)
+    world.submit(client, 2, SMALL)
+    client.wait_for(Kind.FETCH)
+    operators = world.service.operators
+    rows = [row for part in operators._status({}, "ann") for row in part.get("clusters", ())]
+    assert [row["waiting"] for row in rows] == [2]
+    (told,) = operators._explain({"job": "1.1:1"}, "ann")
+    assert "from its program" in told["lines"][0]
+    for _ in operators._cancel({"what": "1.1:1"}, "ann"):
+        pass
+    assert client.wait_for(Kind.GIVEN_UP)[2:] == [[1], Status.Cancelled, "cancelled by ann"]
+    for _ in operators._cancel({"what": "1.1"}, "ann"):
+        pass
+    assert client.wait_for(Kind.GIVEN_UP)[2] == [2]
+
+
 def test_a_cluster_whose_files_do_not_come_is_opened_nowhere(world: World) -> None:
     files = [["f", digest_of(SMALL), len(SMALL), 0o600, 0]]
     client = world.client("a", {"files": files})
@@ -250,3 +272,50 @@ def test_files_of_jobs_go_to_whose_the_jobs_are_and_are_dropped_with_them(world:
     owner.wait_for(Kind.ENDED)
     owner.wire.tell(Kind.FETCH, [key, 0, 9])
     assert owner.wait_for(Kind.PIECE)[2] == "it is not offered any more"
+
+
+class Alone:
+    """A client that is away, and so brings nothing."""
+
+    name, link = "a", None
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def tell(self, kind: int, body: list[Any]) -> None: ...
+
+
+def test_after_a_restart_what_is_needed_again_is_there_for_whose_it_was(tmp_path: Path) -> None:
+    before = ClientContents(tmp_path / "contents", outlive_power=True)
+    brought = {}
+    for slot, content in ((1, SMALL), (2, LARGE), (1, b"not needed"), (1, b"cut short")):
+        brought[content] = Wanted([(digest_of(content), len(content))], {})
+        own, done = before._of(Alone(slot)), list[Any]()
+        arriving = before._store.begin(digest_of(content), len(content), "it")
+        arriving.write(content)
+        before._store.keep(arriving)
+        arriving.close_and_clear()
+        own.fetching.trust(digest_of(content))
+        assert before.need(Alone(slot), content, brought[content], done.append)
+    before._store.close()  # as if it was killed
+    store = tmp_path / "contents" / "store"
+    os.truncate(store / digest_of(b"cut short").hex(), 3)
+    after = ClientContents(tmp_path / "contents")
+    never: list[Any] = []
+    assert after.need(Alone(1), "a", brought[SMALL], never.append)
+    assert after.need(Alone(2), "b", brought[LARGE], never.append)
+    assert not after.need(Alone(1), "c", brought[LARGE], never.append)  # it was another's
+    assert not after.need(Alone(1), "d", brought[b"cut short"], never.append)
+    after.settle()
+    assert {path.name for path in store.iterdir()} == {
+        digest_of(SMALL).hex(), digest_of(LARGE).hex(),
+    }  # fmt: skip
+    marks = {path.name for path in (tmp_path / "contents" / "marks").iterdir()}
+    assert marks == {  # the last is of what client 1 has shown to have, and will send again
+        f"1-{digest_of(SMALL).hex()}", f"2-{digest_of(LARGE).hex()}",
+        f"1-{digest_of(b'cut short').hex()}",
+    }  # fmt: skip
+    for user in "abcd":
+        after.release(user)
+    after.close()
+    assert not (tmp_path / "contents").exists()
