@@ -53,9 +53,9 @@ def view_of_cluster(
         "owner": cluster.owner or UNKNOWN, "client": "" if client is None else client.name,
         "priority": cluster.priority, "weight": cluster.weight, "exclusive": cluster.exclusive,
         "admitted": cluster.admitted, "processors": cluster.width,
-        "waiting": _waiting(cluster, awaiting), "on_nodes": len(cluster.placed), "slots": _filled(cluster),
-        "share": _part(_filled(cluster), slots), "nodes": len(cluster.allocations),
-        "mean_seconds": cluster.duration,
+        "waiting": _waiting(cluster, awaiting), "on_nodes": len(cluster.placed),
+        "slots": _filled(cluster), "share": _part(_filled(cluster), slots),
+        "nodes": len(cluster.allocations), "mean_seconds": cluster.duration,
     }  # fmt: skip
 
 
