@@ -55,8 +55,7 @@ def view_of_cluster(
         "admitted": cluster.admitted, "processors": cluster.width,
         "waiting": _waiting(cluster, awaiting), "on_nodes": len(cluster.placed),
         "slots": _filled(cluster), "share": _part(_filled(cluster), slots),
-        "nodes": len(cluster.allocations),
-        "mean_seconds": cluster.duration,
+        "nodes": len(cluster.allocations), "mean_seconds": cluster.duration,
     }  # fmt: skip
 
 
