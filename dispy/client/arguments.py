@@ -69,15 +69,15 @@ def choose_recover_file(recover_file: Any) -> Any:
     return "none" if recover_file is False else (recover_file or None)
 
 
-def check_interval(seconds: Any, name: str, low: float) -> float | None:
+def check_interval(
+    seconds: Any, name: str, low: float, most: float = _SECONDS_MOST
+) -> float | None:
     """Return an interval in seconds, or None if none was given."""
     if seconds is None:
         return None
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not low <= seconds <= _SECONDS_MOST:
-        raise DispyError(
-            f"{name} is a number of seconds from {low:g} to {_SECONDS_MOST}, not {seconds!r}"
-        )
+    if not number or not low <= seconds <= most:
+        raise DispyError(f"{name} is a number of seconds from {low:g} to {most:g}, not {seconds!r}")
     return float(seconds)
 
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from dispy.client.cluster import JobCluster
@@ -21,6 +22,7 @@ from dispy.client.nodes import NodeAllocate
 from dispy.client.opening import Opening
 from dispy.client.settings import client_credentials
 from dispy.client.shared import SharedJobCluster, SharedSession, address_of
+from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.protocol.claims import claim_of
 from dispy.protocol.messages import Kind
@@ -29,10 +31,12 @@ from dispy.worker import inside
 
 if TYPE_CHECKING:
     from dispy.client.holding import HoldingScheduler
+    from dispy.scheduler.nodes import RemoteNode
     from dispy.scheduler.service import Scheduler
 
 logger = logging.getLogger("dispy.client")
 
+STEP_SECONDS = 1.0  # of waiting, between looks whether the cluster is still ours
 LEFT = "its program has left the cluster to the scheduler: attach to it to get the job"
 
 
@@ -126,6 +130,17 @@ class AttachableSession(SharedSession):
         super()._look_again()
         self.collecting.tell()
 
+    def opening_for(
+        self, node: "RemoteNode", cluster_id: int, settings: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return code for a node with another Python; raises DispyError where it is not here."""
+        if self.found is not None:
+            raise DispyError(
+                f"node {node.name} runs another Python, for which the program that opened the "
+                f"cluster has left no code"
+            )
+        return super().opening_for(node, cluster_id, settings, content)
+
     # -- the end
 
     def leave(self, cluster: JobCluster, keep: float | None, timeout: float | None) -> bool:
@@ -143,7 +158,7 @@ class AttachableSession(SharedSession):
             cluster._open = False
         cluster._take_fresh()  # what was submitted meanwhile
         if not self._is_with_scheduler(cluster, timeout):
-            cluster._open = True
+            cluster._open = not self.remote.is_left
             return False
         self.collecting.tell()
         self.remote.part()
@@ -153,8 +168,15 @@ class AttachableSession(SharedSession):
     def _is_with_scheduler(self, cluster: JobCluster, timeout: float | None) -> bool:
         """Wait until the scheduler has all that it was told of the cluster, and all that jobs
         need of this program."""
-        brought = self.remote.questions.has_brought
-        return self.remote.was_heard(timeout) and brought(cluster._number, timeout)
+        remote, deadline = self.remote, None if timeout is None else monotonic() + timeout
+        while not remote.is_left:  # another program may attach meanwhile
+            left = STEP_SECONDS if deadline is None else max(0.0, deadline - monotonic())
+            left = min(left, STEP_SECONDS)
+            if remote.was_heard(left) and remote.questions.has_brought(cluster._number, left):
+                return True
+            if deadline is not None and monotonic() >= deadline:
+                return False
+        return False
 
     def lose(self, why: str) -> None:
         """On the hub: close the cluster here, as the scheduler has said that it is over."""
@@ -179,7 +201,8 @@ class AttachableSession(SharedSession):
         self.close(cluster)
 
     def _at_exit(self) -> None:
-        leave_at_exit(self)
+        if not self.ended:
+            leave_at_exit(self)
         super()._at_exit()
 
 
@@ -202,7 +225,7 @@ def leave_at_exit(session: AttachableSession) -> None:
     try:
         for cluster in list(session.clusters.values()):
             is_left = session.hub.call(session.leave, cluster, None, PATIENCE_SECONDS)
-            if not is_left and not ends_at_once():
+            if not is_left and cluster._open and not ends_at_once():
                 logger.warning(
                     "the program has ended, and the scheduler has not heard of all jobs of %s; "
                     "Ctrl-C ends it at once", cluster.name,

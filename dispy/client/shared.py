@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from dispy.scheduler.service import Scheduler
 
 
+KEEP_MOST = 10 * 365 * 86400.0  # seconds
+
+
 class SharedJobCluster(JobCluster):
     """As `JobCluster`, with the nodes of a `dispy scheduler`, which it shares with others."""
 
@@ -141,7 +144,7 @@ class SharedJobCluster(JobCluster):
         """
         if self._own is None:
             raise DispyError(f"cluster {self.name} has no key, so nobody could attach to it")
-        keep = arguments.check_interval(keep, "keep", 0)
+        keep = arguments.check_interval(keep, "keep", 0, KEEP_MOST)
         self._own.check_process()
         if not self._open or not self._own.hub.call(self._own.leave, self, keep, timeout):
             return False

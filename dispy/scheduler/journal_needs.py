@@ -34,7 +34,8 @@ class Held:
 
     number: int
     told: int  # their number among what the client is told
-    jobs: Sequence[int]
+    named: Sequence[int]  # their jobs
+    jobs: Sequence[int]  # those whose submission was known
     batches: list[Batch]
 
 

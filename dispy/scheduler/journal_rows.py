@@ -176,7 +176,7 @@ class Rows:
         for held in self._held.pop(entry.slot, {}).values():
             self._dead.append(held.number)
             del self.finals[entry.slot, held.told]
-            self._dead += self._labels.drop(held.jobs)
+            self._dead += self._labels.drop(held.named)
         self._end_latest(RowKind.CLIENT, entry.slot)
         self._end_latest(RowKind.HEARD, entry.slot)
 
@@ -283,7 +283,7 @@ class Rows:
     def _hold(self, number: int, slot: int, told: int, jobs: Sequence[int]) -> None:
         held = self._held[slot]
         assert not held or next(reversed(held)) < told, "what a client is told is numbered in order"
-        held[told] = Held(number, told, self._known(jobs), self._end(jobs))
+        held[told] = Held(number, told, jobs, self._known(jobs), self._end(jobs))
         self.finals[slot, told] = number
 
     def _taken(self, entry: entries.Taken) -> None:
@@ -301,7 +301,7 @@ class Rows:
         for held in gone:
             self._dead.append(held.number)
             del self.finals[slot, held.told]
-            self._dead += self._labels.drop(held.jobs)
+            self._dead += self._labels.drop(held.named)
             if needing := [batch for batch in held.batches if batch.left]:
                 jobs.append(held.jobs)
                 batches.update(needing)
@@ -425,5 +425,5 @@ class Rows:
                 known.deaths[job] = deaths
         known.cancelling = set(self._cancelling)
         held = chain.from_iterable(each.values() for each in self._held.values())
-        kept = chain.from_iterable(each.jobs for each in held)
+        kept = chain.from_iterable(each.named for each in held)
         known.labels = self._labels.recall(chain(self._batch_of, kept))

@@ -74,7 +74,8 @@ TABLES: dict[int, dict[str, list[Any]]] = {
     },
     Kind.RULES: {"nodes": [[["*", None, 0]], [["n", 51348, 1]], [], None, [[1]]]},
     Kind.DEPART: {"again": [True, False], "terminate": [True, False]},
-    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True]},
+    Kind.ASK: {"cluster": [0, 1, 2, -1], "job": [0, 1, 5], "node": ["n", "m"], "stuck": [True],
+               "lacks": [True]},
     Kind.NODE: {
         "name": ["n"], "ip_addr": ["127.0.0.1"], "port": [51348], "cpus": [1, 2, -1],
         "available": [[1.0, 2, 3, 4.0], "why"],
@@ -168,8 +169,11 @@ def whole_table(choices: Choices, kind: int) -> dict[str, Any]:
         made["files"] = manifest(choices)
     if kind == Kind.CLUSTER and type(made.get("settings")) is dict and choices.below(2):
         made["settings"] = {**made["settings"], "files": manifest(choices)}
+    code = [choices.of(DIGESTS), choices.below(5000)]
     if kind == Kind.ALLOT and choices.below(4) == 3:
-        made["code"] = [choices.of(DIGESTS), choices.below(5000)]
+        made["own"] = {"files": manifest(choices), "code": code}
+    if kind == Kind.RULES and choices.below(4) == 3:
+        made["code"] = code
     return made
 
 

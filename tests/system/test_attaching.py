@@ -122,6 +122,7 @@ def test_what_is_left_outlives_a_restart_and_what_was_asked_for_is_not_told_agai
     scheduler = start_scheduler(start_node("--cpus=1"))
     cluster = open_shared(scheduler, hold, name="sweep", key="the key")
     jobs = [cluster.submit(str(gate), value) for value in range(3)]
+    jobs[2].id = "two"
     later = cluster.submit_job_id({"a": 1}, str(gate), 3)
     gate.open(3)
     assert jobs[2].wait(DEADLINE)
@@ -133,17 +134,20 @@ def test_what_is_left_outlives_a_restart_and_what_was_asked_for_is_not_told_agai
     scheduler.kill()
     scheduler.start()
     cluster = attach(scheduler)
-    assert [job.id for job in cluster.jobs] == [jobs[0].id, jobs[2].id, {"a": 1}]
+    assert [job.id for job in cluster.jobs] == [jobs[0].id, "two", {"a": 1}]
     gate.open(1)
     assert [job.get(DEADLINE) for job in cluster.jobs] == [0, 2, 3]
     gate.open(1)
     assert cluster.submit(str(gate), 4).get(DEADLINE) == 4
+    gate.open(1)
+    assert cluster.submit_job_id("five", str(gate), 5).wait(DEADLINE)
     assert cluster.detach()
     with pytest.raises(AttributeError, match="is closed"):
         cluster.submit(str(gate), 1)
     scheduler.kill()
     scheduler.start()
-    assert attach(scheduler).jobs == []  # all are collected, and the cluster is still there
+    (job,) = attach(scheduler).jobs
+    assert (job.id, job.get(DEADLINE)) == ("five", 5)
 
 
 ATTACHES = """
@@ -223,6 +227,39 @@ def test_a_wrong_key_is_refused_without_a_word_of_what_is_wrong_and_only_so_ofte
     kept = [path.read_bytes() for path in tmp_path.glob("scheduler-0/**/*") if path.is_file()]
     assert any(b"sweep" in each or b"hold" in each for each in kept)
     assert not any(b"the key" in each for each in kept)
+
+
+def test_a_cluster_is_kept_as_long_as_its_program_says(
+    open_shared: Callable, start_scheduler: Callable, start_node: Callable, attach: Callable,
+) -> None:  # fmt: skip
+    scheduler = start_scheduler(start_node("--cpus=1"), DISPY_ZOMBIE_INTERVAL="0.005")
+    kept = open_shared(scheduler, hold, name="sweep", key="the key")
+    dropped = open_shared(scheduler, hold, name="short", key="the key")
+    assert kept.detach(keep=3600)
+    assert dropped.detach()
+    scheduler.wait_for("did not come back")
+    with pytest.raises(DispyError, match="one of them is wrong"):
+        SharedJobCluster.attach("short", "the key", scheduler_host=scheduler.host)
+    scheduler.kill()
+    scheduler.start()
+    assert attach(scheduler).jobs == []
+
+
+def test_arguments_that_cannot_be_are_named(
+    open_shared: Callable, start_scheduler: Callable
+) -> None:
+    scheduler = start_scheduler()
+    with pytest.raises(DispyError, match="has a name too"):
+        open_shared(scheduler, hold, key=True)
+    with pytest.raises(DispyError, match="cannot guess"):
+        open_shared(scheduler, hold, name="sweep", key=7)
+    cluster = open_shared(scheduler, hold, name="sweep")
+    with pytest.raises(DispyError, match="has no key"):
+        cluster.detach()
+    random = open_shared(scheduler, hold, name="sweep", key=True)
+    assert len(random.key) == 32
+    with pytest.raises(DispyError, match="does not answer"):
+        SharedJobCluster.attach("sweep", "key", scheduler_host="127.0.0.77")
 
 
 LEAVES_FILES = """
