@@ -188,7 +188,9 @@ class JournalMachine(RuleBasedStateMachine):
             kept = sum(map(len, self.model.finals.values()))
             model = self.model
             tables = (model.clients, model.heard, model.clusters, model.nodes, model.allotted)
-            assert len(rows) == kept + sum(map(len, tables))
+            labels = len(self.journal._rows._labels.rows())
+            assert labels <= len(model.view()["labels"])
+            assert len(rows) == kept + labels + sum(map(len, tables))
 
 
 JournalMachine.TestCase.settings = settings(
