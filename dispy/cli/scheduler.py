@@ -50,13 +50,13 @@ Options:
                       is more lies in the data directory until its turn comes (default: 1G)
   --zombie_interval=<minutes>  minutes for which the jobs and results of a client that is away
                       are kept; 0: for ever (default: 60)
+  --max_file_size=<n>  most bytes of a file that comes from a client, or that a job sends to it, as
+                      in 10M; 0: any (default: 0)
   --cleanup_nodes     have nodes remove the files of each cluster when it is closed, also where its
                       program wants them kept (cleanup=False)
   --log_format=<form>  how the log is written: text, or json: an object a line, with fields for
                       programs (default: text)
   --cooperative       dispy 4's; without effect, because each program decides for itself alone
-  --max_file_size=<n>  dispy 4's; without effect, because each node has its own, and client_disk
-                      bounds what files take here
   --msg_timeout=<seconds>  dispy 4's; without effect, because links notice silence by themselves
   --insecure          listen on an address that other machines reach, and use nodes of other
                       machines, without encryption: anybody who reaches it can run any program on
@@ -139,10 +139,6 @@ WITHOUT_EFFECT = {
     "--cooperative": (
         "each program decides by its NodeAllocate how many processors of a node it uses, and "
         "changes nothing for others"
-    ),
-    "--max_file_size": (
-        "each node has its own, and scheduler.client_disk bounds what the files of one client "
-        "take here together"
     ),
     "--msg_timeout": "links notice by themselves that the other side is silent",
 }
@@ -240,6 +236,7 @@ def _keeping(settings: Mapping[str, Value], clean: bool) -> Keeping:
         60 * settings["zombie_interval"].value,
         settings["store_size"].value,
         settings["client_disk"].value,
+        settings["max_file_size"].value,
         clean,
     )
 

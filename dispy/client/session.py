@@ -368,8 +368,8 @@ class Session:
         """Offer a node to the clusters that came while its link was broken."""
         self.offering.back(node)
 
-    def node_lost(self, node: "RemoteNode") -> None:
-        """Forget a node that is gone."""
+    def node_lost(self, node: "RemoteNode", why: str) -> None:
+        """Forget a node that is gone; the scheduler has logged why."""
         self.recording.lost(node)
         self.offering.lost(node)
 

@@ -25,6 +25,7 @@ logger = logging.getLogger("dispy.client")
 
 LOST_NODES = 1000  # that may still be named
 CANCELS_KEPT = 1000  # reasons that were logged
+SCHEDULER_LOG = logging.getLogger("dispy.scheduler")  # of what a program's own one would say
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
 
@@ -120,7 +121,9 @@ class Told:
         for node in [node for node_id, node in self._nodes.items() if node_id not in nodes]:
             self._lose(node)
 
-    def _lose(self, node: RemoteNode) -> None:
+    def _lose(self, node: RemoteNode, why: str = "the scheduler has it no more") -> None:
+        if node.opened:  # else it is nothing to this program
+            SCHEDULER_LOG.warning("node %s (%s) is lost: %s", node.name, node.ip_addr, why)
         for cluster_id in list(node.ready):  # of which a restarted scheduler need not know
             node.ready.discard(cluster_id)
             self._session.node_changed(cluster_id, node, Status.Closed)
@@ -128,7 +131,7 @@ class Told:
         self._gone[node.node_id] = node
         if len(self._gone) > LOST_NODES:
             del self._gone[next(iter(self._gone))]
-        self._session.node_lost(node)
+        self._session.node_lost(node, why)
 
     # -- nodes
 
@@ -150,7 +153,7 @@ class Told:
     def _lost(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         node = self._nodes.get(body[0])
         if node is not None:
-            self._lose(node)
+            self._lose(node, legible(body[1]))
 
     def _of(self, body: list[Any]) -> tuple[int, RemoteNode] | None:
         """Return the cluster and the node that a message begins with; None: they are no more."""

@@ -109,6 +109,12 @@ TABLE = (
         "lies in the data directory until its turn comes",
     ),
     Setting(
+        room="scheduler", name="max_file_size", kind=int, unit="bytes", default=0, low=0,
+        option="--max_file_size", variable="DISPY_MAX_FILE_SIZE",
+        help="most bytes of a file that comes from a client, or that a job sends to it, as in 10M; "
+        "0: any",
+    ),
+    Setting(
         room="scheduler", name="cleanup_nodes", kind=bool, default=False, option="--cleanup_nodes",
         help="have nodes remove the files of each cluster when it is closed, also where its "
         "program wants them kept (cleanup=False)",

@@ -405,16 +405,12 @@ class Link:
         self.heard = monotonic()
         self.received_bytes += size
         if space is None:
-            if size == len(_PULSE) and self._is_sign_of_life(size):
-                return None
+            if _buffer[:size] == _PULSE and self._ended is not None and self._decoder.is_empty:
+                return None  # that is most of what ten thousand idle nodes say
             self._decoder.feed(_buffer[:size])
         else:
             self._decoder.filled(size)
         return True
-
-    def _is_sign_of_life(self, size: int) -> bool:
-        """Say whether a PULSE came and nothing else: most of what ten thousand idle nodes say."""
-        return self._ended is not None and self._decoder.is_empty and _buffer[:size] == _PULSE
 
     def _bound_descriptors(self) -> None:
         """Keep no more than frames on their way can need; the frames of what goes are refused."""

@@ -198,7 +198,7 @@ SHAPES: dict[int, tuple[tuple[type, ...] | list[Any], ...]] = {
     Kind.DEPART: (_WHOLE, _TEXT, _TABLE),  # cluster, node, {"again", "terminate"}
     Kind.ASK: (_WHOLE, _TABLE),  # token, what is to be known
     Kind.NODE: (_TEXT, _TABLE),  # node, all that is known of it
-    Kind.LOST: (_TEXT,),  # node
+    Kind.LOST: (_TEXT, _TEXT),  # node, why
     Kind.STARTED: (_WHOLE, _TEXT, _NUMBERS),  # cluster, node, jobs
     # cluster, node, jobs, starts, ends (seconds since the epoch), results, [[at, extra]]
     Kind.ENDED: (_WHOLE, _TEXT, _NUMBERS, _TIMES, _TIMES, _PAYLOADS, _LISTS),

@@ -17,7 +17,7 @@ from gevent import get_hub
 from dispy.model.errors import DispyError
 from dispy.model.statuses import Status
 from dispy.net.fetching import is_wanted
-from dispy.scheduler.client_contents import ClientContents, ContentsClient, Wanted, wanted_of
+from dispy.scheduler.client_contents import ClientContents, ContentsClient, Wanted
 from dispy.scheduling.withdrawing import CANCELLED_BEFORE
 
 Submit = Callable[[int, Sequence[int], str | None], None]  # cluster, jobs, node
@@ -66,7 +66,7 @@ class Awaiting:
         self.closed(number)  # one that was opened twice is the second
         cluster = self._clusters[number] = _Cluster(number)
         try:
-            wanted = wanted_of(settings)
+            wanted = self._contents.wanted(settings)
         except DispyError as error:
             cluster.failed = str(error)
             return
@@ -119,7 +119,7 @@ class Awaiting:
         self, client: ContentsClient, cluster: _Cluster, node_id: str, files: list[Any]
     ) -> None:
         try:
-            what = wanted_of({"files": files})
+            what = self._contents.wanted({"files": files})
         except DispyError as error:
             cluster.refused[node_id] = str(error)
             return
@@ -249,7 +249,7 @@ class Awaiting:
         refused: dict[int, str],
     ) -> None:
         try:
-            wanted = wanted_of(options)
+            wanted = self._contents.wanted(options)
         except DispyError as error:
             refused[job] = str(error)
             return
@@ -274,7 +274,7 @@ class Awaiting:
             table = options.get(job, {})
             if "needs" in table or "files" in table:
                 with contextlib.suppress(DispyError):  # then no node was given it
-                    self._contents.need(client, job, wanted_of(table), _nothing)
+                    self._contents.need(client, job, self._contents.wanted(table), _nothing)
 
     def _pass(self, cluster: _Cluster) -> None:
         cluster.is_passing = False

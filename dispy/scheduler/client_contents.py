@@ -53,6 +53,13 @@ def wanted_of(table: Mapping[str, Any]) -> Wanted:
     return Wanted(contents, {entry.digest: f"file {entry.path!r}" for entry in files})
 
 
+def too_large(size: object, largest: int) -> str:
+    """Say that a file of so many bytes is too large; "": it is not, or `largest` is 0."""
+    if not largest or type(size) is not int or size <= largest:
+        return ""
+    return f"it has {size} bytes, and scheduler.max_file_size allows {largest}"
+
+
 @dataclass(slots=True)
 class _Of:
     """What one client has here."""
@@ -94,6 +101,7 @@ class ClientContents:
         if client_disk is None:
             client_disk = shutil.disk_usage(directory).free // CLIENT_PART
         self._client_disk = client_disk
+        self.largest = 0  # bytes of a file; 0: any
         self._clients: dict[int, _Of] = {}
         self._uses: dict[Hashable, _Use] = {}
         self._marked_before = self._read_marks()
@@ -138,6 +146,15 @@ class ClientContents:
                 directory.rmdir()
 
     # -- needing
+
+    def wanted(self, table: Mapping[str, Any]) -> Wanted:
+        """Return what a cluster's settings or a job's options name; raises DispyError, for files
+        that are too large too."""
+        wanted = wanted_of(table)
+        for digest, size in wanted.contents:
+            if digest in wanted.names and (why := too_large(size, self.largest)):
+                raise DispyError(f"{wanted.names[digest]}: {why}")
+        return wanted
 
     def need(self, client: ContentsClient, user: Hashable, wanted: Wanted, done: Done) -> bool:
         """Keep contents until `release`; True: they are here. Else `done(why)` is called once they

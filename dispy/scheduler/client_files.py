@@ -46,11 +46,16 @@ class ClientFiles:
         quota: int | None = None,
         client_disk: int | None = None,
         outlive_power: bool = False,
+        largest: int = 0,
     ) -> None:
-        """quota, client_disk, outlive_power: as with `ClientContents`; else as with the parts."""
+        """quota, client_disk, outlive_power: as with `ClientContents`; else as with the parts.
+
+        largest: bytes of a file that may come, either way; 0: any.
+        """
         self.contents = ClientContents(directory, quota, client_disk, outlive_power)
         self.awaiting = Awaiting(self.contents, scheduler.submit, give_up, scheduler.refuse)
         self.relay = Relay(client_of)
+        self.contents.largest = self.relay.largest = largest
         self.placings = PlacingOrders(self.contents, scheduler.place)
 
     def came(self, client: BulkClient) -> None:

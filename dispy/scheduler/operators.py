@@ -116,7 +116,7 @@ class Operators:
         waiting = on_nodes = 0
         clients = self._clients
         for rows in _portions(
-            view_of_cluster(cluster, clients.of(cluster.cluster_id), slots)
+            view_of_cluster(cluster, clients.of(cluster.cluster_id), slots, clients.files.awaiting)
             for cluster in clusters
             if cluster.cluster_id in self._core.clusters
         ):
@@ -132,7 +132,7 @@ class Operators:
             "nodes_without_room": len(self._scheduler.keepers.waiting_for_room),
             "clients_away": sum(1 for client in known if client.outbox.link is None),
         }  # fmt: skip
-        owners = views_of_owners(self._core.clusters.values(), slots)
+        owners = views_of_owners(self._core.clusters.values(), slots, clients.files.awaiting)
         totals |= {f"jobs_{name}": count for name, count in clients.counts.all().items()}
         yield {"scheduler": self._view(), "owners": owners, "totals": totals}
 

@@ -27,7 +27,7 @@ from dispy.scheduler.journal_entries import Finals, KnownFinals, Taken
 logger = logging.getLogger("dispy.scheduler")
 
 LIFE_BITS = 40  # of a number; above them is how often the scheduler was begun
-PASSING_LIMIT = 10_000  # things that do not last, kept for a client that does not take them
+PASSING_LIMIT = 4 * 1024 * 1024  # bytes of what does not last, for a client that takes nothing
 WINDOW_BYTES = 16 * 1024 * 1024  # on their way to a client that has not taken them
 WINDOW_COUNT = 4096
 READ_COUNT = 64  # things that are read back at once
@@ -72,7 +72,7 @@ class Outbox:
         )
         self._sent: deque[Thing] = deque()
         self._in_flight = 0  # bytes of these
-        self._passing, self._passing_limit = 0, PASSING_LIMIT  # things that do not last
+        self._passing, self._passing_limit = 0, PASSING_LIMIT  # bytes of what does not last
         self._safe = self._unsent[-1].number if self._unsent else 0
         self._reading = False
         self.missed = True  # the client does not know how things stand
@@ -88,11 +88,12 @@ class Outbox:
         """Tell how things stand; nothing if the client is to be told all of that later."""
         if self.missed:
             return
-        self._passing += 1
+        size = SMALL + sum(len(part) for part in body if isinstance(part, (str, bytes, list)))
+        self._passing += size
         if self._passing > self._passing_limit:
             self._drop_passing()
             return
-        self._put(Thing(self._next(), False, SMALL, kind, body, buffers))
+        self._put(Thing(self._next(), False, size, kind, body, buffers))
 
     def tell(
         self,
@@ -146,7 +147,7 @@ class Outbox:
         """Keep nothing but what lasts; the rest is told anew when there is room."""
         self.missed, self._passing = True, 0
         self._unsent = deque(thing for thing in self._unsent if thing.lasts)
-        self._passing = sum(not thing.lasts for thing in self._sent)
+        self._passing = sum(thing.size for thing in self._sent if not thing.lasts)
 
     def _send(self) -> None:
         """Send what may go, as far as the client has taken what went before."""
@@ -185,7 +186,7 @@ class Outbox:
                 if thing.lasts:
                     lasting.append(thing)
                 else:
-                    self._passing -= 1
+                    self._passing -= thing.size
         if lasting:
             self._heard(lasting)
         self._taken = max(self._taken, number)

@@ -116,7 +116,7 @@ class JobsOwner(Protocol):
     def node_back(self, node: RemoteNode) -> None:
         """As with `node_found`, for clusters that have come since its link broke."""
 
-    def node_lost(self, node: RemoteNode) -> None:
+    def node_lost(self, node: RemoteNode, why: str) -> None:
         """A node is gone; its jobs are settled in a moment."""
 
     def node_available(self, node: RemoteNode) -> None:

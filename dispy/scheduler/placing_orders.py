@@ -14,7 +14,7 @@ import gevent
 
 from dispy.model.errors import DispyError
 from dispy.protocol.messages import Kind
-from dispy.scheduler.client_contents import ClientContents, ContentsClient, wanted_of
+from dispy.scheduler.client_contents import ClientContents, ContentsClient
 
 ORDERS_LIMIT = 64  # of one client at once
 
@@ -53,7 +53,7 @@ class PlacingOrders:
             self._tell(client, [said, token], f"{ORDERS_LIMIT} others are being sent already")
             return
         try:
-            wanted = wanted_of({"files": files})
+            wanted = self._contents.wanted({"files": files})
         except DispyError as error:
             self._tell(client, [said, token], str(error))
             return

@@ -18,6 +18,7 @@ from dispy.net.link import Link
 from dispy.protocol.frames import Buffer, FrameRefused, Shared
 from dispy.protocol.messages import Kind
 from dispy.scheduler.client import number_there
+from dispy.scheduler.client_contents import too_large
 from dispy.scheduler.nodes import RemoteNode
 from dispy.shipping.contents import PIECE_SIZE
 
@@ -104,6 +105,7 @@ class Relay:
 
     def __init__(self, client_of: Callable[[int], FilesClient | None]) -> None:
         self._client_of = client_of
+        self.largest = 0  # bytes of a file; 0: any
         self._offers: dict[bytes, _Offer] = {}
         self._ways: dict[int, _Way] = {}  # by slot; each belongs to one link
 
@@ -127,6 +129,8 @@ class Relay:
             self._drop(known)
         if client is None:
             node.tell(Kind.TOOK, [key, "the job is over for its client"])
+        elif why := too_large(table.get("size"), self.largest):
+            node.tell(Kind.TOOK, [key, why])
         elif sum(each.node is node for each in self._offers.values()) >= OFFERS_LIMIT:
             node.tell(Kind.TOOK, [key, f"{OFFERS_LIMIT} other files are being sent already"])
         else:

@@ -293,7 +293,7 @@ class Scheduler:
         logger.log(level, "node %s (%s) is lost: %s", node.name, node.ip_addr, reason, extra=told)
         if node.link is not None:
             self._owner.when_safe(node.link.close)
-        self._owner.node_lost(node)
+        self._owner.node_lost(node, reason)
         self._supply.lost(node)
         self._given.lost(node)
         self.closing.lost(node)

@@ -51,8 +51,8 @@ class Keeping:
     directory: where, so that it is there after a restart; None: in memory alone. outlive_power: a
     machine's death too, not the process's alone. memory: bytes of arguments and results that are
     held beside the journal. zombie_seconds: for which a client that is away is remembered; 0: for
-    ever. store_size, client_disk: of what clients bring, see `ClientContents`. clean: forget what
-    an earlier scheduler was given.
+    ever. store_size, client_disk: of what clients bring, see `ClientContents`. max_file_size: bytes
+    of one file; 0: any. clean: forget what an earlier scheduler was given.
     """
 
     directory: str | None = None
@@ -61,6 +61,7 @@ class Keeping:
     zombie_seconds: float = 0.0
     store_size: int | None = None
     client_disk: int | None = None
+    max_file_size: int = 0
     clean: bool = False
 
 
@@ -124,7 +125,7 @@ class SchedulerService:
         self.clients.files = ClientFiles(
             Path(directory, "contents"), self.scheduler,
             telling.given_up, self.clients.of, keeping.store_size, keeping.client_disk,
-            keeping.outlive_power,
+            keeping.outlive_power, keeping.max_file_size,
         )  # fmt: skip
         self.clients.recruiting = Recruiting(self.clients, self.scheduler)
         self.scheduler.want_pulse(rules.pulse_seconds)

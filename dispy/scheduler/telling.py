@@ -189,14 +189,14 @@ class Telling:
                 client.say(Kind.NODE, [node.node_id, table_of(node)])
         self._introduce(node)
 
-    def node_lost(self, node: RemoteNode) -> None:
+    def node_lost(self, node: RemoteNode, why: str) -> None:
         """Tell clients that know it."""
         self._durable.record(NodeGone(node.node_id))
         self._clients.recruiting.lost(node)
         for client in self._clients:
             if node.node_id in client.met:
                 client.met.discard(node.node_id)
-                client.say(Kind.LOST, [node.node_id])
+                client.say(Kind.LOST, [node.node_id, why])
 
     def node_available(self, node: RemoteNode) -> None:
         """Tell those who use it what it has to spare."""

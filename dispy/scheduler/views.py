@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
+from dispy.scheduler.awaiting import Awaiting
 from dispy.scheduler.client import Client
 from dispy.scheduler.names import name_of_cluster
 from dispy.scheduler.nodes import RemoteNode
@@ -43,20 +44,24 @@ def _state(remote: RemoteNode, node: Node, jobs: int) -> tuple[str, str]:
     return "ready", ""
 
 
-def view_of_cluster(cluster: Cluster, client: Client | None, slots: int) -> dict[str, Any]:
-    """Return what is known of a cluster; slots: of all nodes."""
+def view_of_cluster(
+    cluster: Cluster, client: Client | None, slots: int, awaiting: Awaiting
+) -> dict[str, Any]:
+    """Return what is known of a cluster; slots: of all nodes. awaiting: jobs that also wait."""
     return {
         "cluster": name_of_cluster(cluster.cluster_id), "name": cluster.name,
         "owner": cluster.owner or UNKNOWN, "client": "" if client is None else client.name,
         "priority": cluster.priority, "weight": cluster.weight, "exclusive": cluster.exclusive,
-        "admitted": cluster.admitted, "processors": cluster.width, "waiting": _waiting(cluster),
-        "on_nodes": len(cluster.placed), "slots": _filled(cluster),
-        "share": _part(_filled(cluster), slots), "nodes": len(cluster.allocations),
-        "mean_seconds": cluster.duration,
+        "admitted": cluster.admitted, "processors": cluster.width,
+        "waiting": _waiting(cluster, awaiting), "on_nodes": len(cluster.placed),
+        "slots": _filled(cluster), "share": _part(_filled(cluster), slots),
+        "nodes": len(cluster.allocations), "mean_seconds": cluster.duration,
     }  # fmt: skip
 
 
-def views_of_owners(clusters: Iterable[Cluster], slots: int) -> list[dict[str, Any]]:
+def views_of_owners(
+    clusters: Iterable[Cluster], slots: int, awaiting: Awaiting
+) -> list[dict[str, Any]]:
     """Return what each owner's clusters have together, whoever has most first."""
     found: dict[str, dict[str, Any]] = {}
     for cluster in clusters:
@@ -65,7 +70,7 @@ def views_of_owners(clusters: Iterable[Cluster], slots: int) -> list[dict[str, A
             owner, {"owner": owner, "clusters": 0, "waiting": 0, "on_nodes": 0, "slots": 0}
         )
         view["clusters"] += 1
-        view["waiting"] += _waiting(cluster)
+        view["waiting"] += _waiting(cluster, awaiting)
         view["on_nodes"] += len(cluster.placed)
         view["slots"] += _filled(cluster)
         view["limit"] = None if cluster.account is None else cluster.account.limit
@@ -84,10 +89,11 @@ def view_of_client(client: Client) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _waiting(cluster: Cluster) -> int:
-    """Return how many of its jobs are on no node."""
+def _waiting(cluster: Cluster, awaiting: Awaiting) -> int:
+    """Return how many of its jobs are on no node, for lack of what they need too."""
     queued = sum(len(lane.queued) for lane in cluster.lanes.values())
-    return queued + len(cluster.pinned.keys() - cluster.placed.keys())
+    pinned = len(cluster.pinned.keys() - cluster.placed.keys())
+    return queued + pinned + len(awaiting.jobs_of(cluster.cluster_id))
 
 
 def _filled(cluster: Cluster) -> int:

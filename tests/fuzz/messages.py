@@ -169,8 +169,11 @@ def whole_table(choices: Choices, kind: int) -> dict[str, Any]:
         made["files"] = manifest(choices)
     if kind == Kind.CLUSTER and type(made.get("settings")) is dict and choices.below(2):
         made["settings"] = {**made["settings"], "files": manifest(choices)}
+    code = [choices.of(DIGESTS), choices.below(5000)]
     if kind == Kind.ALLOT and choices.below(4) == 3:
-        made["code"] = [choices.of(DIGESTS), choices.below(5000)]
+        made["own"] = {"files": manifest(choices), "code": code}
+    if kind == Kind.RULES and choices.below(4) == 3:
+        made["code"] = code
     return made
 
 

@@ -302,7 +302,6 @@ def test_options_of_dispy_4_do_what_they_can_or_say_that_they_do_nothing(
     options = ["--cleanup_nodes", "--cooperative", "--max_file_size=1M", "--pulse_interval=0.5"]
     scheduler = start_scheduler(node, options=options)
     assert "--cooperative of dispy 4 has no effect: each program decides" in scheduler.said
-    assert "--max_file_size of dispy 4 has no effect" in scheduler.said
     cluster = open_shared(scheduler, leave_a_file, cleanup=False)
     directory = cluster.submit().get(DEADLINE)
     cluster.close()

@@ -210,6 +210,28 @@ def test_what_does_not_fit_into_a_clients_part_is_refused_with_the_setting(
     assert "scheduler.client_disk" in refused.exception
 
 
+def test_a_file_that_is_too_large_is_refused_either_way(
+    open_shared: Open, start_scheduler: Callable, start_node: Callable, here: Path
+) -> None:
+    def send(size: int) -> int:
+        with open("made", "wb") as file:
+            file.write(bytes(size))
+        return dispy_send_file("made")  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+    scheduler = start_scheduler(start_node(), options=["--max_file_size=1M"])
+    (here / "large").write_bytes(bytes(2_000_000))
+    cluster = open_shared(scheduler, read)
+    job = cluster.submit("large", dispy_job_depends=["large"])
+    assert job.wait(DEADLINE)
+    assert job.status == DispyJob.Abandoned
+    assert "'large': it has 2000000 bytes, and scheduler.max_file_size allows 1048576" in (
+        job.exception
+    )
+    sending = open_shared(scheduler, send)
+    assert sending.submit(1000).get(DEADLINE) == 0
+    assert sending.submit(2_000_000).get(DEADLINE) == -1
+
+
 def test_a_job_that_waits_for_its_file_says_so_and_can_be_cancelled(
     open_shared: Open, scheduler: RunningScheduler, here: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

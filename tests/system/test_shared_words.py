@@ -93,6 +93,20 @@ def test_who_waits_is_told_by_the_scheduler_why(
     waiting.close()
 
 
+def test_the_loss_of_a_node_is_told_to_those_who_used_it(
+    open_shared: Open,
+    start_scheduler: Callable,
+    start_node: Callable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = start_node("--name=leaving")
+    cluster = open_shared(start_scheduler(node), double)
+    assert cluster.submit(1).get(DEADLINE) == 2
+    assert node.end() == 0
+    words = f"node leaving ({node.host}) is lost: node leaving was ended by its operator"
+    wait_for(lambda: words in caplog.text, "the loss")
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs a mount namespace of its own"
 )

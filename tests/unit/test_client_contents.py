@@ -13,6 +13,7 @@ import pytest
 from fuzz.loop import Wire, turn
 from gevent import socket
 
+from dispy.model.statuses import Status
 from dispy.net.link import Link
 from dispy.protocol.frames import Frame
 from dispy.protocol.handshake import Hello
@@ -192,6 +193,24 @@ def test_files_for_one_node_and_files_that_are_placed_have_to_be_shown_too(world
     thief.wire.tell(Kind.PIECE, [digest, 0, "it is not here"], [b""])
     assert "it is not here" in thief.wait_for(Kind.CHANGED)[3]
     world.node.never_hears(Kind.OPEN)
+
+
+def test_operators_see_and_cancel_jobs_that_wait_for_what_they_need(world: World) -> None:
+    client = world.client("a")
+    world.submit(client, 1, SMALL)
+    world.submit(client, 2, SMALL)
+    client.wait_for(Kind.FETCH)
+    operators = world.service.operators
+    rows = [row for part in operators._status({}, "ann") for row in part.get("clusters", ())]
+    assert [row["waiting"] for row in rows] == [2]
+    (told,) = operators._explain({"job": "1.1:1"}, "ann")
+    assert "from its program" in told["lines"][0]
+    for _ in operators._cancel({"what": "1.1:1"}, "ann"):
+        pass
+    assert client.wait_for(Kind.GIVEN_UP)[2:] == [[1], Status.Cancelled, "cancelled by ann"]
+    for _ in operators._cancel({"what": "1.1"}, "ann"):
+        pass
+    assert client.wait_for(Kind.GIVEN_UP)[2] == [2]
 
 
 def test_a_cluster_whose_files_do_not_come_is_opened_nowhere(world: World) -> None:

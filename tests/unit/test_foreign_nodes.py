@@ -88,7 +88,7 @@ class Owner:
     def offered(self, node: RemoteNode, cluster: int, job: int, *rest: Any) -> None:
         self.told.append(("offered", node.node_id, [job]))
 
-    def node_lost(self, node: RemoteNode) -> None:
+    def node_lost(self, node: RemoteNode, why: str) -> None:
         self.told.append(("lost", node.node_id, []))
 
     def node_changed(self, cluster: int, node: RemoteNode, *rest: Any) -> None:

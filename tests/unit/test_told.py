@@ -45,7 +45,7 @@ def test_a_job_whose_start_was_not_told_has_begun_when_it_sends_a_value() -> Non
 
 def test_a_lost_node_is_closed_once_whether_or_not_the_scheduler_says_so() -> None:
     program = met()
-    program.told.take(Kind.LOST, ["n"], ())
+    program.told.take(Kind.LOST, ["n", "it was cut off"], ())
     program.told.take(Kind.CHANGED, [7, "n", int(Status.Closed), None], ())
     assert program.session.names() == ["node_changed", "node_lost"]
     assert not program.nodes
