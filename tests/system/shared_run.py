@@ -49,7 +49,7 @@ NOT_SHARED: dict[str, tuple[str, ...]] = {
         "files::a_content_goes_once_to_a_node_whatever_the_clusters_and_jobs",
         "files::what_is_kept_is_found_again_even_by_another_node_process",
     ),
-    "a scheduler does not translate what is in arguments for another Python so far": (
+    "the node says it, in other words, as the program does not know where a job will run": (
         "other_pythons::an_argument_without_source_ends_the_job_with_its_name_and_both_versions",
     ),
     "its program is not the test's to change": (
