@@ -20,6 +20,12 @@ HOST = "127.9.0.1"  # of the scheduler
 NODE_PORT = 51348
 
 
+def processor_seconds(pid: int) -> float:
+    """Return what a process took of a processor, the kernel's work for it included."""
+    spent = psutil.Process(pid).cpu_times()
+    return float(spent.user + spent.system)
+
+
 class Simulated:
     """A process of ours that answers each line by one."""
 
@@ -40,6 +46,11 @@ class Simulated:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+    @property
+    def processor_seconds(self) -> float:
+        """Seconds that it took of a processor."""
+        return processor_seconds(self._process.pid)
 
     def line(self) -> str:
         """Return what it says next; raises RuntimeError where it has ended."""
@@ -79,6 +90,11 @@ class Nodes:
     def names(self) -> str:
         """As `--nodes` has them."""
         return ",".join(f"{address_of(number)}:{NODE_PORT}" for number in self._numbers)
+
+    @property
+    def processor_seconds(self) -> float:
+        """Seconds that all of them took of a processor."""
+        return sum(part.processor_seconds for part in self._parts)
 
     def tell(self, what: str) -> int:
         """Return a sum over all: `settled`, `jobs_run` or `batches`."""
@@ -140,6 +156,5 @@ class RunningScheduler:
 
     @property
     def processor_seconds(self) -> float:
-        """Seconds that it took of a processor, the kernel's work for it included."""
-        spent = psutil.Process(self.pid).cpu_times()
-        return float(spent.user + spent.system)
+        """Seconds that it took of a processor."""
+        return processor_seconds(self.pid)
