@@ -28,6 +28,7 @@ CANCELS_KEPT = 1000  # reasons that were logged
 SCHEDULER_LOG = logging.getLogger("dispy.scheduler")  # of what a program's own one would say
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 WAITS_AGAIN = "the scheduler was restarted, or has lost its node meanwhile"
+UNMET = {"name": "a node that is gone", "port": 0, "cpus": 0}
 
 Answer = Callable[[dict[str, Any]], object]
 
@@ -54,6 +55,7 @@ class Told:
         self._running: dict[int, dict[int, RemoteNode]] = defaultdict(dict)
         self._cancelled: set[tuple[int, str]] = set()  # clusters, and why, as it was logged
         self._stand_in: Callable[[str], RemoteNode] | None = None  # for nodes nobody knows of
+        self._early: list[tuple[int, list[Any], Sequence[Buffer]]] = []
         self._standing: tuple[set[str], set[int]] | None = None  # nodes and jobs named so far
         self._handlers: dict[int, Callable[[list[Any], Sequence[Buffer]], None]] = {
             Kind.NODE: self._node,
@@ -120,6 +122,17 @@ class Told:
                 self._wait_again(cluster_id, running[mine[0]], mine, WAITS_AGAIN)
         for node in [node for node_id, node in self._nodes.items() if node_id not in nodes]:
             self._lose(node)
+        early, self._early = self._early, []
+        for kind, told, buffers in early:
+            if told[1] not in self._nodes and told[1] not in self._gone:
+                self._gone[told[1]] = node_of(told[1], UNMET, self._speak)
+            self.take(kind, told, buffers)
+
+    def _keep_early(self, kind: int, body: list[Any], buffers: Sequence[Buffer]) -> None:
+        """Keep what comes of a node before that is told of: what lasts comes first after a restart
+        of the scheduler, then how things stand."""
+        if body[0] in self._clusters:
+            self._early.append((kind, body, buffers))
 
     def _lose(self, node: RemoteNode, why: str = "the scheduler has it no more") -> None:
         if node.opened:  # else it is nothing to this program
@@ -182,6 +195,7 @@ class Told:
     def _ended(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
         of, (jobs, starts, ends, column, extras) = self._of(body), body[2:]
         if of is None:
+            self._keep_early(Kind.ENDED, body, buffers)
             return
         results = join_payloads(column, buffers)
         own = self._own(jobs)
@@ -246,7 +260,10 @@ class Told:
         self._session.started(cluster_id, node, jobs)
 
     def _value(self, body: list[Any], buffers: Sequence[Buffer]) -> None:
-        if (of := self._of(body)) is None or not self._own([body[2]]):
+        if (of := self._of(body)) is None:
+            self._keep_early(Kind.VALUE, body, buffers)
+            return
+        if not self._own([body[2]]):
             return
         (cluster_id, node), job = of, body[2]
         (value,) = join_payloads([body[3]], buffers)

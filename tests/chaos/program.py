@@ -149,7 +149,7 @@ class Use:
         }  # fmt: skip
         if client.scheduler is not None:
             options["scheduler_host"] = client.scheduler
-            return dispy.SharedJobCluster(_by_value(), **options)
+            return dispy.SharedJobCluster(chaos_jobs.work, **options)
         options |= {"nodes": client.nodes, "recover_file": client.recover_file}
         return dispy.JobCluster(chaos_jobs.work, **options)
 
@@ -236,14 +236,6 @@ class Use:
 
     def _judged(self, job: Any) -> str:
         return judge(job, self.planned[job.id]) if job.status == Status.Finished else ""
-
-
-def _by_value() -> Any:
-    """Return what jobs do as a function of the program itself, which needs no files: these do not
-    go through a shared scheduler yet."""
-    space: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(Path(chaos_jobs.__file__).read_text(), chaos_jobs.__file__, "exec"), space)
-    return space["work"]
 
 
 def _submit_to(cluster: Any, host: str, token: str, *arguments: Any, **options: Any) -> Any:

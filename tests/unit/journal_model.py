@@ -26,6 +26,7 @@ class Model:
         self.nodes: dict[str, Any] = {}
         self.allotted: dict[tuple[int, str], entries.Allotted] = {}
         self.labels: dict[int, bytes] = {}
+        self.misnamed: set[int] = set()  # in Finals that end no such job
         self.ended: dict[int, tuple[int, int]] = {}  # by job, the slot and number of its Finals
 
     def take(self, entry: Any) -> None:
@@ -70,6 +71,8 @@ class Model:
                 for job in entry.jobs:
                     if job in self.batch_of:
                         self.ended[job] = entry.slot, entry.number
+                    else:
+                        self.misnamed.add(job)
                     self.end(job)
             case entries.Taken():
                 kept = [f for f in self.finals.get(entry.slot, []) if f.number > entry.number]

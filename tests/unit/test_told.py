@@ -56,3 +56,20 @@ def test_a_restarted_scheduler_that_has_yet_to_meet_a_node_says_nothing_of_it() 
     program.told.take(Kind.NODE, ["n", {**TABLE, "python": "", "cpus": 4}], ())
     assert program.nodes["n"].hello.python == "3.11"
     assert program.nodes["n"].cpus == 1
+
+
+def test_what_ended_on_a_node_that_has_yet_to_be_told_of_is_not_lost() -> None:
+    program = met()
+    (value,), buffers = split_payloads([b"value"])
+    for node_id in ("other", "gone"):
+        program.told.take(Kind.VALUE, [7, node_id, 1, value], buffers)
+        program.told.take(Kind.ENDED, [7, node_id, [1], [1.0], [2.0], [value], []], buffers)
+    assert not program.session.told
+    program.told.take(Kind.RESYNC, [], ())
+    program.told.take(Kind.NODE, ["n", TABLE], ())
+    program.told.take(Kind.NODE, ["other", {**TABLE, "name": "other"}], ())
+    program.told.take(Kind.RESYNCED, [], ())
+    names = [name for name in program.session.names() if not name.startswith("node")]
+    assert names == ["started", "provisional", "finished"] * 2
+    nodes = [each[2].name for each in program.session.told if each[0] == "finished"]
+    assert nodes == ["other", "a node that is gone"]
