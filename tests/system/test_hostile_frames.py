@@ -149,7 +149,7 @@ RULES: dict[str, tuple[Callable[[Attack], Peer], bytes, str]] = {
         welcome, HEADER.pack(7, Kind.RUN, 0) + b"\xc7\x04\x05abcd", "extension type 5",
     ),
     "no msgpack": (welcome, HEADER.pack(2, Kind.RUN, 0) + b"\xc1\xc1", "is not msgpack"),
-    "an unknown kind": (welcome, HEADER.pack(1, 99, 0) + b"\x90", "kind 99"),
+    "an unknown kind": (welcome, HEADER.pack(1, 250, 0) + b"\x90", "kind 250"),
     "code without code": (
         welcome, encode_head(Kind.OPEN, [1, "n", {}]), "OPEN has not the buffers that it names",
     ),
