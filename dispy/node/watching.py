@@ -15,6 +15,7 @@ from dispy.execution.records import Action, Key
 from dispy.net.rhythm import Rhythm
 from dispy.node.owners import Owner
 from dispy.node.processes import WorkerProcess
+from dispy.protocol.handshake import UNUSED_PULSES
 from dispy.protocol.messages import Kind
 
 PULSE_SECONDS = 5.0  # between signs of life, ours and the owner's, where it wants none more often
@@ -103,9 +104,14 @@ class Watch:
                 if owner.link is None:
                     continue
                 pause = min(PULSE_SECONDS, owner.pulse_seconds or PULSE_SECONDS)
+                if not self._has_computations(owner):
+                    pause *= UNUSED_PULSES
                 heard = max(owner.link.last_sign, owner.pulse_since)
                 silent = now - rhythm.silent_since(heard, now, late)
                 if silent > pause * SILENT_PULSES and not owner.shares_memory:
                     owner.link.cut(f"it has been silent for {silent:.0f} s")
                 elif now - owner.link.spoke > pause - pause / LOOKS:  # else it would be too late
                     owner.tell(Kind.PULSE, [])
+
+    def _has_computations(self, owner: Owner) -> bool:
+        return any(key[0] == owner.owner_id for key in self._core.computations)

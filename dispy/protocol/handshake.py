@@ -21,6 +21,9 @@ PROTOCOL = 1  # raised when a message changes its meaning
 HELLO_LIMIT = 8 * 1024  # bytes that an unknown peer may send; the longest texts need 7,300
 HELLO_SECONDS = 10.0  # that it may take
 KNOCK = b"\0"  # the first byte of a frame: what whoever only looks sends, so that a node speaks
+# Between signs of life, times what was asked for, where an owner has no computation at a node:
+# either side loses nothing by it, and a scheduler may have ten thousand of these.
+UNUSED_PULSES = 2
 NAME_LIMIT = 255  # characters of each text: a DNS name's length
 # Random, so that nobody guesses it. Nodes name directories after it: it is nothing but digits.
 _IDENTITY = re.compile("[0-9a-f]{32}")

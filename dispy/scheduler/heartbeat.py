@@ -10,6 +10,7 @@ from time import monotonic
 import gevent
 
 from dispy.net.rhythm import Rhythm
+from dispy.protocol.handshake import UNUSED_PULSES
 from dispy.protocol.messages import Kind
 from dispy.scheduler.nodes import SILENT, RemoteNode
 
@@ -55,7 +56,9 @@ class Heartbeat:
 
     def expect(self, node: RemoteNode, cluster_id: int) -> None:
         """Expect signs of life as often as this cluster wants them: the node is told now."""
-        node.expect_pulse(self._wanted.get(cluster_id, PULSE_SECONDS), monotonic())
+        now = monotonic()
+        node.expect_pulse(self._wanted.get(cluster_id, PULSE_SECONDS), now)
+        node.pulse_since = now  # until now it may have had nothing of ours, and spoken less often
 
     def stop(self) -> None:
         """End the greenlet."""
@@ -78,6 +81,8 @@ class Heartbeat:
             link, pulse = node.link, node.pulse_seconds
             if link is None:
                 continue
+            if not node.opened:
+                pulse *= UNUSED_PULSES
             node.acknowledge()
             # What is no network does not break; nor would it be dialled again.
             most = pulse * (BROKEN_PULSES if node.port else SILENT_PULSES)

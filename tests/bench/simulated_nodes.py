@@ -37,13 +37,13 @@ from dispy.net.dialing import listen, make_ready
 from dispy.net.link import Link
 from dispy.net.secure import NotProven, accept
 from dispy.protocol.frames import Frame, FrameRefused
-from dispy.protocol.handshake import Hello
+from dispy.protocol.handshake import UNUSED_PULSES, Hello
 from dispy.protocol.messages import Kind, join_payloads, split_payloads
 
 READ = 1  # libev's name of an event
 JOB_SECONDS = 20e-6  # that each says it took
 SPARE_SECONDS, UNUSED_SECONDS = 5.0, 30.0  # between words on what it has to spare, as of a node
-PULSE_SECONDS = 3.75  # after its last word, where it was told 5 s
+PULSE_SECONDS = 3.75  # after its last word, where it was told 5 s, and has something to do
 LOOK_SECONDS = 1.25  # between two looks at a node
 PARTS = 10  # of the nodes, which are looked at in turn
 
@@ -97,7 +97,7 @@ class SimulatedNode:
             self._told = now
             available = [100 * random(), 1 << 33, 1 << 36, 100.0]  # another one each time
             self.link.send(Kind.STATUS, [{"available": available}])
-        elif now - self.link.spoke > PULSE_SECONDS:
+        elif now - self.link.spoke > PULSE_SECONDS * (1 if self._computations else UNUSED_PULSES):
             self.link.send(Kind.PULSE, [])
 
     def _take(self, frame: Frame) -> None:

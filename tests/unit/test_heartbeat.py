@@ -1,5 +1,6 @@
 """Signs of life to many nodes: as often as they were told, in parts, and silent ones are cut."""
 
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -41,6 +42,23 @@ def node_with(link: StandIn, number: int) -> RemoteNode:
     made = RemoteNode(f"n{number}", f"n{number}", "10.0.0.1", 51348, 1, hello, link, 1)  # type: ignore[arg-type]
     made.pulse_seconds = PULSE
     return made
+
+
+def test_a_node_that_has_nothing_of_ours_is_left_in_peace_for_longer() -> None:
+    used, unused = StandIn(speaks=False), StandIn(speaks=False)
+    nodes = {"n0": node_with(used, 0), "n1": node_with(unused, 1)}
+    nodes["n0"].opened.add(1)
+    heartbeat = Heartbeat(nodes)
+    heartbeat.want(1, PULSE)
+    try:
+        with gevent.Timeout(DEADLINE, AssertionError("they have not both been cut")):
+            while not unused.cut_for:
+                gevent.sleep(0.01)
+    finally:
+        heartbeat.stop()
+    assert used.cut_for == SILENT
+    gaps = [after - before for before, after in pairwise(unused.pulses)]
+    assert min(gaps) > PULSE
 
 
 def test_each_of_many_nodes_hears_from_us_and_none_but_silent_ones_are_cut() -> None:
