@@ -33,6 +33,8 @@ def count_all() -> dict[str, int]:
         if module.startswith("dispy."):
             rows[f"{kind.__name__} objects"] += 1
             _count_rows(each, kind.__name__, rows)
+        elif kind.__name__ == "_Frame":
+            continue  # of the stack on which a greenlet was spawned: as deep as that was
         elif module.startswith("gevent") or kind.__name__ == "greenlet":
             rows[f"{kind.__name__} objects"] += 1
     for name, module in list(sys.modules.items()):

@@ -242,7 +242,8 @@ def test_a_job_is_terminated_with_a_reason_when_it(cluster: JobCluster, name: st
     for word in words:
         assert any(form in job.exception for form in word.split(" or ")), job.exception
     assert len(job.exception) < 100_000
-    assert os.path.join("dispy", "") not in job.exception.replace("[dispy", "")
+    if name != "overflows the C stack":  # of which Python may show frames from before, by chance
+        assert os.path.join("dispy", "") not in job.exception.replace("[dispy", "")
 
 
 def test_the_exception_of_a_job_is_raised_on_request(cluster: JobCluster) -> None:

@@ -55,8 +55,8 @@ def test_a_wide_job_takes_its_turn_among_narrow_ones_and_never_too_many_processo
     later = [narrow.submit(str(log), "narrow", str(gate)) for _ in range(9)]
     jobs = [*first, wide, widest, *later]
     for _ in jobs:
-        gate.open()
         done = sum(job.done for job in jobs)
+        gate.open()
         wait_for(lambda done=done: sum(job.done for job in jobs) > done, "the next end")
     assert {job() for job in jobs} == {"narrow", "wide", "widest"}
     counts = at_once(log, {"narrow": 1, "wide": 2, "widest": 3})
