@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.client.mirrors import node_of
 from dispy.client.remote import CONNECT_SECONDS, RemoteScheduler
-from dispy.client.shared_offering import rules_of
+from dispy.client.rules import rules_of
 from dispy.model.credentials import Credentials
 from dispy.model.errors import DispyError
 from dispy.model.texts import one_line

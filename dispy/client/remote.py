@@ -20,7 +20,7 @@ from dispy.client.inquiries import Inquiries
 from dispy.client.mirrors import NoClosings, NoKeepers
 from dispy.client.remote_calls import batches, for_any_python
 from dispy.client.remote_files import RemoteFiles
-from dispy.client.shared_offering import rules_of
+from dispy.client.rules import rules_of
 from dispy.client.told import Told
 from dispy.model.credentials import NOTHING, Credentials
 from dispy.model.rules import Rule
