@@ -174,6 +174,8 @@ def _play_block(
     go_on: threading.Event,
 ) -> bool:
     """Run the seeds of a town; False: no more."""
+    if not block:
+        return go_on.is_set()  # no seed of it is of the kind that was asked for
     where = place / f"town-{block[0]}"
     shutil.rmtree(where, ignore_errors=True)
     told: dict[int, bool] = {}  # seed -> whether it failed
