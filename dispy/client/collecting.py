@@ -85,8 +85,9 @@ class Collecting:
     def told(self, number: int, jobs: Sequence[int]) -> None:
         """Take note of what tells how jobs have ended, before they do."""
         kept = self._session.jobs
-        if all(isinstance(kept.get(job), KeptJob) for job in jobs):
-            self._told.update(dict.fromkeys(jobs, number))
+        here = [job for job in jobs if job in kept]  # others were left to the scheduler just now
+        if all(isinstance(kept[job], KeptJob) for job in here):
+            self._told.update(dict.fromkeys(here, number))
         else:  # chunks of `map`, which are for this program alone
             self._say(Kind.COLLECTED, [[number]])
 

@@ -44,3 +44,8 @@ class SharedOffering(Offering):
             self._session.hub.post(lambda: self.allocate(cluster, node.node_id, cpus, own))
         else:
             self._session.hub.post(lambda: self._scheduler.translate(cluster._number, node))
+
+    def deallocate(self, cluster: "JobCluster", node_id: str) -> None:
+        """As `Offering.deallocate`; returns when the scheduler has done it."""
+        super().deallocate(cluster, node_id)
+        self._session.settle()
