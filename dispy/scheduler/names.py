@@ -21,11 +21,6 @@ def name_of_cluster(cluster_id: int) -> str:
     return f"{cluster_id >> SLOT_BITS}.{number_there(cluster_id)}"
 
 
-def name_of_job(job: int) -> str:
-    """Return the number of a job as people see it, behind that of its cluster."""
-    return str(number_there(job))
-
-
 def find_cluster(text: str, clusters: Mapping[int, Cluster]) -> Cluster:
     """Return the cluster of this number or name; raises DispyError: none, or several."""
     number = _cluster_number(text)
